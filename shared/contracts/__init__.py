@@ -1,0 +1,1 @@
+"""Contracts between the services; the compatibility rule stands in ``base``."""

@@ -1,0 +1,82 @@
+"""A breach as subscribers see it: CloudEvents 1.0 in structured JSON on ``breach.<system>.<metric>.<series>``.
+
+One id per episode: opened once, escalated or updated any number of times, resolved once; ``revision`` counts the
+events of an episode. Message headers carry ``traceparent`` of the worst recorded exemplar where there is one.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from shared.contracts.base import Instant, Message
+from shared.contracts.window import Exemplar
+
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+class BreachStatus(StrEnum):
+    OPENED = "opened"
+    ESCALATED = "escalated"
+    UPDATED = "updated"
+    RESOLVED = "resolved"
+
+
+class BreachWindow(Message):
+    start: Instant
+    end: Instant
+    seconds: float
+
+
+class Breach(Message):
+    """One state of one episode. ``limit`` is the one crossed (target or critical); values in the metric's ``unit``."""
+
+    breach: str
+    revision: int
+    status: BreachStatus
+    environment: str
+    run: str
+    system: str
+    service: str
+    metric: str
+    series: str
+    scenario: str = ""
+    action: str = ""
+    level: Literal["target", "critical"]
+    statistic: str
+    value: float
+    limit: float
+    target: float
+    critical: float
+    unit: str
+    better: Literal["lower", "higher"]
+    confidence: float
+    samples: int
+    window: BreachWindow
+    opened_at: Instant
+    resolved_at: Instant | None = None
+    exemplars: tuple[Exemplar, ...] = ()
+    slowest_hop: str = ""
+    recommendation: str = ""
+
+
+class BreachEvent(Message):
+    """The CloudEvents envelope."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: Instant
+    datacontenttype: Literal["application/json"] = "application/json"
+    data: Breach
+
+    @classmethod
+    def of(cls, breach: Breach, at: Instant) -> "BreachEvent":
+        return cls(
+            id=f"{breach.breach}.{breach.revision}",
+            source=f"/tidegate/{breach.environment}/validator",
+            type=f"io.tidegate.breach.{breach.status}.v1",
+            subject=f"{breach.system}/{breach.metric}/{breach.series}",
+            time=at,
+            data=breach,
+        )

@@ -1,0 +1,92 @@
+"""The audit of scaling: decisions, their results and whether they helped, in one hash-chained series per service.
+
+Every record names the hash of the one before; its own is SHA-256 over its canonical JSON without ``hash``
+(sorted keys, no spaces). The first of a series has ``previous_hash`` of 64 zeros.
+"""
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from shared.contracts.base import Instant, Message
+
+GENESIS = "0" * 64
+
+
+class Action(StrEnum):
+    SCALE_UP = "scale_up"
+    SCALE_DOWN = "scale_down"
+    NO_ACTION = "no_action"
+
+
+class Candidate(Message):
+    """What one metric or breach asked for. ``holds``: whether its rule was met."""
+
+    source: str
+    value: float | None
+    limit: float | None
+    replicas: int
+    holds: bool
+    note: str = ""
+
+
+class Clamp(Message):
+    """One bound that was applied, in the order applied."""
+
+    name: str
+    before: int
+    after: int
+
+
+class ScalingRecord(Message):
+    """One link of the chain. ``kind`` tells which of the optional parts is filled.
+
+    decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
+    effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
+    """
+
+    kind: Literal["decision", "result", "effectiveness"]
+    decision: str
+    service: str
+    system: str
+    environment: str
+    at: Instant
+    sequence: int = Field(ge=1)
+    lease_epoch: int
+    previous_hash: str
+    hash: str = ""
+
+    action: Action | None = None
+    current: int | None = None
+    target: int | None = None
+    reason_code: str = ""
+    reason: str = ""
+    confidence: float | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+    clamps: tuple[Clamp, ...] = ()
+    policy_version: str = ""
+    breaches: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    ok: bool | None = None
+    ready: int | None = None
+    took_s: float | None = None
+    error: str = ""
+
+    verdict: Literal["helped", "no_effect", "worse", "unknown"] | None = None
+    before: dict[str, float] = Field(default_factory=dict)
+    after: dict[str, float] = Field(default_factory=dict)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of this record's canonical JSON without its own hash."""
+        body = self.model_dump(mode="json", exclude={"hash"})
+        return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def sealed(self) -> "ScalingRecord":
+        """This record with its hash filled in."""
+        return self.model_copy(update={"hash": self.digest()})

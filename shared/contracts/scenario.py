@@ -1,0 +1,156 @@
+"""A scenario as people write it in ``config/scenarios/*.yaml`` and as it travels in a run's desired state.
+
+Declarative: names and data, never code. Templates ``${...}`` may stand in paths, headers and bodies:
+``${user}`` ``${iteration}`` ``${uuid}`` ``${run}``, a captured name, a variable of ``vars``, and
+``${secret.NAME}``, which each worker takes from its own environment and which never travels.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.units import Duration
+
+TEMPLATE = re.compile(r"\$\{([^}]*)\}")
+BUILT_IN = frozenset({"user", "iteration", "uuid", "run"})
+MAX_ACTIONS = 256
+
+
+class Condition(Document):
+    """A test of a JSON answer: the value at ``json`` equals, is one of, exists, or compares with a number.
+
+    A test that is null is not made; to ask for an absent or null value write ``exists: false``.
+    """
+
+    json_path: str = Field(alias="json")
+    equals: Any = None
+    one_of: list[Any] | None = None
+    exists: bool | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_test(self) -> "Condition":
+        if all(test is None for test in (self.equals, self.one_of, self.exists, self.at_least, self.at_most)):
+            raise ValueError("a condition needs one of equals, one_of, exists, at_least, at_most")
+        return self
+
+
+class Expect(Document):
+    """What makes an answer good. Without ``status`` any status below 400 is."""
+
+    status: list[int] | int | None = None
+    json_is: list[Condition] = Field(default_factory=list, alias="json")
+    within_ms: float | None = Field(default=None, gt=0)
+
+    @property
+    def statuses(self) -> frozenset[int] | None:
+        if self.status is None:
+            return None
+        return frozenset([self.status] if isinstance(self.status, int) else self.status)
+
+
+class Poll(Document):
+    """Repeat the step until a condition holds; each try is a request, the whole counts in the workflow's time."""
+
+    every: Duration = 0.2
+    timeout: Duration = 60.0
+    until: Condition
+    fail_when: Condition | None = None
+
+
+class ThinkTime(Document):
+    """Pause of a user, drawn evenly between the two, seeded."""
+
+    min: Duration = 0.0
+    max: Duration = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ThinkTime":
+        if self.max < self.min:
+            raise ValueError(f"max {self.max}s is below min {self.min}s")
+        return self
+
+
+class Step(Document):
+    """One action: a request to a system, what to keep of its answer and what the answer must be.
+
+    ``once``: done when the user begins, not in every iteration (sign-in). ``valid_for``: after that long, or after
+    the seconds at that JSON path of the answer, it is done again before the next iteration.
+    """
+
+    action: Name
+    system: SystemId
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "GET"
+    path: Annotated[str, Field(pattern=r"^/")]
+    headers: dict[str, str] = Field(default_factory=dict)
+    body: Any = None
+    capture: dict[str, str] = Field(default_factory=dict)
+    expect: Expect = Field(default_factory=Expect)
+    poll: Poll | None = None
+    once: bool = False
+    valid_for: str | None = None
+    timeout: Duration = 30.0
+    stream: bool = False
+    think_time: ThinkTime = Field(default_factory=ThinkTime)
+
+    def templates(self) -> set[str]:
+        """Every name that stands in a template of this step."""
+        return set(TEMPLATE.findall(f"{self.path} {self.headers} {self.body}"))
+
+
+class Gate(Document):
+    """A target of this scenario's own, judged on the whole run: e.g. mean workflow time below 45 s."""
+
+    metric: Literal["workflow_execution_time", "response_time", "error_rate", "throughput"]
+    statistic: Literal["mean", "p50", "p90", "p95", "p99", "rate"] = "p95"
+    limit: float
+    unit: Literal["ms", "ratio", "requests/s"]
+    action: Name | None = None
+
+    @model_validator(mode="after")
+    def _unit_fits(self) -> "Gate":
+        fits = {"error_rate": "ratio", "throughput": "requests/s"}.get(self.metric, "ms")
+        if self.unit != fits:
+            raise ValueError(f"unit {self.unit!r} does not measure {self.metric}; use {fits!r}")
+        return self
+
+
+class Scenario(Document):
+    """What one virtual user does, again and again, and the load it is run with unless the run says otherwise."""
+
+    name: Name
+    title: str = ""
+    description: str = ""
+    system: SystemId
+    users: int = Field(default=10, ge=1, le=100_000)
+    duration: Duration = 60.0
+    ramp_up: Duration = 0.0
+    workflow: bool = True
+    think_time: ThinkTime = Field(default_factory=ThinkTime)
+    vars: dict[str, str | list[Any]] = Field(default_factory=dict)
+    targets: list[Gate] = Field(default_factory=list)
+    steps: list[Step] = Field(min_length=1)
+
+    @property
+    def systems(self) -> frozenset[str]:
+        return frozenset(step.system for step in self.steps)
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> "Scenario":
+        if len({(step.system, step.action) for step in self.steps}) > MAX_ACTIONS:
+            raise ValueError(f"more than {MAX_ACTIONS} actions")
+        if self.system not in self.systems:
+            raise ValueError(f"system {self.system!r} is used by none of the steps ({', '.join(sorted(self.systems))})")
+        known = BUILT_IN | set(self.vars)
+        for step in self.steps:
+            for name in sorted(step.templates()):
+                if name not in known and not re.fullmatch(r"secret\.[a-z0-9_]+", name):
+                    raise ValueError(
+                        f"step {step.action!r} uses ${{{name}}}, which no earlier step captures; "
+                        f"known here: {', '.join(sorted(known))}, secret.NAME"
+                    )
+            known |= set(step.capture)
+        return self

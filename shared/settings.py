@@ -1,0 +1,48 @@
+"""Typed settings, read once from ``TIDEGATE_*``; each service extends the base with its own fields.
+
+An unusable value ends in ``SettingsError``: one line per field with the variable's name and what would be right.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import ConfigError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+S = TypeVar("S", bound="ServiceSettings")
+
+
+class SettingsError(ConfigError):
+    """An environment variable is missing or unusable."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs to find its neighbours."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", frozen=True)
+
+    environment: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    nats_url: str = "nats://127.0.0.1:4222"
+    store_dsn: str = "postgresql://tidegate@127.0.0.1:5432/tidegate"
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=0, ge=0, le=65535)
+    config_dir: Path = PROJECT_ROOT / "config"
+    otlp_endpoint: str | None = None
+    log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+def read_settings(kind: type[S]) -> S:
+    """Read one settings class from the environment, or raise ``SettingsError`` naming variable, value and rule."""
+    try:
+        return kind()
+    except ValidationError as error:
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        lines = [
+            f"{prefix}{'_'.join(str(part) for part in item['loc']).upper()}={item.get('input')!r}: {item['msg']}"
+            for item in error.errors()
+        ]
+        raise SettingsError("; ".join(lines)) from error
