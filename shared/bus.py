@@ -1,0 +1,74 @@
+"""One connection to NATS per service: a FastStream broker for the control plane, JetStream beside it for data.
+
+FastStream's default policy acknowledges a message whose handler raised; subscribers made here use
+``AckPolicy.NACK_ON_ERROR`` or acknowledge by hand, so that a fault is a redelivery and never a loss.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import nats
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.kv import KeyValue
+
+from shared.streams import ensure_streams
+from shared.subjects import Subjects
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """The open connection and the names of its environment."""
+
+    broker: NatsBroker
+    client: Client
+    js: JetStreamContext
+    subjects: Subjects
+
+    async def bucket(self, name: str) -> KeyValue:
+        """A key-value bucket of ``shared.streams.BUCKETS`` by its short name."""
+        return await self.js.key_value(self.subjects.bucket(name))
+
+    @property
+    def connected(self) -> bool:
+        return self.client.is_connected
+
+
+@asynccontextmanager
+async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[Bus]:
+    """Connect (waiting for a server that is not up yet, reconnecting for ever), and make sure the streams exist.
+
+    Handlers are registered on ``bus.broker`` by the caller, who then awaits ``bus.broker.start()``.
+    """
+    subjects = Subjects(environment)
+    broker = NatsBroker(
+        nats_url,
+        name=f"tidegate-{name}",
+        connect_timeout=2,
+        reconnect_time_wait=0.25,
+        max_reconnect_attempts=-1,
+        allow_reconnect=True,
+        pending_size=64 * 1024 * 1024,
+        logger=None,
+    )
+    client = await broker.connect()
+    js = client.jetstream(timeout=5)
+    await ensure_streams(js, subjects)
+    try:
+        yield Bus(broker, client, js, subjects)
+    finally:
+        await broker.stop()
+
+
+async def publish_now(js: JetStreamContext, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
+    """Publish and await the broker's acknowledgement; returns the stream sequence. Raises what nats-py raises."""
+    ack = await js.publish(subject, body, headers=headers)
+    return int(ack.seq)
+
+
+__all__ = ["Bus", "nats", "open_bus", "publish_now"]

@@ -1,0 +1,33 @@
+"""Every Prometheus metric of every service, with what it means. Names follow the Prometheus conventions."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+# Generator
+REQUESTS_SENT = Counter("tidegate_requests_sent", "Requests handed to a transport", ["system"], registry=REGISTRY)
+EVENTS_ACKNOWLEDGED = Counter("tidegate_events_acknowledged", "Events the broker has kept", registry=REGISTRY)
+EVENT_BACKLOG = Gauge("tidegate_event_backlog", "Events cut into frames but not yet acknowledged", registry=REGISTRY)
+EVENTS_SPOOLED = Gauge("tidegate_events_spooled", "Events spilled to disk, waiting for the broker", registry=REGISTRY)
+LOOP_LAG_SECONDS = Gauge("tidegate_loop_lag_seconds", "Worst loop lateness in the last second", registry=REGISTRY)
+SHARDS_HELD = Gauge("tidegate_shards_held", "Shards this worker carries", registry=REGISTRY)
+
+# Collector
+EVENTS_STORED = Counter("tidegate_events_stored", "Events committed to the store", registry=REGISTRY)
+FRAMES_STORED = Counter("tidegate_frames_stored", "Frames committed to the store", registry=REGISTRY)
+FRAMES_REDELIVERED = Counter("tidegate_frames_redelivered", "Frames that were already committed", registry=REGISTRY)
+DEAD_LETTERS = Counter("tidegate_dead_letters", "Messages sent to DEAD", ["service"], registry=REGISTRY)
+STORE_RETRIES = Counter("tidegate_store_retries", "Batches retried because the store failed", registry=REGISTRY)
+SPANS_STORED = Counter("tidegate_spans_stored", "Spans committed to the store", registry=REGISTRY)
+
+# Validator
+FRAMES_MERGED = Counter("tidegate_frames_merged", "Frames merged into windows", registry=REGISTRY)
+VERDICTS = Counter("tidegate_verdicts", "Verdicts on windows", ["verdict"], registry=REGISTRY)
+BREACHES_OPEN = Gauge("tidegate_breaches_open", "Breach episodes that are open", registry=REGISTRY)
+
+# Scaler
+DECISIONS = Counter(
+    "tidegate_scaling_decisions", "Recorded scaling decisions", ["service", "action"], registry=REGISTRY
+)
+REPLICAS = Gauge("tidegate_replicas", "Replicas last observed", ["service", "state"], registry=REGISTRY)
