@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import nats
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -50,7 +49,7 @@ async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[
         nats_url,
         name=f"tidegate-{name}",
         connect_timeout=2,
-        reconnect_time_wait=0.25,
+        reconnect_time_wait=1,
         max_reconnect_attempts=-1,
         allow_reconnect=True,
         pending_size=64 * 1024 * 1024,
@@ -69,6 +68,3 @@ async def publish_now(js: JetStreamContext, subject: str, body: bytes, headers: 
     """Publish and await the broker's acknowledgement; returns the stream sequence. Raises what nats-py raises."""
     ack = await js.publish(subject, body, headers=headers)
     return int(ack.seq)
-
-
-__all__ = ["Bus", "nats", "open_bus", "publish_now"]

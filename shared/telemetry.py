@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -61,7 +62,7 @@ def context_of(headers: Mapping[str, str] | None) -> trace.SpanContext | None:
     return SpanContext(int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=TraceFlags(int(match[3], 16)))
 
 
-def parent_context(context: SpanContext | None) -> trace.Context | None:
+def parent_context(context: SpanContext | None) -> Context | None:
     """SDK context under which a child span continues a remote one."""
     return None if context is None else trace.set_span_in_context(NonRecordingSpan(context))
 

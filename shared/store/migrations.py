@@ -1,4 +1,4 @@
-"""Numbered, checksummed, forward-only migrations (``migrations/NNNN_name.sql``), applied under an advisory lock.
+"""Numbered, checksummed, forward-only migrations (``schema/NNNN_name.sql``), applied under an advisory lock.
 
 Every service may call ``migrate`` at start: one applies, the others wait and find it done.
 """
@@ -7,13 +7,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import LiteralString, cast
 
 import psycopg
 
 from shared.errors import ConfigError
 
-FOLDER = Path(__file__).parent / "migrations"
+FOLDER = Path(__file__).parent / "schema"
 _LOCK = 0x7469_6465  # "tide"
 _NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 
@@ -61,11 +60,13 @@ def migrate(dsn: str, folder: Path = FOLDER) -> int:
                 "CREATE TABLE IF NOT EXISTS schema_migration (version integer PRIMARY KEY, name text NOT NULL, "
                 "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
             )
-            applied = dict(connection.execute("SELECT version, checksum FROM schema_migration").fetchall())
+            applied: dict[int, str] = dict(
+                connection.execute("SELECT version, checksum FROM schema_migration").fetchall()
+            )
             _verify(migrations, applied)
             for migration in migrations[len(applied) :]:
                 with connection.transaction():
-                    connection.execute(cast(LiteralString, migration.sql))
+                    connection.execute(migration.sql.encode())
                     connection.execute(
                         "INSERT INTO schema_migration (version, name, checksum) VALUES (%s, %s, %s)",
                         (migration.version, migration.name, migration.checksum),
