@@ -1,0 +1,52 @@
+"""Documents people write (YAML) become contracts here, or one clear line that names file, field and what is wrong."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from shared.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain data of a YAML file; ``ConfigError`` with the line for bad syntax, with the path for no such file."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from error
+
+
+def parse(kind: type[M], data: Any, source: str) -> M:
+    """Validate plain data as a document; ``ConfigError`` names the source and each wrong field with its value."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """One line for all errors of a validation: where, what is wrong, and the value when it is short."""
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "document"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown field"
+        value = item.get("input")
+        shown = f" (got {value!r})" if isinstance(value, str | int | float) and len(repr(value)) < 80 else ""
+        lines.append(f"{where}: {message}{shown}")
+    return "; ".join(lines)
+
+
+def load_document(kind: type[M], path: Path) -> M:
+    """Read and validate one YAML document."""
+    return parse(kind, read_yaml(path), str(path))
