@@ -1,0 +1,191 @@
+"""The replicas of one service: started, watched, replaced when they die, drained before they are stopped.
+
+starting --healthy--> ready <--> unhealthy;  any --no longer wanted--> draining --idle or deadline--> stopped
+any --process ended--> gone, and replaced after a pause that grows with deaths in a row
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..replica.spec import Fault, ReplicaSpec, ServiceConfig
+from .desired import Desired, Standing, plan_replicas, restart_delay_s
+from .instance import AdminClient, Instance
+from .replica_process import ReplicaStartError, start_replica
+
+_log = logging.getLogger("platform.fleet")
+_STARTING_POLL_S = 0.02
+_HEALTH_EVERY_S = 1.0
+_UNHEALTHY_AFTER = 3
+_REPLACED_AFTER = 10
+_DRAIN_POLL_S = 0.05
+_STOP_DEADLINE_S = 1.5
+
+SpecFor = Callable[[str, int], ReplicaSpec]
+"""The spec of a new replica from its instance id and ordinal."""
+
+
+class Fleet:
+    """One service's replicas. Every change of state happens on the event loop; `ready` is what the front door uses."""
+
+    def __init__(self, service: str, config: ServiceConfig, admin: AdminClient, spec_for: SpecFor) -> None:
+        self.service = service
+        self.config = config
+        self.desired = Desired(config.replicas, config.min, config.max)
+        self.instances: list[Instance] = []
+        self.ready: list[Instance] = []
+        self.fault = Fault()
+        self.restarts = 0
+        self._admin = admin
+        self._spec_for = spec_for
+        self._ordinal = 0
+        self._starts_pending = 0
+        self._deaths_in_a_row = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
+
+    @property
+    def is_at_strength(self) -> bool:
+        """Whether as many replicas are ready as are wanted."""
+        return len(self.ready) >= self.desired.replicas
+
+    def request_replicas(self, replicas: int, epoch: int, decision: str | None) -> None:
+        """Want `replicas` from now on. StaleEpochError and OutOfLimitsError as in `desired.py`."""
+        before = self.desired.replicas
+        self.desired = self.desired.after(replicas, epoch, decision)
+        if replicas != before:
+            _log.info("%s: %d replicas wanted, were %d (decision %s)", self.service, replicas, before, decision)
+        self.reconcile()
+
+    def reconcile(self) -> None:
+        """Start and drain what the plan says. Safe to call at any time."""
+        if self._is_stopping:
+            return
+        standings = [Standing(one.id, one.state, one.outstanding) for one in self.instances]
+        plan = plan_replicas(self.desired.replicas, standings)
+        for instance in [one for one in self.instances if one.id in plan.drain]:
+            self._set_state(instance, "draining")
+            self._spawn(self._drain(instance))
+        for _ in range(plan.start - self._starts_pending):
+            self._starts_pending += 1
+            self._spawn(self._start(restart_delay_s(self._deaths_in_a_row)))
+
+    async def set_fault(self, fault: Fault) -> None:
+        """Put `fault` in force on every replica, also those to come."""
+        self.fault = fault
+        await asyncio.gather(*(self._admin.set_fault(one, fault) for one in self.instances if one.url))
+
+    async def stop(self) -> None:
+        """Stop every replica, without draining."""
+        self._is_stopping = True
+        self.ready = []
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(one.process.stop(_STOP_DEADLINE_S) for one in self.instances))
+        self.instances = []
+
+    def as_json(self) -> dict[str, Any]:
+        states = [one.state for one in self.instances]
+        return {
+            "service": self.service,
+            "system": self.config.system,
+            "desired": self.desired.replicas,
+            "ready": len(self.ready),
+            "starting": states.count("starting") + self._starts_pending,
+            "draining": states.count("draining"),
+            "epoch": self.desired.epoch,
+            "decision": self.desired.decision,
+            "min": self.desired.min,
+            "max": self.desired.max,
+            "restarts": self.restarts,
+            "fault": self.fault.kind,
+            "instances": [one.as_json() for one in self.instances],
+        }
+
+    async def _start(self, delay_s: float) -> None:
+        try:
+            await asyncio.sleep(delay_s)
+            self._ordinal += 1
+            ordinal = self._ordinal
+            id_ = f"{self.service}-{ordinal}"
+            process = await start_replica(self._spec_for(id_, ordinal))
+            instance = Instance(id_, process, time.time())
+            self.instances.append(instance)
+        finally:
+            self._starts_pending -= 1
+        self._spawn(self._watch_process(instance))
+        watch = self._spawn(self._watch_health(instance))
+        instance.tasks.add(watch)
+
+    async def _watch_process(self, instance: Instance) -> None:
+        """Until the process ends; then replace it unless it was to end."""
+        code = await instance.process.wait()
+        for task in instance.tasks:
+            task.cancel()
+        was_wanted = instance.state != "draining"
+        self.instances.remove(instance)
+        self._publish_ready()
+        if was_wanted:
+            self.restarts += 1
+            self._deaths_in_a_row += 1
+            _log.warning("%s: ended with code %s; a new replica takes its place", instance.id, code)
+            if self.ready:
+                await self._admin.fail_orphans(self.ready[0], instance.id)
+        self.reconcile()
+
+    async def _watch_health(self, instance: Instance) -> None:
+        """Give the replica traffic while it is healthy; end it when it has not been for long."""
+        try:
+            instance.url = f"http://127.0.0.1:{await instance.process.read_port()}"
+        except ReplicaStartError as error:
+            _log.warning("%s: %s", instance.id, error)
+            return
+        while not await self._admin.is_healthy(instance):
+            await asyncio.sleep(_STARTING_POLL_S)
+        await self._admin.set_fault(instance, self.fault)
+        if instance.state == "starting":
+            self._set_state(instance, "ready")
+        while True:
+            await asyncio.sleep(_HEALTH_EVERY_S)
+            if await self._admin.is_healthy(instance):
+                instance.failed_checks = 0
+                self._deaths_in_a_row = 0
+                if instance.state == "unhealthy":
+                    self._set_state(instance, "ready")
+                continue
+            instance.failed_checks += 1
+            if instance.failed_checks >= _UNHEALTHY_AFTER and instance.state == "ready":
+                self._set_state(instance, "unhealthy")
+            if instance.failed_checks >= _REPLACED_AFTER:
+                await instance.process.stop(_STOP_DEADLINE_S)
+
+    async def _drain(self, instance: Instance) -> None:
+        """Wait until nothing is outstanding, at the front door and behind it, then stop the replica."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.drain_deadline_s):
+                while instance.outstanding or (instance.url and not await self._admin.is_idle(instance)):
+                    await asyncio.sleep(_DRAIN_POLL_S)
+        for task in instance.tasks:
+            task.cancel()
+        await instance.process.stop(_STOP_DEADLINE_S)
+
+    def _set_state(self, instance: Instance, state: Any) -> None:
+        instance.state = state
+        _log.info("%s: %s", instance.id, state)
+        self._publish_ready()
+
+    def _publish_ready(self) -> None:
+        self.ready = [one for one in self.instances if one.state == "ready"]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
