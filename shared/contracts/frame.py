@@ -24,7 +24,7 @@ from shared.contracts.timing import COLUMNS, ROW_DTYPE, Kind
 from shared.errors import BadMessageError
 
 MAGIC = b"TGF1"
-HEADER = struct.Struct("<4sHHIIQqqqqIIIIIHHHH12x")
+HEADER = struct.Struct("<4sHHIQQqqqqIIIIIHHH10x")
 ACTION = struct.Struct("<HHBxHQII")
 AGE = struct.Struct("<HHI")
 MAX_ACTIONS = 256
@@ -152,8 +152,8 @@ def encode(frame: Frame) -> bytes:
         MAGIC,
         HEADER.size,
         FLAG_FINAL * frame.final | FLAG_AT_FAULT * frame.at_fault,
-        frame.id.epoch,
         len(frame.events),
+        frame.id.epoch,
         frame.id.seq,
         frame.anchor_wall_us,
         frame.anchor_monotonic_us,
@@ -167,7 +167,6 @@ def encode(frame: Frame) -> bytes:
         len(listed),
         len(frame.actions),
         age_count,
-        0,
     )
     columns = [np.ascontiguousarray(frame.events[name]).tobytes() for name, _ in COLUMNS]
     body = b"".join((header, *listed, bytes(actions), bytes(ages), *columns))
@@ -193,8 +192,8 @@ def _decode(data: bytes) -> Frame:
         _,
         header_bytes,
         flags,
-        epoch,
         event_count,
+        epoch,
         seq,
         anchor_wall_us,
         anchor_monotonic_us,
@@ -208,7 +207,6 @@ def _decode(data: bytes) -> Frame:
         name_count,
         action_count,
         age_count,
-        _,
     ) = HEADER.unpack_from(data)
     at = header_bytes
     names: list[str] = []
