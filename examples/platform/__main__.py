@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from aiohttp import web
@@ -20,7 +21,7 @@ from aiohttp import web
 from .replica.spec import ServiceConfig
 from .supervisor.api import PlatformApi
 from .supervisor.platform import Platform
-from .supervisor.settings import ConfigError, PlatformSettings, load_services, load_settings
+from .supervisor.settings import ConfigError, PlatformSettings, load_services, load_settings, name_port
 
 _log = logging.getLogger("platform")
 
@@ -34,40 +35,44 @@ async def run_platform(settings: PlatformSettings, services: dict[str, ServiceCo
     runner = web.AppRunner(PlatformApi(platform).app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        try:
-            await platform.start()
+        with name_port("port", settings.port):
             await web.TCPSite(runner, "127.0.0.1", settings.port).start()
-        except OSError as error:
-            raise ConfigError(f"cannot listen: {error.strerror}; set another port, or 0 for a free one") from error
+        await platform.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         await _until_first(stopping.wait(), platform.wait_until_ready())
         if not stopping.is_set():
             _log.info("ready, supervisor at %s", url)
-            _write_state(
-                settings.state_file, {"supervisor_url": url, "targets": platform.targets(), "pid": os.getpid()}
-            )
-        await stopping.wait()
+            state = {"supervisor_url": url, "targets": platform.targets(), "pid": os.getpid()}
+            with _state_file(settings.state_file, state):
+                await stopping.wait()
     finally:
-        if settings.state_file is not None:
-            settings.state_file.unlink(missing_ok=True)
         await platform.stop()
         await runner.cleanup()
 
 
-async def _until_first(*waits: object) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+async def _until_first(*waits: Coroutine[Any, Any, Any]) -> None:
+    tasks = [asyncio.create_task(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
 
 
-def _write_state(path: Path | None, state: dict[str, object]) -> None:
-    """Write the state in one step, so a reader never sees half of it."""
+@contextlib.contextmanager
+def _state_file(path: Path | None, state: dict[str, object]) -> Iterator[None]:
+    """The state at `path` while inside, written in one step so a reader never sees half of it."""
     if path is None:
+        yield
         return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(state))
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(state))
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"TIDEGATE_PLATFORM_STATE_FILE: {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

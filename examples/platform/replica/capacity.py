@@ -62,10 +62,8 @@ class Capacity:
         """Wait in line for a server and hold it. A waiter that is cancelled leaves the line."""
         arrived_at = time.monotonic()
         ticket = (arrived_at, asyncio.get_running_loop().create_future())
-        if self._line.arrive(ticket):
-            seat = Seat(arrived_at, arrived_at)
-        else:
-            seat = Seat(arrived_at, await self._wait(ticket))
+        is_served = self._line.arrive(ticket)
+        seat = Seat(arrived_at, arrived_at if is_served else await self._wait(ticket))
         try:
             yield seat
         except BaseException:

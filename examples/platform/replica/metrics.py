@@ -20,7 +20,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self.requests = Counter(
             "platform_requests",
-            "Requests answered, health and metrics not counted",
+            "API requests answered",
             ["route", "status"],
             registry=registry,
         )

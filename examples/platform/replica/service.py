@@ -83,7 +83,7 @@ class Service:
         """Forget shared documents past their keep, so a long run does not fill the disk."""
         while True:
             await asyncio.sleep(_PRUNE_EVERY_S)
-            while self.documents.prune(time.time() - _DOCUMENTS_KEPT_S):
+            while self.documents.prune(time.time() - _DOCUMENTS_KEPT_S):  # noqa: ASYNC110 - paced on purpose
                 await asyncio.sleep(0.05)
 
     async def close(self, deadline_s: float) -> None:

@@ -8,42 +8,11 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-_WORDS = [
-    "the",
-    "engine",
-    "torque",
-    "sensor",
-    "reads",
-    "within",
-    "its",
-    "range",
-    "and",
-    "the",
-    "brake",
-    "pressure",
-    "holds",
-    "while",
-    "the",
-    "battery",
-    "warms",
-    "so",
-    "the",
-    "controller",
-    "may",
-    "keep",
-    "its",
-    "map",
-    "and",
-    "the",
-    "next",
-    "service",
-    "is",
-    "due",
-    "at",
-    "the",
-    "usual",
-    "distance",
-]
+_SENTENCE = (
+    "the engine torque sensor reads within its range and the brake pressure holds while the battery warms "
+    "so the controller may keep its map and the next service is due at the usual distance"
+)
+_WORDS = _SENTENCE.split()
 
 
 def generate_tokens(prompt: str, count: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from ..replica.spec import Fault, ReplicaSpec, ServiceConfig
@@ -53,6 +53,10 @@ class Fleet:
     def is_at_strength(self) -> bool:
         """Whether as many replicas are ready as are wanted."""
         return len(self.ready) >= self.desired.replicas
+
+    def ready_instances(self) -> Sequence[Instance]:
+        """The replicas that may be sent requests at the moment."""
+        return self.ready
 
     def request_replicas(self, replicas: int, epoch: int, decision: str | None) -> None:
         """Want `replicas` from now on. StaleEpochError and OutOfLimitsError as in `desired.py`."""
@@ -136,9 +140,9 @@ class Fleet:
             self.restarts += 1
             self._deaths_in_a_row += 1
             _log.warning("%s: ended with code %s; a new replica takes its place", instance.id, code)
-            if self.ready:
-                await self._admin.fail_orphans(self.ready[0], instance.id)
         self.reconcile()
+        if was_wanted and self.ready:
+            await self._admin.fail_orphans(self.ready[0], instance.id)
 
     async def _watch_health(self, instance: Instance) -> None:
         """Give the replica traffic while it is healthy; end it when it has not been for long."""
@@ -147,7 +151,7 @@ class Fleet:
         except ReplicaStartError as error:
             _log.warning("%s: %s", instance.id, error)
             return
-        while not await self._admin.is_healthy(instance):
+        while not await self._admin.is_healthy(instance):  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(_STARTING_POLL_S)
         await self._admin.set_fault(instance, self.fault)
         if instance.state == "starting":
@@ -170,11 +174,14 @@ class Fleet:
         """Wait until nothing is outstanding, at the front door and behind it, then stop the replica."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.drain_deadline_s):
-                while instance.outstanding or (instance.url and not await self._admin.is_idle(instance)):
+                while instance.outstanding or not await self._is_idle(instance):  # noqa: ASYNC110 - as above
                     await asyncio.sleep(_DRAIN_POLL_S)
         for task in instance.tasks:
             task.cancel()
         await instance.process.stop(_STOP_DEADLINE_S)
+
+    async def _is_idle(self, instance: Instance) -> bool:
+        return not instance.url or await self._admin.is_idle(instance)
 
     def _set_state(self, instance: Instance, state: Any) -> None:
         instance.state = state

@@ -18,10 +18,11 @@ from .balance import LeastOutstanding
 from .instance import Instance
 
 _log = logging.getLogger("platform.front_door")
-_HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer")
-    + ("transfer-encoding", "upgrade", "proxy-connection", "expect")
+_CONNECTION_HEADERS = (
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    "transfer-encoding upgrade expect"
 )
+_HOP_BY_HOP = frozenset(_CONNECTION_HEADERS.split())
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS"))
 
 

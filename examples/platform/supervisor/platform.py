@@ -13,7 +13,7 @@ from ..replica.spec import ReplicaSpec, ServiceConfig
 from .fleet import Fleet, SpecFor
 from .front_door import FrontDoor
 from .instance import AdminClient
-from .settings import PlatformSettings
+from .settings import PlatformSettings, name_port
 
 _log = logging.getLogger("platform")
 _ADMIN_TIMEOUT_S = 2.0
@@ -32,19 +32,21 @@ class Platform:
         self.has_started = False
 
     async def start(self) -> None:
-        """Open the front doors and begin to start the replicas. OSError when a port is taken."""
+        """Open the front doors and begin to start the replicas. ConfigError when a port is taken."""
         self._admin_session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ADMIN_TIMEOUT_S))
         admin = AdminClient(self._admin_session)
         for service, config in self._services.items():
             fleet = self.fleets[service] = Fleet(service, config, admin, self._spec_for(service, config))
-            door = self._doors[config.system] = FrontDoor(service, lambda fleet=fleet: fleet.ready)
-            await door.start(self._settings.front_door_port(config.system))
+            door = self._doors[config.system] = FrontDoor(service, fleet.ready_instances)
+            port = self._settings.front_door_port(config.system)
+            with name_port(f"{config.system}_port", port):
+                await door.start(port)
         for fleet in self.fleets.values():
             fleet.reconcile()
 
     async def wait_until_ready(self) -> None:
         """Until every service has its wanted replicas ready at the same time."""
-        while not all(fleet.is_at_strength for fleet in self.fleets.values()):
+        while not all(fleet.is_at_strength for fleet in self.fleets.values()):  # noqa: ASYNC110 - three states
             await asyncio.sleep(0.01)
         self.has_started = True
         for system, url in self.targets().items():

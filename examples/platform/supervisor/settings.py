@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,6 +47,17 @@ class PlatformSettings(BaseSettings):
     def front_door_port(self, system: str) -> int:
         """The port of `system`'s front door."""
         return int(getattr(self, f"{system}_port"))
+
+
+@contextlib.contextmanager
+def name_port(setting: str, port: int) -> Iterator[None]:
+    """Turn a failure to listen on `port` into a ConfigError that names the setting."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        advice = "choose another, or 0 for a free one"
+        raise ConfigError(f"{_PREFIX}{setting.upper()}: {port}: {reason}; {advice}") from error
 
 
 def load_settings() -> PlatformSettings:
