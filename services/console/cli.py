@@ -1,0 +1,51 @@
+"""The ``tidegate`` command: its list of commands. Each one lives in ``services/console/commands``."""
+
+import click
+
+from services.console.lazy_group import LazyCommand, LazyGroup
+
+VERSION_PACKAGE = "tidegate"
+COMMANDS = "services.console.commands"
+
+SECTIONS = {
+    "The stack": {
+        "up": LazyCommand(f"{COMMANDS}.stack:up", "Start NATS, the store, the services and the stand-in platform."),
+        "down": LazyCommand(f"{COMMANDS}.stack:down", "Stop what `up` started; the data stays."),
+        "doctor": LazyCommand(f"{COMMANDS}.stack:doctor", "Check that this machine can run Tidegate."),
+    },
+    "Runs": {
+        "run": LazyCommand(f"{COMMANDS}.run:run", "Put load on the systems, watch it, judge it."),
+        "stop": LazyCommand(f"{COMMANDS}.stop:stop", "Stop a run; what was measured is kept and reported."),
+        "runs": LazyCommand(f"{COMMANDS}.runs:runs", "List runs, newest first."),
+        "report": LazyCommand(f"{COMMANDS}.report:report", "Show or write the report of a run."),
+    },
+    "What happened": {
+        "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches of benchmarks."),
+        "scaling": LazyCommand(f"{COMMANDS}.scaling:scaling", "List scaling decisions, their results and effects."),
+    },
+    "Single processes": {
+        "service": LazyCommand(f"{COMMANDS}.processes:service", "Run one service in the foreground."),
+        "platform": LazyCommand(f"{COMMANDS}.processes:platform", "Run the stand-in platform in the foreground."),
+    },
+}
+
+
+@click.command(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    invoke_without_command=False,
+)
+@click.version_option(package_name=VERSION_PACKAGE, message="%(prog)s %(version)s")
+def main() -> None:
+    """Put load on a fleet of services, measure every request, hold it against benchmarks, move replicas.
+
+    \b
+    A first run, with everything it needs started and stopped for you:
+      tidegate run smoke
+    A stack that stays up, and runs against it:
+      tidegate up
+      tidegate run cross_system_integration --users 40 --duration 60s --html report.html
+      tidegate report last
+      tidegate down
+    """

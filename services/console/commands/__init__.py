@@ -1,0 +1,1 @@
+"""One module per command of ``tidegate``; imported when the command is called."""

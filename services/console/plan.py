@@ -1,0 +1,152 @@
+"""What is to be run, decided before anything starts: loads, targets, ids. Pure.
+
+Everything that can be wrong with a run is found here; ``ConfigError`` names the option, its value and the way out.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from services.console.hosts import check_target
+from services.console.lazy_group import closest
+from shared.config import parse
+from shared.contracts.run import Load, Profile, RunDesired
+from shared.contracts.scenario import MAX_ACTIONS, Scenario
+from shared.contracts.suite import scale_duration_s, scale_users
+from shared.errors import ConfigError
+
+RAMP_UP_SHARE = 0.25
+SLUG_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the command line says about every load; None leaves the scenario's own."""
+
+    users: int | None = None
+    rate: float | None = None
+    duration_s: float | None = None
+    ramp_up_s: float | None = None
+    profile: Profile = "steady"
+    scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run to be: its loads and what it is called."""
+
+    title: str
+    loads: tuple[Load, ...]
+    suite: str | None = None
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        return tuple(sorted({system for load in self.loads for system in load.scenario.systems}))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that ``RunDesired`` needs beside the loads."""
+
+    environment: str
+    targets: Mapping[str, str]
+    allowed_hosts: tuple[str, ...]
+    seed: int = 0
+    requested_by: str = ""
+    reason: str = field(default="")
+
+
+def plan_load(scenario: Scenario, options: LoadOptions) -> Load:
+    """One scenario's load: the options, else the scenario's own.
+
+    The scenario's own ramp-up counts for its own duration; another duration takes at most a quarter of itself.
+    """
+    duration_s = scenario.duration if options.duration_s is None else options.duration_s
+    users = scenario.users if options.users is None else options.users
+    ramp_up_s = options.ramp_up_s
+    if options.scale is not None:
+        users, duration_s = scale_users(users, options.scale), scale_duration_s(duration_s, options.scale)
+    if duration_s <= 0:
+        raise ConfigError(f"--duration: {duration_s:g} s is not above zero (scenario {scenario.name})")
+    if ramp_up_s is None:
+        own_s = scenario.ramp_up
+        ramp_up_s = own_s if duration_s >= scenario.duration else min(own_s, RAMP_UP_SHARE * duration_s)
+    if ramp_up_s > duration_s:
+        raise ConfigError(
+            f"--ramp-up: {ramp_up_s:g} s is longer than the duration of {duration_s:g} s (scenario {scenario.name})"
+        )
+    values = {"users": users, "rate": options.rate, "duration_s": duration_s, "ramp_up_s": ramp_up_s}
+    return parse(Load, {"scenario": scenario, "profile": options.profile, **values}, f"scenario {scenario.name}")
+
+
+def plan_run(scenarios: Sequence[Scenario], options: LoadOptions) -> PlannedRun:
+    """All scenarios together in one run."""
+    twice = [name for name, count in Counter(scenario.name for scenario in scenarios).items() if count > 1]
+    if twice:
+        raise ConfigError(f"scenario {twice[0]!r} is named twice; give it more --users instead")
+    loads = tuple(plan_load(scenario, options) for scenario in scenarios)
+    actions = sum(len({(step.system, step.action) for step in load.scenario.steps}) for load in loads)
+    if actions > MAX_ACTIONS:
+        raise ConfigError(f"the scenarios have {actions} actions together, {MAX_ACTIONS} are the most of one run")
+    others = f" and {len(loads) - 1} more" if len(loads) > 1 else ""
+    return PlannedRun(loads[0].scenario.name + others, loads)
+
+
+def read_targets(pairs: Iterable[str], systems: Iterable[str]) -> dict[str, str]:
+    """``SYSTEM=URL`` pairs of the command line; every system must be one that the scenarios use."""
+    known, targets = sorted(set(systems)), dict[str, str]()
+    for pair in pairs:
+        system, sign, url = pair.partition("=")
+        if not sign or not url:
+            raise ConfigError(f"--target: {pair!r} is no SYSTEM=URL; write e.g. {known[0]}=http://127.0.0.1:8000")
+        if system not in known:
+            near = closest(system, known)
+            raise ConfigError(f"--target: unknown system {system!r}{near}; the scenarios use: {', '.join(known)}")
+        if system in targets:
+            raise ConfigError(f"--target: {system} is given twice ({targets[system]} and {url})")
+        targets[system] = url
+    return targets
+
+
+def check_targets(systems: Iterable[str], targets: Mapping[str, str], allowed: Sequence[str]) -> dict[str, str]:
+    """The target of each system, within the allow-list; ``ConfigError`` names the first system that has none."""
+    checked = {}
+    for system in sorted(set(systems)):
+        if system not in targets:
+            raise ConfigError(f"no target for system {system!r}; give --target {system}=URL")
+        checked[system] = check_target(system, targets[system], allowed)
+    return checked
+
+
+def name_run(title: str, now: datetime, suffix: str) -> str:
+    """A run's id: when, what, and four characters that tell two of one second apart."""
+    slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in title.lower())
+    slug = "-".join(part for part in slug.split("-") if part)[:SLUG_LENGTH].strip("-")
+    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{slug}-{suffix}"
+
+
+def desire(planned: PlannedRun, run: str, request: Request, now: datetime) -> RunDesired:
+    """The whole desired state of a new run, generation 1."""
+    return RunDesired(
+        run=run,
+        environment=request.environment,
+        generation=1,
+        status="running",
+        loads=planned.loads,
+        targets=dict(request.targets),
+        allowed_hosts=request.allowed_hosts,
+        seed=request.seed,
+        suite=planned.suite,
+        requested_by=request.requested_by,
+        requested_at=now,
+        reason=request.reason,
+    )
+
+
+def stop_of(desired: RunDesired, now: datetime, reason: str) -> RunDesired:
+    """The next generation of a run, that it should stop. Idempotent for one that already should."""
+    if desired.status == "stopped":
+        return desired
+    changed = {"generation": desired.generation + 1, "status": "stopped", "requested_at": now, "reason": reason}
+    return desired.model_copy(update=changed)
