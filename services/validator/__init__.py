@@ -1,0 +1,1 @@
+"""Holds windows against benchmarks: verdicts, the life of breaches, scores and the report of a run."""
