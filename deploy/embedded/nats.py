@@ -19,6 +19,8 @@ from deploy.embedded.private_file import write_private
 from deploy.embedded.process import POLL_S, Child, read_log_tail, start_child
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+# Streams reserve their limits, for each environment anew; what really bounds them here is the disk.
+MAX_STORE_BYTES = 1 << 50
 
 
 def find_nats_binary() -> Path:
@@ -97,7 +99,10 @@ class NatsServer:
             "port": self.port,
             "server_name": self._name,
             "max_payload": MAX_PAYLOAD_BYTES,
-            "jetstream": {"store_dir": str(self.data.resolve() / "jetstream")},
+            "jetstream": {
+                "store_dir": str(self.data.resolve() / "jetstream"),
+                "max_file_store": MAX_STORE_BYTES,
+            },
         }
         if self._credentials:
             config["authorization"] = {"user": self._credentials[0], "password": self._credentials[1]}

@@ -1,0 +1,163 @@
+"""The embedded stack with tiny stand-ins for its services: its life, its deaths, and what it refuses."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nats
+import psycopg
+import pytest
+
+from deploy.embedded import StackError, StackInfo, StackOptions, read_stack, start_stack, stop_stack
+from deploy.embedded.folder import is_process
+from deploy.embedded.options import COMMANDS
+from deploy.embedded.state import read_state
+
+pytestmark = pytest.mark.integration
+
+CHILD = Path(__file__).with_name("embedded_child.py")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Iterator[StackOptions]:
+    options = StackOptions(
+        data=tmp_path / "data",
+        workers=1,
+        durable=False,
+        commands={kind: (sys.executable, "-I", "-S", str(CHILD), kind) for kind in COMMANDS},
+        env={"EMBEDDED_CHILD_ENDS": str(tmp_path / "ends")},
+    )
+    yield options
+    stop_stack(options.data)
+
+
+def list_alive(info: StackInfo) -> list[str]:
+    return [name for name, service in info.services.items() if is_process(service.pid, service.created_at)]
+
+
+async def leave_data(info: StackInfo) -> None:
+    with psycopg.connect(info.store_dsn) as connection:
+        connection.execute("create table kept (value integer)")
+        connection.execute("insert into kept values (42)")
+    client = await nats.connect(info.nats_url)
+    stream = client.jetstream()
+    await stream.add_stream(name="kept", subjects=["kept"])
+    await stream.publish("kept", b"42")
+    await client.close()
+
+
+async def read_data(info: StackInfo) -> tuple[int, bytes]:
+    with psycopg.connect(info.store_dsn) as connection:
+        row = connection.execute("select value from kept").fetchone()
+    client = await nats.connect(info.nats_url)
+    message = await client.jetstream().get_last_msg("kept", "kept")
+    await client.close()
+    assert row is not None
+    assert message.data is not None
+    return row[0], message.data
+
+
+async def test_data_survives_the_kill_of_everything_and_nothing_of_the_old_stack_lives_on(
+    options: StackOptions,
+) -> None:
+    started: list[str] = []
+    before = start_stack(options, started.append)
+    assert started == [*before.services]
+    await leave_data(before)
+
+    for pid in [before.keeper_pid, *(service.pid for service in before.services.values())]:
+        os.kill(pid, signal.SIGKILL)
+    after = start_stack(options)
+
+    assert await read_data(after) == (42, b"42")
+    assert list_alive(before) == []
+    assert list_alive(after) == [*after.services]
+
+
+def test_no_child_outlives_a_killed_keeper(options: StackOptions) -> None:
+    info = start_stack(options)
+    assert list_alive(info) == [*info.services]
+
+    os.kill(info.keeper_pid, signal.SIGKILL)
+
+    wait_until(lambda: list_alive(info) == [])
+    assert read_stack(options.data) is None
+    assert stop_stack(options.data) is False
+
+
+def test_a_stack_that_is_up_is_found_refuses_a_second_and_stops_in_reverse_order(
+    options: StackOptions, tmp_path: Path
+) -> None:
+    info = start_stack(options)
+    assert read_stack(options.data) == info
+    with pytest.raises(StackError, match=r"already up on .*tidegate down"):
+        start_stack(options)
+
+    assert stop_stack(options.data) is True
+
+    ends = [line.split()[1] for line in (tmp_path / "ends").read_text().splitlines()]
+    assert ends == ["generator", "scaler", "validator", "platform", "collector"]
+    assert "database system is shut down" in (info.data / "logs" / "postgres.log").read_text()
+    assert list_alive(info) == []
+    assert not (info.data / "stack.json").exists()
+
+
+@pytest.mark.parametrize("name", ["validator", "nats", "postgres"])
+def test_a_part_that_dies_is_started_again_on_its_port_and_counted(options: StackOptions, name: str) -> None:
+    info = start_stack(options)
+
+    os.kill(info.services[name].pid, signal.SIGKILL)
+
+    def is_restarted() -> bool:
+        now = read_stack(options.data)
+        return now is not None and now.services[name].restarts == 1 and list_alive(now) == [*now.services]
+
+    wait_until(is_restarted)
+    now = read_stack(options.data)
+    assert now is not None
+    assert (now.nats_url, now.store_dsn) == (info.nats_url, info.store_dsn)
+    assert now.services[name].pid != info.services[name].pid
+    assert now.services[name].url == info.services[name].url
+    with psycopg.connect(now.store_dsn) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(("field", "setting"), [("nats_port", "--nats-port"), ("postgres_port", "--postgres-port")])
+def test_a_port_in_use_is_named_with_its_setting(options: StackOptions, field: str, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        wanted = StackOptions(**{**options.__dict__, field: port})
+        with pytest.raises(StackError, match=f"{setting}: port {port} is in use"):
+            start_stack(wanted)
+    assert read_state(options.data) is None
+
+
+def test_a_service_that_cannot_start_is_named_with_its_last_words_and_its_log(options: StackOptions) -> None:
+    broken = StackOptions(**{**options.__dict__, "env": {**options.env, "EMBEDDED_CHILD_FAILS": "scaler"}})
+    with pytest.raises(StackError, match=r"scaler: ended with code 1 .*broken on purpose.*logs/scaler.log") as caught:
+        start_stack(broken)
+    assert "\n" not in str(caught.value)
+    assert stop_stack(options.data) is False
+
+
+def test_passwords_stand_in_private_files_and_in_no_log_nor_command_line(options: StackOptions) -> None:
+    info = start_stack(options)
+    passwords = [url.split("@")[0].rpartition(":")[2] for url in (info.nats_url, info.store_dsn)]
+    for name in ("stack.json", "secrets.json", "nats/nats.conf"):
+        assert (info.data / name).stat().st_mode & 0o777 == 0o600
+    pids = [info.keeper_pid, *(service.pid for service in info.services.values())]
+    shown = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
+    shown += [log.read_bytes() for log in (info.data / "logs").glob("*.log")]
+    assert not [text for text in shown for password in passwords if password.encode() in text]
+    assert not [password for password in passwords if password in str(info.redacted())]
