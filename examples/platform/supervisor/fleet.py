@@ -46,6 +46,7 @@ class Fleet:
         self._ordinal = 0
         self._starts_pending = 0
         self._deaths_in_a_row = 0
+        self._dead: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -140,9 +141,9 @@ class Fleet:
             self.restarts += 1
             self._deaths_in_a_row += 1
             _log.warning("%s: ended with code %s; a new replica takes its place", instance.id, code)
+            self._dead.append(instance.id)
         self.reconcile()
-        if was_wanted and self.ready:
-            await self._admin.fail_orphans(self.ready[0], instance.id)
+        await self._fail_orphans()
 
     async def _watch_health(self, instance: Instance) -> None:
         """Give the replica traffic while it is healthy; end it when it has not been for long."""
@@ -156,6 +157,7 @@ class Fleet:
         await self._admin.set_fault(instance, self.fault)
         if instance.state == "starting":
             self._set_state(instance, "ready")
+        await self._fail_orphans()
         while True:
             await asyncio.sleep(_HEALTH_EVERY_S)
             if await self._admin.is_healthy(instance):
@@ -169,6 +171,14 @@ class Fleet:
                 self._set_state(instance, "unhealthy")
             if instance.failed_checks >= _REPLACED_AFTER:
                 await instance.process.stop(_STOP_DEADLINE_S)
+
+    async def _fail_orphans(self) -> None:
+        """Have a ready replica mark the work of dead ones as failed, now or when there is one."""
+        while self._dead and self.ready:
+            dead = self._dead.pop()
+            if not await self._admin.fail_orphans(self.ready[0], dead):
+                self._dead.append(dead)
+                return
 
     async def _drain(self, instance: Instance) -> None:
         """Wait until nothing is outstanding, at the front door and behind it, then stop the replica."""
