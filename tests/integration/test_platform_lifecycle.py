@@ -26,7 +26,7 @@ def wait_until_gone(children: list[psutil.Process]) -> None:
 def test_sigterm_stops_everything_in_time_and_leaves_nothing(tmp_path: Path) -> None:
     with run_platform(tmp_path, *SMALL, TIDEGATE_PLATFORM_DATA="", TMPDIR=str(tmp_path)) as platform:
         children = psutil.Process(platform.process.pid).children(recursive=True)
-        assert len(children) == 3
+        assert len(children) == 4  # the fork server and three replicas
         assert [path.name for path in tmp_path.glob("tidegate-platform-*")]
         started_at = time.monotonic()
         assert platform.stop() == 0
@@ -38,10 +38,24 @@ def test_sigterm_stops_everything_in_time_and_leaves_nothing(tmp_path: Path) -> 
 def test_a_supervisor_killed_outright_leaves_no_child(tmp_path: Path) -> None:
     with run_platform(tmp_path, *SMALL) as platform:
         children = psutil.Process(platform.process.pid).children(recursive=True)
-        assert len(children) == 3
+        assert len(children) == 4  # the fork server and three replicas
         platform.process.kill()
         platform.process.wait(10)
         wait_until_gone(children)
+
+
+def test_the_death_of_the_fork_server_is_answered_with_new_replicas(tmp_path: Path) -> None:
+    with run_platform(tmp_path, *SMALL) as platform:
+        supervisor = psutil.Process(platform.process.pid)
+        (fork_server,) = supervisor.children()
+        lost = [fork_server, *fork_server.children()]
+        fork_server.kill()
+        wait_until_gone(lost)
+        deadline = time.monotonic() + 10
+        while len(supervisor.children(recursive=True)) != 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert platform.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from typing import Any
 from ..replica.spec import Fault, ReplicaSpec, ServiceConfig
 from .desired import Desired, Standing, plan_replicas, restart_delay_s
 from .instance import AdminClient, Instance
-from .replica_process import ReplicaStartError, start_replica
+from .replica_process import Nursery, ReplicaStartError
 
 _log = logging.getLogger("platform.fleet")
 _STARTING_POLL_S = 0.02
@@ -33,7 +33,9 @@ SpecFor = Callable[[str, int], ReplicaSpec]
 class Fleet:
     """One service's replicas. Every change of state happens on the event loop; `ready` is what the front door uses."""
 
-    def __init__(self, service: str, config: ServiceConfig, admin: AdminClient, spec_for: SpecFor) -> None:
+    def __init__(
+        self, service: str, config: ServiceConfig, admin: AdminClient, nursery: Nursery, spec_for: SpecFor
+    ) -> None:
         self.service = service
         self.config = config
         self.desired = Desired(config.replicas, config.min, config.max)
@@ -42,6 +44,7 @@ class Fleet:
         self.fault = Fault()
         self.restarts = 0
         self._admin = admin
+        self._nursery = nursery
         self._spec_for = spec_for
         self._ordinal = 0
         self._starts_pending = 0
@@ -120,7 +123,7 @@ class Fleet:
             self._ordinal += 1
             ordinal = self._ordinal
             id_ = f"{self.service}-{ordinal}"
-            process = await start_replica(self._spec_for(id_, ordinal))
+            process = await self._nursery.start(self._spec_for(id_, ordinal))
             instance = Instance(id_, process, time.time())
             self.instances.append(instance)
         finally:

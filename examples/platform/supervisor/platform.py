@@ -13,6 +13,7 @@ from ..replica.spec import ReplicaSpec, ServiceConfig
 from .fleet import Fleet, SpecFor
 from .front_door import FrontDoor
 from .instance import AdminClient
+from .replica_process import Nursery
 from .settings import PlatformSettings, name_port
 
 _log = logging.getLogger("platform")
@@ -29,6 +30,7 @@ class Platform:
         self.fleets: dict[str, Fleet] = {}
         self._doors: dict[str, FrontDoor] = {}
         self._admin_session: aiohttp.ClientSession | None = None
+        self._nursery = Nursery(has_tracing=settings.otlp_endpoint is not None)
         self.has_started = False
 
     async def start(self) -> None:
@@ -36,7 +38,7 @@ class Platform:
         self._admin_session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ADMIN_TIMEOUT_S))
         admin = AdminClient(self._admin_session)
         for service, config in self._services.items():
-            fleet = self.fleets[service] = Fleet(service, config, admin, self._spec_for(service, config))
+            fleet = self.fleets[service] = Fleet(service, config, admin, self._nursery, self._spec_for(service, config))
             door = self._doors[config.system] = FrontDoor(service, fleet.ready_instances)
             port = self._settings.front_door_port(config.system)
             with name_port(f"{config.system}_port", port):
@@ -56,6 +58,7 @@ class Platform:
         """Close the front doors, then stop the replicas."""
         await asyncio.gather(*(door.stop() for door in self._doors.values()))
         await asyncio.gather(*(fleet.stop() for fleet in self.fleets.values()))
+        await self._nursery.close()
         if self._admin_session is not None:
             await self._admin_session.close()
 
