@@ -1,0 +1,81 @@
+"""Which decoded frames the store can take, and in one line why not.
+
+What is refused here belongs to DEAD as a whole: a frame half stored could neither be counted nor sent again.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from shared.contracts.frame import Frame
+
+_RUN = re.compile(r"[a-z0-9][a-z0-9-]{2,95}")
+_SYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_INT2, _INT4, _INT8 = 2**15 - 1, 2**31 - 1, 2**63 - 1
+_NARROW = (("user", _INT4), ("tokens", _INT4), ("status", _INT2))
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How far an event may lie in the past and in the future of the collector's clock."""
+
+    max_age_s: float
+    max_ahead_s: float
+
+    def refuse(self, frame: Frame, now_us: int) -> str | None:
+        """Why this frame cannot be stored; None when it can. ``now_us``: µs since the Unix epoch."""
+        return _names(frame) or _numbers(frame) or self._dates(frame, now_us)
+
+    def _dates(self, frame: Frame, now_us: int) -> str | None:
+        if not len(frame.events):
+            return None
+        done = frame.done_wall_us
+        first, last = int(done.min()), int(done.max())
+        if first < now_us - self.max_age_s * 1e6:
+            return f"an event is dated {_shown(first)}, more than {self.max_age_s:g} s before {_shown(now_us)}"
+        if last > now_us + self.max_ahead_s * 1e6:
+            return f"an event is dated {_shown(last)}, more than {self.max_ahead_s:g} s after {_shown(now_us)}"
+        return None
+
+
+def _names(frame: Frame) -> str | None:
+    if not _RUN.fullmatch(frame.id.run):
+        return f"run {frame.id.run!r} is no run id"
+    if not _SYSTEM.fullmatch(frame.id.system):
+        return f"system {frame.id.system!r} is no system id"
+    names = [frame.id.worker, *(name for state in frame.actions for name in (state.scenario, state.action))]
+    for name in names:
+        if not name or "\0" in name or len(name) > 200:
+            return f"name {name[:80]!r} is empty, longer than 200 characters or holds a NUL"
+    return None
+
+
+def _numbers(frame: Frame) -> str | None:
+    if not 1 <= frame.id.seq <= _INT8:
+        return f"seq {frame.id.seq} is not within 1 and {_INT8}"
+    for state in frame.actions:
+        if state.sent > _INT8 or max(state.in_flight, state.waiting) > _INT4:
+            return (
+                f"a counter of action {state.action!r} is too large: {state.sent}, {state.in_flight}, {state.waiting}"
+            )
+    for name, most in _NARROW:
+        if len(frame.events) and int(frame.events[name].max()) > most:
+            return f"{name} {int(frame.events[name].max())} of an event is above {most}"
+    clocks = (frame.anchor_wall_us, frame.watermark_us, frame.emitted_us)
+    # Twice the year 2200 still adds up within 64 bits, and neither date nor sum overflows further on.
+    if any(abs(clock) > 7_258_118_400_000_000 for clock in clocks) or _intended_out_of_reach(frame):
+        return f"a time of the frame is out of reach: anchor {clocks[0]}, watermark {clocks[1]}, emitted {clocks[2]} µs"
+    return None
+
+
+def _intended_out_of_reach(frame: Frame) -> bool:
+    return bool(len(frame.events)) and bool((np.abs(frame.events["intended_us"] // 2) > 3_629_059_200_000_000).any())
+
+
+def _shown(wall_us: int) -> str:
+    try:
+        return datetime.fromtimestamp(wall_us / 1e6, tz=UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{wall_us} µs after 1970"

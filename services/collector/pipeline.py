@@ -1,0 +1,148 @@
+"""From TIMINGS to the store to WINDOWS, in three stages that work at once on three batches:
+
+    intake (pull, decode, admit) ──▶ commit (retry until stored) ──▶ announce (publish windows, then acknowledge)
+
+Between two stages stands one batch at most, so a slow store slows the pulls and memory stays bounded. A frame is
+acknowledged last; whatever ends the process before that only causes a redelivery (docs/decisions/0005).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass
+
+from services.collector import backoff
+from services.collector.admission import Admission
+from services.collector.announcer import Announcer
+from services.collector.batching import Batch, BatchLimits
+from services.collector.dead_letters import DeadLetters
+from services.collector.timescale import FrameStore
+from services.collector.timings import FETCH_MOST, Delivery, Timings
+from shared import metrics
+from shared.clock import wall_us
+from shared.contracts.frame import Frame, FrameError, decode
+from shared.errors import TransientError
+
+IDLE_S = 0.5
+"""A pull of an idle stream lasts so long, and with it a stop."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A decoded frame and the message it came in."""
+
+    delivery: Delivery
+    frame: Frame
+
+
+FrameBatch = Batch[Received]
+
+
+class Pipeline:
+    """``run`` until ``stop_intake`` and everything in hand is through."""
+
+    def __init__(
+        self,
+        timings: Timings,
+        store: FrameStore,
+        announcer: Announcer,
+        dead: DeadLetters,
+        *,
+        limits: BatchLimits,
+        admission: Admission,
+    ) -> None:
+        self._timings = timings
+        self._store = store
+        self._announcer = announcer
+        self._dead = dead
+        self._limits = limits
+        self._admission = admission
+        self._closing = False
+        self._to_commit: asyncio.Queue[FrameBatch | None] = asyncio.Queue(1)
+        self._to_announce: asyncio.Queue[FrameBatch | None] = asyncio.Queue(1)
+
+    def stop_intake(self) -> None:
+        """Pull no more; ``run`` ends when what was pulled is acknowledged."""
+        self._closing = True
+
+    async def run(self) -> None:
+        """Raises ``TooManyDeadError``, or what is a bug; in both cases nothing unfinished is acknowledged."""
+        keeper = asyncio.ensure_future(self._timings.keep_deadlines())
+        stages = [asyncio.ensure_future(stage()) for stage in (self._take_in, self._commit, self._announce)]
+        try:
+            await asyncio.wait(stages, return_when=asyncio.FIRST_EXCEPTION)
+            for stage in stages:
+                if stage.done():
+                    stage.result()
+        finally:
+            for task in (keeper, *stages):
+                task.cancel()
+            await asyncio.gather(keeper, *stages, return_exceptions=True)
+
+    async def _take_in(self) -> None:
+        batch = FrameBatch(self._limits)
+        while not self._closing:
+            # The first frame of a batch is taken as soon as it is there; then as many as come while it is young.
+            most = FETCH_MOST if batch.items else 1
+            deliveries = await self._timings.fetch(most, batch.patience_s(time.monotonic(), IDLE_S))
+            for delivery in deliveries:
+                if (frame := await self._admit(delivery)) is not None:
+                    batch.add(Received(delivery, frame), len(frame.events), len(delivery.msg.data), time.monotonic())
+                if batch.full:
+                    await self._to_commit.put(batch)
+                    batch = FrameBatch(self._limits)
+            if batch.due(time.monotonic()):
+                await self._to_commit.put(batch)
+                batch = FrameBatch(self._limits)
+        if batch.items:
+            await self._to_commit.put(batch)
+        await self._to_commit.put(None)
+
+    async def _admit(self, delivery: Delivery) -> Frame | None:
+        """The frame; None when it went to DEAD."""
+        try:
+            frame = decode(delivery.data)
+            reason = self._admission.refuse(frame, wall_us())
+        except FrameError as error:
+            frame, reason = None, str(error)
+        if reason is None:
+            return frame
+        await self._dead.bury(
+            subject=delivery.msg.subject,
+            stream=self._timings.stream,
+            sequence=delivery.sequence,
+            body=delivery.data,
+            reason=reason,
+        )
+        await self._timings.settle([delivery])
+        return None
+
+    async def _commit(self) -> None:
+        while (batch := await self._to_commit.get()) is not None:
+            await self._store_batch(batch)
+            await self._to_announce.put(batch)
+        await self._to_announce.put(None)
+
+    async def _store_batch(self, batch: FrameBatch) -> None:
+        frames = [received.frame for received in batch.items]
+        attempt = 0
+        while True:
+            try:
+                stored = await self._store.write(frames)
+            except TransientError:
+                attempt += 1
+                metrics.STORE_RETRIES.inc()
+                await asyncio.sleep(backoff.delay_s(attempt, random.random()))
+                continue
+            metrics.FRAMES_STORED.inc(stored.frames)
+            metrics.EVENTS_STORED.inc(stored.events)
+            metrics.FRAMES_REDELIVERED.inc(stored.redelivered)
+            return
+
+    async def _announce(self) -> None:
+        while (batch := await self._to_announce.get()) is not None:
+            await self._announcer.announce([received.frame for received in batch.items])
+            await self._timings.settle(received.delivery for received in batch.items)
