@@ -34,8 +34,9 @@ SETTINGS = {
     "max_wal_size": "1GB",
 }
 DURABLE = {"fsync": "on", "synchronous_commit": "on"}
-# For tests: survives the death of its processes, not of the machine.
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# For tests: survives the death of its processes, not of the machine. Commits still wait until they are written to the
+# file; without synchronous_commit the last 200 ms would die with the server.
+NOT_DURABLE = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
 
 
 class PostgresServer:

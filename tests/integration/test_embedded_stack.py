@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nats
@@ -71,6 +72,7 @@ async def read_data(info: StackInfo) -> tuple[int, bytes]:
 async def test_data_survives_the_kill_of_everything_and_nothing_of_the_old_stack_lives_on(
     options: StackOptions,
 ) -> None:
+    options = replace(options, durable=True)
     started: list[str] = []
     before = start_stack(options, started.append)
     assert started == [*before.services]
@@ -137,14 +139,14 @@ def test_a_part_that_dies_is_started_again_on_its_port_and_counted(options: Stac
 def test_a_port_in_use_is_named_with_its_setting(options: StackOptions, field: str, setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        wanted = StackOptions(**{**options.__dict__, field: port})
+        wanted = replace(options, **{field: port})
         with pytest.raises(StackError, match=f"{setting}: port {port} is in use"):
             start_stack(wanted)
     assert read_state(options.data) is None
 
 
 def test_a_service_that_cannot_start_is_named_with_its_last_words_and_its_log(options: StackOptions) -> None:
-    broken = StackOptions(**{**options.__dict__, "env": {**options.env, "EMBEDDED_CHILD_FAILS": "scaler"}})
+    broken = replace(options, env={**options.env, "EMBEDDED_CHILD_FAILS": "scaler"})
     with pytest.raises(StackError, match=r"scaler: ended with code 1 .*broken on purpose.*logs/scaler.log") as caught:
         start_stack(broken)
     assert "\n" not in str(caught.value)
