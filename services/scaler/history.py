@@ -1,0 +1,129 @@
+"""What the scaler remembers of itself: changes rebuilt from the audit chain, and how long conditions have held. Pure.
+
+The changes survive a restart because they are read from the chain. How long a service has been idle or what was wanted
+over the last minutes does not: it begins anew, which can only delay a scale-down.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from services.scaler.candidates import Ask, last_done_s, needed_for_load, weigh
+from services.scaler.situation import Change, Facts, Memory, Reading
+from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling_rules import DownCondition, ServiceRules
+
+KEPT_CHANGES = 8
+GAP_S = 15.0
+"""Not having looked for so long ends every "has held since"."""
+
+
+def changes_of(records: Iterable[ScalingRecord]) -> tuple[Change, ...]:
+    """The last changes a chain tells of, oldest first, each with its result and effect where known."""
+    changes: dict[str, Change] = {}
+    for record in records:
+        if record.kind == "decision":
+            change = change_of(record)
+            if change is not None:
+                changes[record.decision] = change
+        elif record.decision in changes:
+            changes[record.decision] = outcome(changes[record.decision], record)
+    return tuple(changes.values())[-KEPT_CHANGES:]
+
+
+def change_of(record: ScalingRecord) -> Change | None:
+    """The change a decision record announces; None where nothing moves."""
+    if record.action in (None, Action.NO_ACTION) or record.current is None or record.target is None:
+        return None
+    return Change(
+        decision=record.decision,
+        at_s=record.at.timestamp(),
+        action=record.action,
+        current=record.current,
+        target=record.target,
+        cause=str(record.inputs.get("cause", "")),
+        limit=record.inputs.get("limit"),
+        breaches=record.breaches,
+        runs=record.runs,
+        before=record.inputs.get("before", {}),
+        dry_run=record.dry_run,
+    )
+
+
+def outcome(change: Change, record: ScalingRecord) -> Change:
+    """A change with what a later record says of it."""
+    if record.kind == "result":
+        return change.model_copy(update={"ok": record.ok, "done_s": record.at.timestamp()})
+    return change.model_copy(update={"verdict": record.verdict})
+
+
+class Tracker:
+    """How long things have been so, and the extremes wanted within the stabilization windows."""
+
+    def __init__(self) -> None:
+        self._wanted: deque[tuple[float, int, int]] = deque()
+        self._idle_since_s: float | None = None
+        self._watched_since_s: float | None = None
+        self._looked_s: float | None = None
+        self._loud: dict[str, tuple[float | None, float]] = {}
+
+    def look(self, rules: ServiceRules, facts: Facts, changes: tuple[Change, ...]) -> Memory:
+        """Take note of one moment and return the memory to decide with. Moments come in order of time."""
+        now_s = facts.now_s
+        if self._looked_s is None or now_s - self._looked_s > GAP_S:
+            self._wanted.clear()
+            self._idle_since_s, self._watched_since_s = None, now_s
+        self._looked_s = now_s
+        asks = weigh(rules, facts, last_done_s(changes))
+        self._note_idle(rules, facts, asks)
+        self._note_wanted(rules, facts, asks)
+        self._note_loud(rules, now_s, asks)
+        up_s, down_s = rules.tuning.stabilization.up, rules.tuning.stabilization.down
+        return Memory(
+            changes=changes,
+            idle_since_s=self._idle_since_s,
+            watched_since_s=self._watched_since_s,
+            highest_wanted=max((low for at, _, low in self._wanted if at >= now_s - down_s), default=0),
+            lowest_wanted=min((high for at, high, _ in self._wanted if at >= now_s - up_s), default=0),
+            loud_since_s={cause: since for cause, (since, _) in self._loud.items() if since is not None},
+        )
+
+    def _note_idle(self, rules: ServiceRules, facts: Facts, asks: tuple[Ask, ...]) -> None:
+        if any(ask.candidate.holds for ask in asks) or not idle(rules, facts):
+            self._idle_since_s = None
+        elif self._idle_since_s is None:
+            self._idle_since_s = facts.now_s
+
+    def _note_wanted(self, rules: ServiceRules, facts: Facts, asks: tuple[Ask, ...]) -> None:
+        if facts.observation is None:
+            return
+        high = max((ask.candidate.replicas for ask in asks if ask.drives), default=facts.observation.desired)
+        low = max([needed_for_load(rules, facts), *(ask.candidate.replicas for ask in asks if ask.drives)])
+        self._wanted.append((facts.now_s, high, low))
+        span_s = max(rules.tuning.stabilization.up, rules.tuning.stabilization.down)
+        while self._wanted[0][0] < facts.now_s - span_s:
+            self._wanted.popleft()
+
+    def _note_loud(self, rules: ServiceRules, now_s: float, asks: tuple[Ask, ...]) -> None:
+        """A cause that pauses for less than the effectiveness window is still the same one.
+
+        What is loud at the first look may have been so before: its beginning is unknown, so all its past counts.
+        """
+        pause_s = rules.tuning.effectiveness.window
+        self._loud = {cause: one for cause, one in self._loud.items() if now_s - one[1] <= pause_s}
+        began = None if self._watched_since_s == now_s else now_s
+        for cause in {ask.cause for ask in asks if ask.candidate.holds}:
+            since = self._loud[cause][0] if cause in self._loud else began
+            self._loud[cause] = (since, now_s)
+
+
+def idle(rules: ServiceRules, facts: Facts) -> bool:
+    """True when every condition to scale down holds on complete readings."""
+    if rules.down is None or facts.observation is None:
+        return False
+    return all(condition_holds(condition, facts.readings) for condition in rules.down.all_of)
+
+
+def condition_holds(condition: DownCondition, readings: dict[str, Reading]) -> bool:
+    """One condition on complete readings; a latency nobody could measure for want of traffic counts as low."""
+    reading = readings.get(condition.metric, Reading())
+    return reading.complete and (reading.value is None or reading.value < condition.below)

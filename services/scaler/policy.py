@@ -1,0 +1,79 @@
+"""The decision: facts and memory in, one decision out, with everything that was weighed. Pure.
+
+```
+gates   unobserved · stopped · updating · awaiting ready / effect · unhealthy      nothing moves
+limits  below min · above max                                                     back within, first
+up      any candidate that drives → maximum → stabilize → rate → clamp            never while ineffective
+down    all conditions, long enough → projected → stabilize → clamp               never on missing data
+```
+The order and its reasons stand in docs/decisions/0007-scaling.md.
+"""
+
+import hashlib
+from dataclasses import replace
+
+from services.scaler.candidates import last_done_s, weigh
+from services.scaler.decision import Case, Decision
+from services.scaler.scale_down import scale_down
+from services.scaler.scale_up import scale_up
+from services.scaler.situation import Facts, Memory
+from shared.contracts.scaling import Action, Clamp
+from shared.contracts.scaling_rules import ServiceRules
+
+VERSION = "1"
+
+
+def policy_version(rules: ServiceRules) -> str:
+    """Version of this code's way to decide, and a digest of the user's rules."""
+    return f"{VERSION}:{hashlib.sha256(rules.model_dump_json().encode()).hexdigest()[:12]}"
+
+
+def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
+    """The decision for one service at ``facts.now_s``. Every situation has an answer; the same one each time."""
+    if facts.observation is None:
+        words = f"the target cannot be observed: {facts.unobserved or 'no answer yet'}"
+        return Decision(Action.NO_ACTION, 0, 0, "unobserved", words, 0.0)
+    asks = weigh(rules, facts, last_done_s(memory.changes))
+    case = Case(rules, facts, memory, facts.observation, asks)
+    decision = _gate(case) or _back_within_limits(case) or scale_up(case) or scale_down(case)
+    breaches = [ask.breach for ask in asks if ask.breach]
+    return replace(
+        decision,
+        candidates=tuple(ask.candidate for ask in asks),
+        breaches=tuple(breach.breach for breach in breaches),
+        runs=tuple(dict.fromkeys(breach.run for breach in breaches)),
+    )
+
+
+def _gate(case: Case) -> Decision | None:
+    """Situations in which nothing may move, whatever the metrics say."""
+    seen = case.seen
+    if seen.desired == 0:
+        return case.hold("stopped", "the service is at 0 replicas; someone stopped it, so it is left alone")
+    if seen.updating:
+        return case.hold("updating", "the service is being updated")
+    pending = next((change for change in reversed(case.memory.changes) if change.undecided), None)
+    if pending is not None and pending.ok is None:
+        words = f"{pending.decision} has no result yet: {seen.ready} of {pending.target} replicas are ready"
+        return case.hold("awaiting_ready", words)
+    if pending is not None:
+        return case.hold("awaiting_effect", f"the effect of {pending.decision} is being measured")
+    if seen.unhealthy / seen.desired >= case.rules.tuning.max_unhealthy:
+        return case.hold("unhealthy", f"{seen.unhealthy} of {seen.desired} replicas are unhealthy")
+    return None
+
+
+def _back_within_limits(case: Case) -> Decision | None:
+    """A count outside the limits, set by someone else, is brought back before anything is weighed."""
+    desired, rules = case.seen.desired, case.rules
+    target = min(max(desired, rules.min), rules.max)
+    if target == desired:
+        return None
+    if cooling := case.cooling():
+        return cooling
+    clamps = (Clamp(name="limits", before=desired, after=target),)
+    if target > desired:
+        words = f"{desired} replicas are below the minimum of {rules.min}"
+        return Decision(Action.SCALE_UP, desired, target, "below_min", words, clamps=clamps, cause="limits")
+    words = f"{desired} replicas are above the maximum of {rules.max}"
+    return Decision(Action.SCALE_DOWN, desired, target, "above_max", words, clamps=clamps, cause="limits")

@@ -1,0 +1,63 @@
+"""Response times of the last minute and a half per system, merged from the windows the collector publishes. Pure.
+
+A frame delivered again changes nothing: frames are remembered for as long as their seconds. Frames of a generator that
+was itself at fault are left out: they say nothing of the system.
+"""
+
+from shared.contracts.timing import Kind
+from shared.contracts.window import FrameWindows
+from shared.histogram import Histogram
+
+KEPT_S = 90
+ENOUGH = 20
+"""Fewer requests than this in a span make no percentile."""
+
+Frame = tuple[str, str, int, str, int]
+
+
+class ResponseTimes:
+    """Histograms per (system, kind) and second of ``done``."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[str, Kind], dict[int, Histogram]] = {}
+        self._frames: dict[Frame, int] = {}
+        self._newest = 0
+
+    def add(self, frame: FrameWindows) -> None:
+        """Merge one frame once."""
+        identity = (frame.run, frame.worker, frame.epoch, frame.system, frame.seq)
+        emitted = frame.emitted_us // 1_000_000
+        if frame.at_fault or identity in self._frames or emitted < self._newest - KEPT_S:
+            return
+        self._frames[identity] = emitted
+        for cell in frame.cells:
+            seconds = self._seconds.setdefault((frame.system, cell.kind), {})
+            seconds.setdefault(cell.second, Histogram()).merge(cell.response)
+        if emitted > self._newest:
+            self._newest = emitted
+            self._forget(emitted - KEPT_S)
+
+    def p95_ms(self, system: str, begin_s: float, end_s: float, kind: Kind = Kind.REQUEST) -> float | None:
+        """Nearest-rank p95 of the seconds that lie within the span; None with fewer than ``ENOUGH`` requests."""
+        total = Histogram()
+        for second, histogram in self._seconds.get((system, kind), {}).items():
+            if begin_s <= second and second + 1 <= end_s:
+                total.merge(histogram)
+        value_us = total.percentile_us(0.95) if total.total >= ENOUGH else None
+        return None if value_us is None else round(value_us / 1000, 3)
+
+    def measured(self, begin_s: float, end_s: float) -> dict[str, float]:
+        """``p95_ms.<system>`` of every system that has enough requests within the span."""
+        values = {
+            f"p95_ms.{system}": self.p95_ms(system, begin_s, end_s)
+            for system, kind in sorted(self._seconds)
+            if kind is Kind.REQUEST
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _forget(self, horizon: int) -> None:
+        for identity in [frame for frame, emitted in self._frames.items() if emitted < horizon]:
+            del self._frames[identity]
+        for seconds in self._seconds.values():
+            for second in [second for second in seconds if second < horizon]:
+                del seconds[second]

@@ -1,0 +1,62 @@
+"""The half of the policy that removes replicas: all conditions, long enough, on complete data, projected. Pure."""
+
+from services.scaler.candidates import needed_for_load
+from services.scaler.decision import Case, Decision, clamp_steps
+from services.scaler.history import condition_holds
+from services.scaler.situation import Reading
+from shared.contracts.scaling import Action
+from shared.contracts.scaling_rules import DownRule
+
+
+def scale_down(case: Case) -> Decision:
+    """A scale-down when conditions, health and the past allow it; otherwise why not."""
+    rule, seen = case.rules.down, case.seen
+    if rule is None or seen.desired <= case.rules.min:
+        return case.hold("steady", "nothing asks for more, and fewer are not allowed")
+    if held := _not_idle(case, rule):
+        return held
+    if any(breach.system == case.rules.system for breach in case.facts.breaches):
+        return case.hold("breach_elsewhere", "a breach of this system is open, so none is removed")
+    idle_s = 0.0 if case.memory.idle_since_s is None else case.now_s - case.memory.idle_since_s
+    if idle_s < rule.idle_for:
+        return case.hold("steady", "idle, but not yet for long enough")
+    if seen.unhealthy or seen.starting or seen.ready < seen.desired:
+        return case.hold("not_all_ready", f"{seen.ready} of {seen.desired} replicas are ready, so none is removed")
+    return _stabilizing(case) or _remove(case, idle_s)
+
+
+def _not_idle(case: Case, rule: DownRule) -> Decision | None:
+    readings = case.facts.readings
+    lacking = [one.metric for one in rule.all_of if not readings.get(one.metric, Reading()).complete]
+    if not all(condition_holds(one, readings) for one in rule.all_of if one.metric not in lacking):
+        return case.hold("steady", "nothing asks for more, and the load is not low enough for fewer")
+    if lacking:
+        words = f"{', '.join(lacking)}: not read from every replica, so none is removed"
+        return case.hold("metrics_missing", words)
+    return None
+
+
+def _stabilizing(case: Case) -> Decision | None:
+    span_s, memory = case.rules.tuning.stabilization.down, case.memory
+    watched_s = 0.0 if memory.watched_since_s is None else case.now_s - memory.watched_since_s
+    if watched_s < span_s:
+        return case.hold("stabilizing", f"not yet watched for the stabilization window of {span_s:g} s")
+    ups = [one.at_s for one in memory.changes if one.action is Action.SCALE_UP and not one.dry_run]
+    if ups and case.now_s - ups[-1] < span_s:
+        return case.hold("stabilizing", f"a scale-up is less than {span_s:g} s ago")
+    return None
+
+
+def _remove(case: Case, idle_s: float) -> Decision:
+    seen, rules = case.seen, case.rules
+    needed = needed_for_load(rules, case.facts)
+    stable = max(needed, case.memory.highest_wanted)
+    target, clamps = clamp_steps(
+        needed, (("stabilize_down", stable), ("limits", min(max(stable, rules.min), rules.max)))
+    )
+    if target >= seen.desired:
+        return case.hold("projected_overload", f"fewer than {seen.desired} could not carry the load", clamps)
+    if cooling := case.cooling():
+        return cooling
+    words = f"idle for {idle_s:.0f} s: {target} of {seen.desired} replicas carry the load below their limits"
+    return Decision(Action.SCALE_DOWN, seen.desired, target, "idle", words, clamps=clamps, cause="idle")

@@ -1,0 +1,114 @@
+"""What a decision is made from, as values that travel in the audit record, so that it can be made again from there.
+
+Owns the vocabulary only: ``Facts`` come from outside (target, samples, breaches), ``Memory`` is what the scaler knows
+of its own past. Times are seconds since the Unix epoch.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.contracts.base import Message
+from shared.contracts.scaling import Action
+
+Verdict = Literal["helped", "no_effect", "worse", "unknown"]
+
+
+class Observation(Message):
+    """The target's word on one service. ``unhealthy`` and ``starting`` are not among the ``ready``."""
+
+    desired: int
+    ready: int
+    starting: int = 0
+    unhealthy: int = 0
+    updating: bool = False
+
+
+class Reading(Message):
+    """One metric: mean over the ready instances that reported within the window; ``latest`` over the last seconds.
+
+    ``missing``: ready instances that were silent. ``idle``: no traffic, so the metric has no value and needs none.
+    """
+
+    value: float | None = None
+    latest: float | None = None
+    reported: int = 0
+    missing: int = 0
+    idle: bool = False
+    instances: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it may carry a decision to remove replicas."""
+        return self.idle or (self.value is not None and self.missing == 0)
+
+
+class OpenBreach(Message):
+    """The last word of the validator on an episode that is open. ``judged_s``: end of the window it speaks of."""
+
+    breach: str
+    run: str
+    system: str
+    service: str
+    metric: str
+    level: str
+    value: float
+    limit: float
+    confidence: float
+    slowest_hop: str = ""
+    judged_s: float
+
+
+class Change(Message):
+    """A recorded decision to move and what became of it.
+
+    ``ok``: None until its result is known. ``done_s``: when the result was. ``before``: the measurements it was made
+    on.
+    """
+
+    decision: str
+    at_s: float
+    action: Action
+    current: int
+    target: int
+    cause: str
+    limit: float | None = None
+    breaches: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    before: dict[str, float] = Field(default_factory=dict)
+    dry_run: bool = False
+    ok: bool | None = None
+    done_s: float | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """True until its result and, where it worked, its effect are recorded."""
+        return not self.dry_run and (self.ok is None or (self.ok and self.verdict is None))
+
+
+class Facts(Message):
+    """What is so at ``now_s``. Without an observation ``unobserved`` says why."""
+
+    service: str
+    now_s: float
+    observation: Observation | None = None
+    unobserved: str = ""
+    readings: dict[str, Reading] = Field(default_factory=dict)
+    breaches: tuple[OpenBreach, ...] = ()
+
+
+class Memory(Message):
+    """What is remembered. ``highest_wanted``/``lowest_wanted``: over the stabilization windows down and up.
+
+    ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when this process
+    has looked without a gap. ``loud_since_s``: per cause that asks for a scale-up, since when, pauses of a
+    few seconds aside.
+    """
+
+    changes: tuple[Change, ...] = ()
+    idle_since_s: float | None = None
+    watched_since_s: float | None = None
+    highest_wanted: int = 0
+    lowest_wanted: int = 0
+    loud_since_s: dict[str, float] = Field(default_factory=dict)

@@ -1,0 +1,278 @@
+"""The scaling rules as people write them in ``config/scaling.yaml``.
+
+Owns: which metrics a rule may name, their units and how they answer to replicas, and every refusal that can be told
+from the document alone. What follows from the rules is the scaler's policy.
+"""
+
+import re
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.units import Duration
+
+
+class Shape(StrEnum):
+    """How a metric answers when replicas are added.
+
+    ``load`` falls in proportion (CPU, requests/s per replica). ``latency`` and ``queue`` do not: near saturation they
+    grow without bound, so their ratio to the limit says that more is needed, hardly how much.
+    """
+
+    LOAD = "load"
+    QUEUE = "queue"
+    LATENCY = "latency"
+
+
+class Metric(NamedTuple):
+    """``per_replica``: read per instance and averaged over the ready ones."""
+
+    unit: str
+    shape: Shape
+    per_replica: bool
+
+
+RULE_METRICS: dict[str, Metric] = {
+    "cpu_usage": Metric("ratio", Shape.LOAD, True),
+    "memory_ratio": Metric("ratio", Shape.LOAD, True),
+    "gpu_usage": Metric("ratio", Shape.LOAD, True),
+    "request_rate": Metric("/s", Shape.LOAD, True),
+    "requests_in_flight": Metric("requests", Shape.LOAD, True),
+    "queue_length": Metric("requests", Shape.QUEUE, True),
+    "response_time": Metric("ms", Shape.LATENCY, False),
+    "routing_latency": Metric("ms", Shape.LATENCY, True),
+}
+
+BREACH_METRICS: dict[str, Shape] = {
+    "api_response_time": Shape.LATENCY,
+    "workflow_execution_time": Shape.LATENCY,
+    "routing_latency": Shape.LATENCY,
+    "inference_latency": Shape.LATENCY,
+    "cpu_usage": Shape.LOAD,
+    "gpu_usage": Shape.LOAD,
+}
+"""Benchmarks whose breach more replicas can mend. Not errors, not memory, nor what only offered load can raise."""
+
+_NO_DRIVERS = {
+    "error_rate": "more replicas do not mend errors",
+    "memory_usage": "more replicas free no memory of the others",
+    "throughput": "it is judged by the load offered and never scales anything",
+    "ai_request_throughput": "it is judged by the load offered and never scales anything",
+    "concurrent_inferences": "it is judged by the load offered and never scales anything",
+    "cost_optimization_time": "it is the work of one request and does not wait in line",
+    "model_load_time": "it is paid once per replica, so more replicas pay it more often",
+}
+
+_UNITS = {
+    "ratio": {"": 1.0, "%": 0.01},
+    "ms": {"": 1.0, "ms": 1.0, "s": 1000.0},
+    "/s": {"": 1.0, "/s": 1.0, "/min": 1 / 60},
+    "requests": {"": 1.0, "requests": 1.0},
+}
+_QUANTITY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(\S*)\s*$")
+
+
+def _threshold(value: object, metric: str | None) -> float:
+    """A threshold in the metric's own unit from ``0.8``, ``"80%"``, ``"300 ms"``, ``"150/s"``."""
+    if metric is None:
+        raise ValueError("has no meaning without a valid metric")
+    unit = RULE_METRICS[metric].unit
+    match = None if isinstance(value, bool) else _QUANTITY.match(str(value))
+    known = _UNITS[unit]
+    if not match:
+        raise ValueError(f"{value!r} is no threshold; write a number in {unit}")
+    if match[2] not in known:
+        names = ", ".join(name for name in known if name) or "a bare number"
+        raise ValueError(f"unknown unit {match[2]!r} in {value!r}; {metric} is in {unit}, write it with {names}")
+    threshold = float(match[1]) * known[match[2]]
+    if threshold <= 0:
+        raise ValueError(f"{value!r} must be above 0")
+    return threshold
+
+
+class _Threshold(Document):
+    metric: str
+    per_replica: bool | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in RULE_METRICS:
+            raise ValueError(f"unknown metric {value!r}; known are {', '.join(RULE_METRICS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _per_replica_as_measured(self) -> "_Threshold":
+        if self.per_replica is not None and self.per_replica is not RULE_METRICS[self.metric].per_replica:
+            measured = "per ready replica" if RULE_METRICS[self.metric].per_replica else "for the whole system"
+            raise ValueError(f"per_replica cannot be {self.per_replica}: {self.metric} is measured {measured}")
+        return self
+
+
+class UpRule(_Threshold):
+    """Scale up when the metric is above; any rule suffices."""
+
+    above: float
+
+    @field_validator("above", mode="before")
+    @classmethod
+    def _in_unit(cls, value: object, info: ValidationInfo) -> float:
+        return _threshold(value, info.data.get("metric"))
+
+
+class DownCondition(_Threshold):
+    """One of the conditions that must all hold."""
+
+    below: float
+
+    @field_validator("below", mode="before")
+    @classmethod
+    def _in_unit(cls, value: object, info: ValidationInfo) -> float:
+        return _threshold(value, info.data.get("metric"))
+
+
+class DownRule(Document):
+    """Scale down when all conditions have held without a gap for ``idle_for``."""
+
+    idle_for: Duration
+    all_of: tuple[DownCondition, ...] = Field(alias="all", min_length=1)
+
+
+class BreachDriver(Document):
+    """A benchmark whose open breach scales the service up.
+
+    ``system`` is the service's own unless given. ``only_when_slowest``: only where the breach names this service as the
+    hop that spent the time, for metrics that span several systems.
+    """
+
+    metric: str
+    system: SystemId | None = None
+    only_when_slowest: bool = False
+
+    @field_validator("metric")
+    @classmethod
+    def _can_help(cls, value: str) -> str:
+        if value in _NO_DRIVERS:
+            raise ValueError(f"{value!r} cannot drive scaling: {_NO_DRIVERS[value]}")
+        if value not in BREACH_METRICS:
+            raise ValueError(f"unknown benchmark {value!r}; those that can drive are {', '.join(BREACH_METRICS)}")
+        return value
+
+
+class Stabilization(Document):
+    """A move up takes the lowest, a move down the highest count wanted within the window."""
+
+    up: Duration = 0.0
+    down: Duration = 300.0
+
+
+class RateLimit(Document):
+    """Upwards at most the larger of both within ``per``."""
+
+    percent: float = Field(default=100.0, gt=0)
+    replicas: int = Field(default=4, ge=1)
+    per: Duration = 15.0
+
+
+class Effectiveness(Document):
+    """After the replicas are ready and ``settle`` has passed, the driving metric over ``window`` against before.
+
+    ``min_change``: relative change below which nothing is said to have happened. ``hold_after``: so many ineffective
+    scale-ups in a row for one cause hold the next. ``ready_within``: replicas not ready by then count as failed.
+    """
+
+    settle: Duration = 2.0
+    window: Duration = 10.0
+    min_change: float = Field(default=0.1, gt=0, lt=1)
+    hold_after: int = Field(default=2, ge=1)
+    ready_within: Duration = 60.0
+
+
+class Tuning(Document):
+    """How carefully to move; the same for all services unless one says otherwise.
+
+    ``window``, ``freshness``: span a reading is averaged over, and the age at which an instance counts as silent.
+    ``max_factor``: largest factor one latency or queue reading may ask for. ``max_unhealthy``: share of unhealthy
+    replicas from which nothing moves.
+    """
+
+    tolerance: float = Field(default=0.1, ge=0, lt=1)
+    cooldown: Duration = 10.0
+    window: Duration = 10.0
+    freshness: Duration = 5.0
+    max_factor: float = Field(default=2.0, gt=1)
+    max_unhealthy: float = Field(default=0.34, gt=0, le=1)
+    min_confidence: float = Field(default=0.3, ge=0, le=1)
+    stabilization: Stabilization = Stabilization()
+    rate: RateLimit = RateLimit()
+    effectiveness: Effectiveness = Effectiveness()
+
+
+class ServiceRules(Document):
+    """One service: limits, which are never optional, and what moves it between them."""
+
+    system: SystemId
+    min: int = Field(ge=1)
+    max: int = Field(ge=1, le=1000)
+    up: tuple[UpRule, ...] = ()
+    down: DownRule | None = None
+    breaches: tuple[BreachDriver, ...] = ()
+    tuning: Tuning = Tuning()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ServiceRules":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        for rules, name in ((self.up, "up"), (self.down.all_of if self.down else (), "down")):
+            metrics = [rule.metric for rule in rules]
+            for metric in metrics:
+                if metrics.count(metric) > 1:
+                    raise ValueError(f"{name} names {metric} twice")
+        above = {rule.metric: rule.above for rule in self.up}
+        for condition in self.down.all_of if self.down else ():
+            limit = above.get(condition.metric)
+            if limit is not None and condition.below >= limit:
+                raise ValueError(
+                    f"{condition.metric}: down below {condition.below:g} overlaps up above {limit:g}, so both could "
+                    "hold; below must be less than above"
+                )
+        return self
+
+
+class ScalingRules(Document):
+    """The whole document. ``tuning`` at the top is what each service's own ``tuning`` overrides."""
+
+    tuning: Tuning = Tuning()
+    services: dict[Name, ServiceRules] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit_tuning(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(data.get("tuning"), dict):
+            return data
+        services = data.get("services")
+        if not isinstance(services, dict):
+            return data
+        merged = {
+            name: {**rules, "tuning": _overlay(data["tuning"], rules.get("tuning"))}
+            if isinstance(rules, dict)
+            else rules
+            for name, rules in services.items()
+        }
+        return {**data, "services": merged}
+
+
+def _overlay(common: dict[str, Any], own: Any) -> Any:
+    if own is None:
+        return common
+    if not isinstance(own, dict):
+        return own
+    return {
+        **common,
+        **{
+            key: _overlay(common[key], value) if isinstance(common.get(key), dict) else value
+            for key, value in own.items()
+        },
+    }
