@@ -42,11 +42,6 @@ class Subjects:
     def dead(self, service: str) -> str:
         return f"{self.prefix}.dead.{service}"
 
-    @property
-    def kill(self) -> str:
-        """Core-NATS kill switch: every worker that hears it stops sending at once."""
-        return f"{self.prefix}.kill"
-
     def stream(self, name: str) -> str:
         """Stream name of this environment, e.g. ``tidegate-local-TIMINGS``."""
         return f"tidegate-{self.environment}-{name}"

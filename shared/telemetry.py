@@ -12,7 +12,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 _TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
@@ -32,14 +32,16 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     logging.getLogger("nats").setLevel(logging.ERROR)
 
 
-def configure_tracing(service: str, endpoint: str | None) -> TracerProvider:
+def configure_tracing(service: str, endpoint: str | None, sampler: Sampler | None = None) -> TracerProvider:
     """A tracer provider that exports to ``<endpoint>/v1/traces``, or records nothing where none is given.
 
-    Sampling follows the parent; a root is not recorded unless its caller made the context sampled. Export happens in
-    a background thread with a bounded queue: spans are dropped rather than anything slowed.
+    By default sampling follows the parent and a root is not recorded; who begins traces brings its own sampler.
+    Export happens in a background thread with a bounded queue: spans are dropped rather than anything slowed.
     """
     provider = TracerProvider(
-        resource=Resource.create({"service.name": service}), sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False
+        resource=Resource.create({"service.name": service}),
+        sampler=sampler or ParentBased(ALWAYS_OFF),
+        shutdown_on_exit=False,
     )
     if endpoint:
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)

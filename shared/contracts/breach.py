@@ -27,7 +27,10 @@ class BreachWindow(Message):
 
 
 class Breach(Message):
-    """One state of one episode. ``limit`` is the one crossed (target or critical); values in the metric's ``unit``."""
+    """One state of one episode. ``limit`` is the one crossed (target or critical); values in the metric's ``unit``.
+
+    ``note`` says what the figures cannot: that a run ended, that requests hang.
+    """
 
     breach: str
     revision: int
@@ -56,6 +59,7 @@ class Breach(Message):
     exemplars: tuple[Exemplar, ...] = ()
     slowest_hop: str = ""
     recommendation: str = ""
+    note: str = ""
 
 
 class BreachEvent(Message):

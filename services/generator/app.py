@@ -1,0 +1,228 @@
+"""The generator worker: presence, the runs it hears of, its share of each, and coordination where it has the lease."""
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+from faststream import AckPolicy
+from faststream.nats import JStream
+from faststream.nats.annotations import NatsMessage
+from faststream.nats.message import NatsMessage as Incoming
+from nats.errors import Error as NatsError
+from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
+from nats.js.kv import KeyValue
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import Tracer
+from pydantic import TypeAdapter, ValidationError
+
+from services.generator.coordinator import Coordinator, Plans
+from services.generator.leftovers import publish_leftovers
+from services.generator.membership import Membership
+from services.generator.registry import Registry
+from services.generator.run_share import RunShare
+from services.generator.settings import GeneratorSettings, read_secrets
+from services.generator.vitals import Vitals
+from shared.bus import Bus, open_bus
+from shared.clock import wall_us
+from shared.contracts.run import RunDesired, RunState, WorkerProgress
+from shared.errors import ConfigError
+from shared.http import HttpDoor
+from shared.lease import RENEW_S, Lease
+from shared.service import pause, run_until
+from shared.telemetry import configure_tracing
+
+WORDS = TypeAdapter(list[WorkerProgress])
+TICK_S = 0.5
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
+    """Run one worker until ``stop``; its share of running runs is handed over to the others."""
+    async with AsyncExitStack() as stack:
+        ready: list[str] = ["starting"]
+        await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, lambda: ready))
+        bus = await stack.enter_async_context(open_bus(settings.nats_url, settings.environment, settings.worker_id))
+        tracing = configure_tracing("tidegate-generator", settings.otlp_endpoint, sampler=ALWAYS_ON)
+        stack.callback(tracing.shutdown)
+        worker = Worker(settings, bus, await bus.bucket("leases"), tracing.get_tracer("tidegate.generator"))
+        await worker.open(Plans(await bus.bucket("shards")))
+        stack.push_async_callback(worker.close)
+        ready.clear()
+        await run_until(stop, [worker.vitals.watch(), worker.run(stop), publish_leftovers(bus.js, settings)])
+
+
+class Worker:
+    """One generator process: a presence lease, and a ``RunShare`` for each active run."""
+
+    def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, tracer: Tracer) -> None:
+        self.vitals = Vitals()
+        self._settings, self._bus, self._leases, self._tracer = settings, bus, leases, tracer
+        self._secrets = read_secrets()
+        self._registry = Registry()
+        self._members = Membership()
+        self._presence = Lease(leases, f"worker.{settings.worker_id}")
+        self._shares: dict[str, RunShare] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+
+    async def open(self, plans: Plans) -> None:
+        """Take the presence lease and listen; ``ConfigError`` when another process has this worker's name."""
+        self._plans = plans
+        self._coordinator = Coordinator(
+            self._bus, self._settings.worker_id, plans, self._leases, self._registry, self._members
+        )
+        self._listen()
+        await self._bus.broker.start()
+        for _ in range(12):
+            if await self._presence.acquire(self._words()):
+                return
+            await asyncio.sleep(0.5)
+        raise ConfigError(
+            f"TIDEGATE_WORKER_ID={self._settings.worker_id!r}: another live worker has this name; choose another"
+        )
+
+    def _listen(self) -> None:
+        subjects, broker = self._bus.subjects, self._bus.broker
+        stream = JStream(subjects.stream("RUNS"), declare=False)
+        config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=60.0)
+
+        async def hear_desired(body: bytes, message: NatsMessage) -> None:
+            self._hear(RunDesired, body, message.raw_message.subject)
+
+        async def hear_state(body: bytes, message: NatsMessage) -> None:
+            self._hear(RunState, body, message.raw_message.subject)
+
+        async def hear_worker(body: bytes, message: NatsMessage) -> None:
+            worker = message.raw_message.subject.rsplit(".", 1)[-1]
+            if "KV-Operation" in (message.headers or {}):
+                self._members.leave(worker)
+            elif body:
+                self._members.hear(worker, WORDS.validate_json(body), wall_us())
+
+        for handler, subject in ((hear_desired, subjects.run_desired("*")), (hear_state, subjects.run_state("*"))):
+            broker.subscriber(subject, stream=stream, config=config, decoder=_raw, ack_policy=AckPolicy.NACK_ON_ERROR)(
+                handler
+            )
+        presence = f"$KV.{subjects.bucket('leases')}.worker.*"
+        broker.subscriber(presence, decoder=_raw)(hear_worker)
+
+    def _hear(self, kind: type[RunDesired] | type[RunState], body: bytes, subject: str) -> None:
+        try:
+            heard = kind.model_validate_json(body)
+        except ValidationError as error:
+            logger.error("ignored %s: %s", subject, error.errors(include_url=False)[0]["msg"])  # noqa: TRY400
+            return
+        if isinstance(heard, RunDesired):
+            self._registry.hear_desired(heard)
+            self._wake.set()
+        else:
+            self._registry.hear_state(heard)
+
+    def _words(self) -> bytes:
+        return WORDS.dump_json([share.progress() for share in self._shares.values()])
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Presence, coordination and shares, each half second or when a run's desired state changes."""
+        loop = asyncio.get_running_loop()
+        renewed_at = coordinated_at = float("-inf")
+        while not stop.is_set():
+            woken, now = self._wake.is_set(), loop.time()
+            self._wake.clear()
+            if woken or now - renewed_at >= RENEW_S - 0.05:
+                renewed_at = now
+                await self._renew_presence()
+            if woken or now - coordinated_at >= RENEW_S - 0.05:
+                coordinated_at = now
+                await self._coordinator.tick()
+            await self._tend_shares()
+            await self._nap(stop, TICK_S)
+
+    async def _nap(self, stop: asyncio.Event, seconds: float) -> None:
+        waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(pause(stop, seconds))]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _renew_presence(self) -> None:
+        words = self._words()
+        if await self._presence.renew(words) or not self._presence.lost:
+            return
+        logger.warning("presence lost; starting a new epoch")
+        await asyncio.gather(*(self._end(run, at_once=True) for run in list(self._shares)))
+        await self._presence.acquire(self._words())
+
+    async def _tend_shares(self) -> None:
+        active = self._registry.active()
+        for run, share in list(self._shares.items()):
+            known = self._registry.get(run)
+            if known.desired is not None:
+                share.desired = known.desired
+                if known.desired.status == "stopped":
+                    share.close_gates()
+            if run not in active:
+                self._ending.setdefault(run, asyncio.ensure_future(self._end(run, at_once=True)))
+        if not self._presence.held:
+            return
+        live = self._members.live(wall_us()) | {self._settings.worker_id}
+        for run, known in active.items():
+            if known.desired is None or run in self._ending:
+                continue
+            try:
+                await self._tend(run, known.desired, live)
+            except (NatsError, APIError, TimeoutError) as error:
+                logger.warning("share of run %s left as it is: %s", run, error or type(error).__name__)
+
+    async def _tend(self, run: str, desired: RunDesired, live: set[str]) -> None:
+        share = self._shares.get(run)
+        if share is None:
+            plan = await self._plans.read(run)
+            if plan is None:
+                return
+            share = RunShare(
+                self._bus,
+                self._settings.worker_id,
+                self._presence.epoch,
+                desired,
+                plan,
+                self._leases,
+                self.vitals,
+                self._tracer,
+                self._settings.spool_dir,
+                self._settings.memory_limit_mb * 1024 * 1024,
+            )
+            self._shares[run] = share
+            share.compile(self._secrets, self._settings.allowed_hosts, self._settings.max_users)
+        if share.over and not share.drained:
+            at_once = desired.status == "stopped" or bool(share.refused)
+            self._ending[run] = asyncio.ensure_future(self._drain(run, share, at_once=at_once))
+            return
+        claims = {m.progress.worker: m.progress.shards for m in self._members.of(run) if m.progress.worker in live}
+        await share.balance(live, claims)
+
+    async def _drain(self, run: str, share: RunShare, *, at_once: bool) -> None:
+        await share.drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)
+        self._ending.pop(run, None)
+        self._wake.set()
+
+    async def _end(self, run: str, *, at_once: bool) -> None:
+        share = self._shares.get(run)
+        if share is None:
+            return
+        await share.drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)
+        await share.close()
+        self._shares.pop(run, None)
+        self._ending.pop(run, None)
+
+    async def close(self) -> None:
+        """Hand everything over: drain the shares, then give back coordination and presence."""
+        await asyncio.gather(*self._ending.values(), return_exceptions=True)
+        await asyncio.gather(*(self._end(run, at_once=True) for run in list(self._shares)))
+        await self._coordinator.close()
+        await self._presence.release()
+
+
+async def _raw(message: Incoming) -> bytes:
+    """Bodies as they came: FastStream would otherwise guess at their type."""
+    return bytes(message.body)

@@ -1,0 +1,103 @@
+"""The leased coordinator of one run: fixes its plan, says each second where it stands, and ends it.
+
+Any worker may be it. Its death costs nothing: the plan is in the bucket, the last state in the stream, and the next
+holder of the lease goes on from there.
+"""
+
+import json
+import logging
+
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.kv import KeyValue
+
+from services.generator.coordination import Plan, next_state
+from services.generator.membership import Membership
+from services.generator.registry import Registry
+from shared.bus import Bus
+from shared.clock import wall_us
+from shared.contracts.run import RunDesired, RunState
+from shared.lease import Lease
+
+LEAD_US = 500_000
+logger = logging.getLogger(__name__)
+
+
+class Plans:
+    """The plan of each run in the ``shards`` bucket, created once by whoever is first."""
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+
+    async def read(self, run: str) -> Plan | None:
+        try:
+            entry = await self._bucket.get(run)
+        except KeyNotFoundError:
+            return None
+        return Plan(**json.loads(entry.value or b"{}"))
+
+    async def create(self, desired: RunDesired, now_us: int) -> Plan:
+        """Fix the start a moment ahead and cut the stripes; no more of them than users."""
+        plan = Plan(now_us + LEAD_US, min(desired.shards, max(load.users for load in desired.loads)))
+        try:
+            await self._bucket.create(
+                desired.run, json.dumps({"start_us": plan.start_us, "shards": plan.shards}).encode()
+            )
+        except KeyWrongLastSequenceError:
+            return await self.read(desired.run) or plan
+        return plan
+
+
+class Coordinator:
+    """Tries for the lease of each active run and, where it has it, moves the run on."""
+
+    def __init__(self, bus: Bus, worker: str, plans: Plans, leases: KeyValue, registry: Registry, members: Membership):
+        self._bus, self._worker, self._plans, self._leases = bus, worker, plans, leases
+        self._registry, self._members = registry, members
+        self._held: dict[str, Lease] = {}
+        self._plan: dict[str, Plan] = {}
+
+    async def tick(self) -> None:
+        """Once a second. A broker that is away leaves everything as it is."""
+        active = self._registry.active()
+        for run in [run for run in self._held if run not in active]:
+            await self._held.pop(run).release()
+            self._plan.pop(run, None)
+            self._members.forget(run)
+        for run, known in active.items():
+            if known.desired is None:
+                continue
+            try:
+                if await self._lead(run):
+                    await self._advance(known.desired, known.state)
+            except (NatsError, APIError, TimeoutError) as error:
+                logger.warning("run %s not moved on: %s", run, error or type(error).__name__)
+
+    async def _lead(self, run: str) -> bool:
+        lease = self._held.setdefault(run, Lease(self._leases, f"coordinator.{run}"))
+        value = self._worker.encode()
+        if lease.lost:
+            if not await lease.acquire(value):
+                return False
+            logger.info("coordinating run %s", run)
+        else:
+            await lease.renew(value)
+        return lease.held
+
+    async def _advance(self, desired: RunDesired, previous: RunState | None) -> None:
+        now_us = wall_us()
+        plan = self._plan.get(desired.run) or await self._plans.read(desired.run)
+        if plan is None:
+            plan = await self._plans.create(desired, now_us)
+        self._plan[desired.run] = plan
+        state = next_state(
+            desired, plan, previous, self._members.of(desired.run), self._members.live(now_us), self._worker, now_us
+        )
+        await self._bus.js.publish(self._bus.subjects.run_state(desired.run), state.model_dump_json().encode())
+        self._registry.hear_state(state)
+        if previous is None or previous.phase is not state.phase:
+            logger.info("run %s is %s%s", desired.run, state.phase, f": {state.reason}" if state.reason else "")
+
+    async def close(self) -> None:
+        for lease in self._held.values():
+            await lease.release()

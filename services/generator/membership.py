@@ -1,0 +1,57 @@
+"""Which workers live and what each last said of its runs; pure.
+
+Fed with every renewal of a presence lease; ``now_us`` is wall time. A worker that has not renewed for a lease's
+length is gone, as its lease is.
+"""
+
+from dataclasses import dataclass
+
+from shared.contracts.run import WorkerProgress
+from shared.streams import LEASE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A worker's last word on one run. ``sent_per_s`` is its rate between its last two words."""
+
+    progress: WorkerProgress
+    seen_us: int
+    sent_per_s: float = 0.0
+
+    @property
+    def sent(self) -> int:
+        return sum(system.sent for system in self.progress.systems)
+
+
+class Membership:
+    """Last words by worker and run. A worker's words outlive it: they bound what was lost with it."""
+
+    def __init__(self) -> None:
+        self._seen_us: dict[str, int] = {}
+        self._members: dict[tuple[str, str, int], Member] = {}
+
+    def hear(self, worker: str, words: list[WorkerProgress], now_us: int) -> None:
+        self._seen_us[worker] = now_us
+        for progress in words:
+            key = (progress.run, worker, progress.epoch)
+            before = self._members.get(key)
+            member = Member(progress, now_us)
+            if before is not None and now_us > before.seen_us:
+                rate = (member.sent - before.sent) / ((now_us - before.seen_us) / 1e6)
+                member = Member(progress, now_us, max(rate, 0.0))
+            self._members[key] = member
+
+    def leave(self, worker: str) -> None:
+        """It gave its presence back in order."""
+        self._seen_us.pop(worker, None)
+
+    def live(self, now_us: int) -> set[str]:
+        return {worker for worker, seen_us in self._seen_us.items() if now_us - seen_us < LEASE_S * 1e6}
+
+    def of(self, run: str) -> list[Member]:
+        """Every worker and epoch that ever said something of a run, oldest word first."""
+        return sorted((m for (name, _, _), m in self._members.items() if name == run), key=lambda m: m.seen_us)
+
+    def forget(self, run: str) -> None:
+        for key in [key for key in self._members if key[0] == run]:
+            del self._members[key]

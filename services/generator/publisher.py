@@ -1,0 +1,135 @@
+"""Frames to JetStream: in order, each acknowledged before it is forgotten, bounded in memory, then on disk."""
+
+import asyncio
+import logging
+import random
+from collections import defaultdict, deque
+from pathlib import Path
+
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+
+from services.generator.spool import Parcel, Spool
+from shared import metrics
+from shared.clock import wall_us
+from shared.contracts.frame import Frame, encode
+from shared.errors import TransientError
+from shared.subjects import Subjects
+
+CONTENT_TYPE = "application/x-tidegate-frame"
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publishes parcels of one run in the order they were cut.
+
+    ``acknowledged`` counts events per system that the broker has kept, ``last_seq`` the last such frame. While the
+    broker is away or refuses (its stream is full), parcels wait in memory up to a limit and then on disk; nothing
+    is dropped.
+    """
+
+    def __init__(self, js: JetStreamContext, subjects: Subjects, spool_path: Path, memory_limit_bytes: int) -> None:
+        self._js, self._subjects = js, subjects
+        self._queue: deque[Parcel] = deque()
+        self._queued_bytes = 0
+        self._limit = memory_limit_bytes
+        self._spool = Spool(spool_path)
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._jitter = random.Random()
+        self.acknowledged: dict[str, int] = defaultdict(int)
+        self.last_seq: dict[str, int] = defaultdict(int)
+        self.last_ack_us = wall_us()
+        self.backlog_events = 0
+        self.refusals = 0
+
+    @property
+    def spooled_events(self) -> int:
+        return self._spool.events
+
+    @property
+    def idle(self) -> bool:
+        return self._idle.is_set()
+
+    def put(self, frame: Frame) -> None:
+        """Take over a frame; returns at once."""
+        identity = frame.id
+        self._accept(
+            Parcel(
+                self._subjects.timing(identity.run, identity.system),
+                f"{identity.run}/{identity.worker}/{identity.epoch}/{identity.system}/{identity.seq}",
+                len(frame.events),
+                identity.seq,
+                identity.system,
+                encode(frame),
+            )
+        )
+
+    def _accept(self, parcel: Parcel) -> None:
+        self.backlog_events += parcel.events
+        self._idle.clear()
+        if not self._spool.empty or self._queued_bytes + len(parcel.body) > self._limit:
+            self._spool.append(parcel)
+        else:
+            self._queue.append(parcel)
+            self._queued_bytes += len(parcel.body)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        delay_s = 0.05
+        while True:
+            parcel = self._queue[0] if self._queue else self._spool.peek()
+            if parcel is None:
+                self._idle.set()
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            try:
+                await publish(self._js, parcel)
+            except TransientError as error:
+                self.refusals += 1
+                if self.refusals in (1, 10) or self.refusals % 100 == 0:
+                    logger.warning("frame %s not acknowledged (%s); kept, tried again", parcel.message_id, error)
+                await asyncio.sleep(delay_s * self._jitter.uniform(0.5, 1.0))
+                delay_s = min(delay_s * 2, 2.0)
+                continue
+            delay_s = 0.05
+            self._forget(parcel)
+
+    def _forget(self, parcel: Parcel) -> None:
+        if self._queue:
+            self._queue.popleft()
+            self._queued_bytes -= len(parcel.body)
+        else:
+            self._spool.drop()
+        self.backlog_events -= parcel.events
+        self.acknowledged[parcel.system] += parcel.events
+        self.last_seq[parcel.system] = parcel.seq
+        self.last_ack_us = wall_us()
+        metrics.EVENTS_ACKNOWLEDGED.inc(parcel.events)
+
+    async def drain(self, deadline_s: float) -> bool:
+        """Wait until everything is acknowledged; False when it is not by the deadline."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), deadline_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def keep(self) -> None:
+        """Put what memory still holds on disk, so that a later start of this worker publishes it."""
+        while self._queue:
+            self._spool.append(self._queue.popleft())
+        self._queued_bytes = 0
+
+
+async def publish(js: JetStreamContext, parcel: Parcel) -> None:
+    """Publish one parcel and await its acknowledgement; ``TransientError`` with the reason otherwise."""
+    headers = {"Nats-Msg-Id": parcel.message_id, "Content-Type": CONTENT_TYPE}
+    try:
+        await js.publish(parcel.subject, parcel.body, timeout=2.0, headers=headers)
+    except (NatsError, APIError, TimeoutError, OSError) as error:
+        raise TransientError(str(error) or type(error).__name__) from error

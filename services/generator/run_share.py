@@ -1,0 +1,205 @@
+"""This worker's share of one run: the stripes it holds, their frames, and the end of both."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from nats.js.kv import KeyValue
+from opentelemetry.trace import Tracer
+
+from services.generator.aiohttp_transport import AiohttpTransport
+from services.generator.compiled import CompiledScenario, actions_of, check_limits, compile_run
+from services.generator.coordination import Plan
+from services.generator.event_stream import EventStream
+from services.generator.publisher import Publisher
+from services.generator.shards import quota, to_acquire, to_release
+from services.generator.stripe import Stripe
+from services.generator.trace_budget import TraceBudget
+from services.generator.tracing import Tracing
+from services.generator.transport import Transport
+from services.generator.vitals import Vitals
+from shared import metrics
+from shared.bus import Bus
+from shared.clock import Anchor, monotonic_us
+from shared.contracts.run import RunDesired, SystemProgress, WorkerProgress
+from shared.errors import ConfigError
+from shared.lease import Lease
+
+FRAME_S = 0.2
+HEARTBEAT_S = 1.0
+SIGN_INS_AT_ONCE = 10
+logger = logging.getLogger(__name__)
+
+
+class RunShare:
+    """Carries stripes of a run from its plan to its drained end. Implements ``user.Share`` for its users.
+
+    ``epoch`` is that of the worker's presence lease: a worker that lost its presence starts a new one, so that its
+    frames of before and after can never be taken for each other.
+    """
+
+    def __init__(
+        self, bus: Bus, worker: str, epoch: int, desired: RunDesired, plan: Plan, leases: KeyValue, vitals: Vitals,
+        tracer: Tracer, spool_dir: Path, memory_limit_bytes: int,
+    ) -> None:  # fmt: skip
+        self.run = desired.run
+        self.seed = desired.seed
+        self.epoch = epoch
+        self.desired = desired
+        self.refused = ""
+        self.drained = False
+        self._draining: asyncio.Task[None] | None = None
+        self._worker, self._plan, self._leases, self._vitals = worker, plan, leases, vitals
+        self._anchor = Anchor.now()
+        self.start_us = self._anchor.to_monotonic_us(plan.start_us)
+        self._streams: dict[str, EventStream] = {}
+        self._counted: dict[str, int] = {}
+        self._stripes: dict[int, Stripe] = {}
+        self._loads: list[CompiledScenario] = []
+        self._trace_budget = TraceBudget(0.0, monotonic_us())
+        self.transport: Transport = AiohttpTransport()
+        self.tracing = Tracing(tracer, desired.run, self._trace_budget)
+        self.sign_ins = asyncio.Semaphore(SIGN_INS_AT_ONCE)
+        spool = spool_dir / f"{worker}-{desired.run}-{epoch}.spool"
+        self._publisher = Publisher(bus.js, bus.subjects, spool, memory_limit_bytes)
+        self._tasks = [asyncio.ensure_future(self._publisher.run()), asyncio.ensure_future(self._cut_frames())]
+
+    def compile(self, secrets: Mapping[str, str], allowed_hosts: frozenset[str], max_users: int) -> None:
+        """Make the run ready to send; what is wrong with it refuses the run with one line."""
+        try:
+            check_limits(self.desired, allowed_hosts, max_users)
+            self._loads = compile_run(self.desired, secrets)
+            for compiled in self._loads:
+                for system, action, kind in actions_of(compiled):
+                    self.stream(system).declare(compiled.scenario.name, action, kind)
+        except (ConfigError, ValueError) as error:
+            self.refuse(str(error))
+
+    def elapsed_s(self) -> float:
+        return (monotonic_us() - self.start_us) / 1e6
+
+    def stream(self, system: str) -> EventStream:
+        if system not in self._streams:
+            self._streams[system] = EventStream(self.run, self._worker, self.epoch, system, self._anchor)
+        return self._streams[system]
+
+    def refuse(self, reason: str) -> None:
+        """The run cannot go on because of what was asked; said once, and nothing more is sent."""
+        if not self.refused:
+            self.refused = reason
+            logger.error("run %s refused: %s", self.run, reason)
+            self.close_gates()
+
+    def close_gates(self) -> None:
+        """Let no request begin any more; what is in flight may end."""
+        for stripe in self._stripes.values():
+            stripe.close_gate()
+
+    @property
+    def stripes(self) -> tuple[int, ...]:
+        return tuple(sorted(self._stripes))
+
+    @property
+    def over(self) -> bool:
+        """Its time has passed, it was stopped, or it was refused."""
+        return self.desired.status == "stopped" or bool(self.refused) or self.elapsed_s() >= self.desired.duration_s
+
+    def progress(self) -> WorkerProgress:
+        systems = tuple(
+            SystemProgress(
+                system=name,
+                sent=stream.sent,
+                acknowledged=self._publisher.acknowledged[name],
+                in_flight=stream.in_flight,
+                last_seq=self._publisher.last_seq[name],
+            )
+            for name, stream in self._streams.items()
+        )
+        return WorkerProgress(
+            worker=self._worker,
+            run=self.run,
+            epoch=self.epoch,
+            users=sum(stripe.users for stripe in self._stripes.values()),
+            shards=self.stripes,
+            systems=systems,
+            drained=self.drained,
+            last_ack_us=self._publisher.last_ack_us,
+            loop_lag_ms=self._vitals.loop_lag_us / 1000,
+            backlog_events=self._publisher.backlog_events,
+            spooled_events=self._publisher.spooled_events,
+            refused=self.refused,
+        )
+
+    async def balance(self, live: set[str], claims: Mapping[str, tuple[int, ...]]) -> None:
+        """Renew what is held, give back what others should carry, take what is free."""
+        await asyncio.gather(*(stripe.lease.renew(self._claim(n)) for n, stripe in self._stripes.items()))
+        for number in [n for n, stripe in self._stripes.items() if stripe.lease.lost]:
+            logger.warning("stripe %d of run %s lost to another worker", number, self.run)
+            await self._stripes.pop(number).halt(0.0)
+        if self.over or not self._loads:
+            return
+        allowed = quota(self._worker, live, self._plan.shards)
+        for number in to_release(self._stripes, allowed):
+            stripe = self._stripes.pop(number)
+            await stripe.halt()
+            await stripe.lease.release()
+        for number in to_acquire(self._worker, self._stripes, claims, self._plan.shards, allowed):
+            lease = Lease(self._leases, f"shard.{self.run}.{number}")
+            if await lease.acquire(self._claim(number)):
+                stripe = Stripe(number, self._plan.shards, lease, self, self._loads)
+                self._stripes[number] = stripe
+                stripe.start()
+        self._trace_budget.per_second = self.desired.traces_per_s * len(self._stripes) / self._plan.shards
+        metrics.SHARDS_HELD.set(len(self._stripes))
+
+    def _claim(self, number: int) -> bytes:
+        return f"{self._worker}/{self.epoch}/{number}".encode()
+
+    async def _cut_frames(self) -> None:
+        while True:
+            await asyncio.sleep(FRAME_S)
+            now_us = monotonic_us()
+            for stream in list(self._streams.values()):
+                if stream.pending or now_us - stream.last_cut_us >= HEARTBEAT_S * 1e6:
+                    self._cut(stream, now_us)
+
+    def _cut(self, stream: EventStream, now_us: int, *, final: bool = False) -> None:
+        health = self._vitals.health(self._publisher.backlog_events, self._publisher.spooled_events)
+        self._publisher.put(stream.cut(now_us, health, at_fault=self._vitals.at_fault, final=final))
+        metrics.REQUESTS_SENT.labels(stream.system).inc(stream.sent - self._counted.get(stream.system, 0))
+        self._counted[stream.system] = stream.sent
+        metrics.EVENT_BACKLOG.set(self._publisher.backlog_events)
+        metrics.EVENTS_SPOOLED.set(self._publisher.spooled_events)
+
+    async def drain(self, *, at_once: bool, graceful_s: float, publish_s: float = 20.0) -> None:
+        """End every stripe, cut the last frames, and see them acknowledged; once, however often it is called.
+
+        ``at_once``: iterations are not finished, requests in flight have a moment.
+        """
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain(at_once, graceful_s, publish_s))
+        elif at_once:
+            self.close_gates()
+        await asyncio.shield(self._draining)
+
+    async def _drain(self, at_once: bool, graceful_s: float, publish_s: float) -> None:
+        stripes = list(self._stripes.values())
+        await asyncio.gather(*(stripe.halt() if at_once else stripe.finish(graceful_s) for stripe in stripes))
+        now_us = monotonic_us()
+        for stream in self._streams.values():
+            self._cut(stream, now_us, final=True)
+        self._tasks[1].cancel()
+        await self._publisher.drain(publish_s)
+        await asyncio.gather(*(stripe.lease.release() for stripe in stripes))
+        self._stripes.clear()
+        metrics.SHARDS_HELD.set(0)
+        self.drained = self._publisher.idle
+
+    async def close(self) -> None:
+        """Stop everything; what was not acknowledged stays on disk."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._publisher.keep()
+        await self.transport.close()

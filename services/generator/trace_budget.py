@@ -1,0 +1,31 @@
+"""Which traces are recorded: all up to a budget per second, a share beyond it; pure.
+
+A token bucket of one second's budget; when it is empty every ``beyond``-th trace is recorded all the same, so that
+a busy run keeps a thin even sample.
+"""
+
+
+class TraceBudget:
+    """``per_second`` traces are recorded, then one in ``beyond``."""
+
+    def __init__(self, per_second: float, now_us: int, beyond: int = 1000) -> None:
+        self.per_second = per_second
+        self._tokens = per_second
+        self._at_us = now_us
+        self._beyond = beyond
+        self._skipped = 0
+
+    def take(self, now_us: int) -> bool:
+        """Whether the trace that begins now is recorded."""
+        if self.per_second <= 0:
+            return False
+        grown = self._tokens + (now_us - self._at_us) / 1e6 * self.per_second
+        self._tokens, self._at_us = min(max(self.per_second, 1.0), grown), now_us
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return True
+        self._skipped += 1
+        if self._skipped >= self._beyond:
+            self._skipped = 0
+            return True
+        return False

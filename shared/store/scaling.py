@@ -1,0 +1,82 @@
+"""SQL of the table ``scaling_record``: the audit of scaling, one chain per service."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from shared.contracts.scaling import ScalingRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRow:
+    """One link of a chain; ``record`` is the JSON of its ``ScalingRecord``."""
+
+    environment: str
+    service: str
+    sequence: int
+    kind: str
+    decision: str
+    at: datetime
+    hash: str
+    record: dict[str, Any]
+
+
+async def save_scaling(connection: AsyncConnection[Any], record: ScalingRecord, body: str) -> None:
+    """Keep a record; one at the same place of the chain stays as it is. ``body``: the record's JSON as it came."""
+    await connection.execute(
+        """
+        INSERT INTO scaling_record (environment, service, sequence, kind, decision, at, hash, record)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb) ON CONFLICT DO NOTHING
+        """,
+        (
+            record.environment,
+            record.service,
+            record.sequence,
+            record.kind,
+            record.decision,
+            record.at,
+            record.hash,
+            body,
+        ),
+    )
+
+
+async def list_scaling(
+    connection: AsyncConnection[Any],
+    environment: str,
+    *,
+    service: str | None = None,
+    run: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 100,
+) -> list[ScalingRow]:
+    """Records, the newest first: of one service, within a time, or of the decisions that name a run, with what
+    followed from these decisions."""
+    async with connection.cursor(row_factory=class_row(ScalingRow)) as cursor:
+        await cursor.execute(
+            """
+            SELECT environment, service, sequence, kind, decision, at, hash, record FROM scaling_record
+            WHERE environment = %(environment)s
+                AND (%(service)s::text IS NULL OR service = %(service)s)
+                AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+                AND (%(until)s::timestamptz IS NULL OR at < %(until)s)
+                AND (%(run)s::text IS NULL OR decision IN (
+                    SELECT decision FROM scaling_record
+                    WHERE environment = %(environment)s AND record -> 'runs' @> to_jsonb(%(run)s::text)
+                ))
+            ORDER BY at DESC, service, sequence DESC LIMIT %(limit)s
+            """,
+            {
+                "environment": environment,
+                "service": service,
+                "run": run,
+                "since": since,
+                "until": until,
+                "limit": limit,
+            },
+        )
+        return await cursor.fetchall()
