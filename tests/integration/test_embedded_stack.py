@@ -115,22 +115,25 @@ def test_a_stack_that_is_up_is_found_refuses_a_second_and_stops_in_reverse_order
     assert not (info.data / "stack.json").exists()
 
 
-@pytest.mark.parametrize("name", ["validator", "nats", "postgres"])
-def test_a_part_that_dies_is_started_again_on_its_port_and_counted(options: StackOptions, name: str) -> None:
+def test_whatever_part_dies_is_started_again_on_its_port_and_counted(options: StackOptions) -> None:
     info = start_stack(options)
+    victims = ("validator", "nats", "postgres")
 
-    os.kill(info.services[name].pid, signal.SIGKILL)
+    for name in victims:
+        os.kill(info.services[name].pid, signal.SIGKILL)
 
-    def is_restarted() -> bool:
+    def are_restarted() -> bool:
         now = read_stack(options.data)
-        return now is not None and now.services[name].restarts == 1 and list_alive(now) == [*now.services]
+        counted = now is not None and all(now.services[name].restarts == 1 for name in victims)
+        return now is not None and counted and list_alive(now) == [*now.services]
 
-    wait_until(is_restarted)
+    wait_until(are_restarted)
     now = read_stack(options.data)
     assert now is not None
     assert (now.nats_url, now.store_dsn) == (info.nats_url, info.store_dsn)
-    assert now.services[name].pid != info.services[name].pid
-    assert now.services[name].url == info.services[name].url
+    for name, service in now.services.items():
+        assert (service.pid != info.services[name].pid) == (name in victims)
+        assert service.url == info.services[name].url
     with psycopg.connect(now.store_dsn) as connection:
         assert connection.execute("select 1").fetchone() == (1,)
 

@@ -1,0 +1,221 @@
+"""NATS and PostgreSQL as children: crashes, misleading leftovers, closed folders, and a port that is taken."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nats
+import psycopg
+import pytest
+
+from deploy.embedded import StackError
+from deploy.embedded.nats import NatsServer
+from deploy.embedded.postgres import PostgresServer
+from shared.streams import ensure_streams
+from shared.subjects import Subjects
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change the user")
+
+MakeServer = Callable[[Path], PostgresServer]
+
+
+@pytest.fixture
+def make_server() -> Iterator[MakeServer]:
+    made: list[PostgresServer] = []
+
+    def make(folder: Path) -> PostgresServer:
+        server = PostgresServer(folder, password="only-for-tests", durable=False)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+def answer(server: PostgresServer, query: str) -> object:
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_a_killed_server_starts_again_though_a_stranger_has_its_number_and_a_backend_is_busy(
+    tmp_path: Path, make_server: MakeServer
+) -> None:
+    server = make_server(tmp_path / "postgres")
+    server.start()
+    with psycopg.connect(server.dsn) as connection:
+        connection.execute("create table kept as select 42 as value")
+    busy = psycopg.connect(server.dsn, autocommit=True)
+    busy.execute("begin")
+
+    server.kill()
+    lock_file = tmp_path / "postgres" / "cluster" / "postmaster.pid"
+    stranger = subprocess.Popen(
+        [str(shutil.which("sleep")), "60"], user=lock_file.stat().st_uid if os.geteuid() == 0 else None, cwd="/"
+    )
+    try:
+        lock_file.write_text("\n".join([str(stranger.pid), *lock_file.read_text().splitlines()[1:]]) + "\n")
+        server.start()
+        assert answer(server, "select value from kept") == 42
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+        busy.close()
+
+
+def test_a_second_server_on_the_same_folder_is_refused_and_the_first_lives_on(
+    tmp_path: Path, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.embedded.cluster.LEFTOVER_DEADLINE_S", 0.1)
+    first = make_server(tmp_path / "postgres")
+    first.start()
+    with pytest.raises(StackError, match="is in use by another server"):
+        make_server(tmp_path / "postgres").start()
+    assert answer(first, "select 1") == 1
+    first.restart(immediate=True)
+    assert answer(first, "select 1") == 1
+
+
+def test_an_initdb_that_was_killed_half_way_is_made_anew(tmp_path: Path, make_server: MakeServer) -> None:
+    unfinished = tmp_path / "postgres" / "cluster.unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "PG_VERSION").write_text("18\n")
+    server = make_server(tmp_path / "postgres")
+    server.start()
+    assert answer(server, "show server_encoding") == "UTF8"
+    assert answer(server, "select upper('ä')") == "Ä"
+    assert not unfinished.exists()
+
+
+def test_a_wrong_password_and_another_version_are_named(tmp_path: Path, make_server: MakeServer) -> None:
+    server = make_server(tmp_path / "postgres")
+    server.start()
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(server.dsn.replace("only-for-tests", "wrong"))
+    server.stop()
+    with pytest.raises(StackError, match=r"another password.*--data"):
+        PostgresServer(server.data, password="wrong", durable=False).start()
+    (server.data / "cluster" / "PG_VERSION").write_text("17\n")
+    with pytest.raises(StackError, match=r"made by PostgreSQL 17, installed is 18"):
+        server.start()
+
+
+@as_root
+def test_root_serves_from_below_a_closed_folder_as_nobody_and_opens_no_folder(
+    tmp_path: Path, make_server: MakeServer
+) -> None:
+    closed = tmp_path / "closed"
+    (closed / "inner").mkdir(parents=True)
+    closed.chmod(0o700)
+    server = make_server(closed / "inner" / "postgres")
+    server.start()
+
+    status = Path(f"/proc/{server.child.pid}/status").read_text()
+    capabilities = {line.split()[0]: line.split()[1] for line in status.splitlines() if line.startswith("Cap")}
+    assert "Uid:\t65534\t65534\t65534\t65534" in status
+    assert int(capabilities["CapPrm:"], 16) == 1 << 2  # CAP_DAC_READ_SEARCH and nothing else
+    assert answer(server, "select 1") == 1
+    assert closed.stat().st_mode & 0o777 == 0o700
+    assert closed.stat().st_uid == 0
+
+
+START = """
+import sys
+from pathlib import Path
+from deploy.embedded import StackError
+from deploy.embedded.postgres import PostgresServer
+server = PostgresServer(Path(sys.argv[1]), password="only-for-tests", durable=False)
+try:
+    server.start()
+    server.stop()
+except StackError as error:
+    sys.exit(str(error))
+"""
+
+
+def start_with_bounded_capabilities(folder: Path, dropped: str) -> "subprocess.CompletedProcess[str]":
+    """Start and stop a server below a closed folder, as root that lacks some of its rights."""
+    folder.mkdir()
+    folder.chmod(0o700)
+    setpriv = [str(shutil.which("setpriv")), f"--bounding-set={dropped}", f"--inh-caps={dropped}"]
+    command = [*setpriv, sys.executable, "-c", START, str(folder / "postgres")]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+@as_root
+def test_the_root_of_an_ordinary_container_serves_from_below_a_closed_folder(tmp_path: Path) -> None:
+    done = start_with_bounded_capabilities(tmp_path / "closed", "-dac_read_search")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@as_root
+def test_a_root_that_may_not_pass_closed_folders_is_told_which_one_and_the_way_out(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    done = start_with_bounded_capabilities(closed, "-dac_read_search,-dac_override")
+    assert done.returncode == 1
+    found = re.fullmatch(r"postgres: user 'nobody' cannot get through (\S+), .*`--data`.*\n", done.stderr)
+    assert found, done.stderr
+    assert closed.is_relative_to(found[1])
+
+
+def test_a_server_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    script = (
+        "import os,signal,sys;from pathlib import Path;from deploy.embedded.nats import NatsServer\n"
+        "server=NatsServer(Path(sys.argv[1]));server.start();print(server.child.pid,flush=True)\n"
+        "os.kill(os.getpid(),signal.SIGKILL)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "nats"], cwd=ROOT, capture_output=True, check=False, timeout=30
+    )
+    assert done.returncode == -signal.SIGKILL
+    status = Path(f"/proc/{int(done.stdout)}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+async def test_messages_survive_the_kill_of_nats_on_the_same_url(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats", user="tidegate", password="only-for-tests")
+    server.start()
+    try:
+        client = await nats.connect(server.url)
+        assert client.max_payload == 8 * 1024 * 1024
+        await client.jetstream().add_stream(name="kept", subjects=["kept"])
+        await client.jetstream().publish("kept", b"42")
+        await client.close()
+        url = server.url
+
+        server.kill()
+        server.start()
+
+        assert server.url == url
+        client = await nats.connect(url)
+        assert (await client.jetstream().get_last_msg("kept", "kept")).data == b"42"
+        await client.close()
+        with pytest.raises(StackError, match=f"--nats-port: port {server.port} is in use"):
+            NatsServer(tmp_path / "other", server.port)
+    finally:
+        server.stop()
+
+
+async def test_each_test_has_its_own_database_and_streams_of_many_environments_fit_on_one_server(
+    empty_postgres_dsn: str, nats_url: str, environment: str
+) -> None:
+    with psycopg.connect(empty_postgres_dsn) as connection:
+        tables = connection.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone()
+    assert tables == (0,)
+    client = await nats.connect(nats_url)
+    for suffix in "abcdefgh":
+        subjects = Subjects(environment + suffix)
+        await ensure_streams(client.jetstream(), subjects)
+        assert (await client.jetstream().stream_info(subjects.stream("TIMINGS"))).config.max_bytes == 8 << 30
+    await client.close()
