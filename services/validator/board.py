@@ -1,0 +1,88 @@
+"""What the validator knows of one run: what was asked, where it stands, its windows, its open episodes."""
+
+from dataclasses import dataclass, field
+
+from services.validator.lifecycle import Episode
+from services.validator.windows import SystemWindows
+from shared.contracts.benchmarks import Benchmark, Source
+from shared.contracts.breach import Breach
+from shared.contracts.run import RunDesired, RunState
+from shared.contracts.window import FrameWindows
+
+MOST_POINTS = 3_600
+
+Key = tuple[str, str, str]
+"""System, metric and series: what has at most one open episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsersAt:
+    """Users and requests in flight in one second, as the run's coordinator said."""
+
+    second: int
+    users: int
+    in_flight: int
+
+
+@dataclass(slots=True)
+class RunBoard:
+    """State of one run; ``joined_late`` where reading its windows began while it ran."""
+
+    run: str
+    joined_late: bool = False
+    desired: RunDesired | None = None
+    state: RunState | None = None
+    windows: dict[str, SystemWindows] = field(default_factory=dict)
+    episodes: dict[Key, Episode] = field(default_factory=dict)
+    breaches: dict[str, Breach] = field(default_factory=dict)
+    floors_s: dict[Key, int] = field(default_factory=dict)
+    heard_us: int = 0
+    users: list[UsersAt] = field(default_factory=list)
+
+    @property
+    def live(self) -> bool:
+        """True while its load is made: asked for, begun, and not at a final phase."""
+        return self.desired is not None and self.state is not None and not self.state.phase.final
+
+    @property
+    def over(self) -> bool:
+        return self.state is not None and self.state.phase.final
+
+    @property
+    def started_s(self) -> int:
+        return int(self.state.started_at.timestamp()) if self.state and self.state.started_at else 0
+
+    def merge(self, frame: FrameWindows, now_us: int) -> bool:
+        windows = self.windows.get(frame.system)
+        if windows is None:
+            windows = self.windows[frame.system] = SystemWindows(joined_late=self.joined_late)
+        self.heard_us = now_us
+        return windows.merge(frame, now_us)
+
+    def note_state(self, state: RunState) -> None:
+        """Take a newer state; states of one run are told in order, so an older one is a redelivery."""
+        if self.state is not None and (state.at < self.state.at or self.state.phase.final):
+            return
+        self.state = state
+        second = int(state.at.timestamp())
+        if not self.users or second > self.users[-1].second:
+            in_flight = sum(system.in_flight for worker in state.workers for system in worker.systems)
+            self.users.append(UsersAt(second, sum(worker.users for worker in state.workers), in_flight))
+        if len(self.users) > MOST_POINTS:
+            # An endless run keeps its whole course at half the grain.
+            del self.users[1::2]
+
+    def concerns(self, system: str, benchmark: Benchmark) -> bool:
+        """True when this run can measure the benchmark at all."""
+        return self.desired is not None and concerns(self.desired, system, benchmark)
+
+
+def concerns(desired: RunDesired, system: str, benchmark: Benchmark) -> bool:
+    """True when a run's scenarios touch what the benchmark is about."""
+    scenarios = [load.scenario for load in desired.loads]
+    if benchmark.source is Source.RESOURCE:
+        return system in desired.targets or any(system in scenario.systems for scenario in scenarios)
+    if benchmark.source is Source.WORKFLOW_TIME:
+        return any(scenario.workflow and scenario.system == system for scenario in scenarios)
+    steps = [step for scenario in scenarios for step in scenario.steps if step.system == system]
+    return any(not benchmark.actions or step.action in benchmark.actions for step in steps)

@@ -1,0 +1,282 @@
+"""The judge: every benchmark of every live run against its window, at each tick, and the breaches that follow.
+
+Pure and synchronous: messages and ``now_us`` go in, breach events come out. Where they come from and go to, and who
+may judge, belongs to ``app.py``.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from services.validator.board import Key, RunBoard
+from services.validator.lifecycle import Episode, Step, advance, close, open_episode
+from services.validator.measuring import Measured, kind_of, measure_requests, measure_resource
+from services.validator.recommendation import Evidence, recommend
+from services.validator.resources import ResourceWindows
+from services.validator.samples import Latencies
+from services.validator.series import episode_id, series_token
+from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_hang
+from services.validator.windows import worst_of
+from shared.contracts.base import utc_of_us
+from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
+from shared.contracts.breach import Breach, BreachStatus, BreachWindow
+from shared.contracts.timing import Kind
+from shared.contracts.window import Exemplar
+from shared.histogram import Histogram
+
+RECORDED_SHOWN = 3
+UNRECORDED_SHOWN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One benchmark of one run at one moment."""
+
+    board: RunBoard
+    system: str
+    owner: SystemBenchmarks
+    benchmark: Benchmark
+    measured: Measured | None
+    judgement: Judgement
+
+    @property
+    def key(self) -> Key:
+        return (self.system, self.benchmark.metric, series_token(self.board.run))
+
+
+class Judge:
+    """All runs of one environment and the resources they share."""
+
+    def __init__(self, environment: str, benchmarks: Benchmarks) -> None:
+        self.environment = environment
+        self.benchmarks = benchmarks
+        self.resources = ResourceWindows()
+        self.boards: dict[str, RunBoard] = {}
+        self.verdicts: Counter[Verdict] = Counter()
+        self.joining = True
+
+    def board(self, run: str) -> RunBoard:
+        """Board of a run, made at its first message."""
+        board = self.boards.get(run)
+        if board is None:
+            board = self.boards[run] = RunBoard(run, joined_late=self.joining)
+        return board
+
+    def settle_joining(self) -> None:
+        """The stream's past has been read: from here on producers begin at their first frame."""
+        self.joining = False
+        for board in self.boards.values():
+            board.joined_late = False
+            for windows in board.windows.values():
+                windows.settle_joining()
+
+    def restore(self, breach: Breach) -> None:
+        """Take up an episode from its last published event."""
+        board = self.board(breach.run)
+        key = (breach.system, breach.metric, breach.series)
+        board.breaches[breach.breach] = breach
+        if breach.status is BreachStatus.RESOLVED:
+            board.floors_s[key] = int(breach.window.end.timestamp())
+            return
+        told_us = int(breach.window.end.timestamp() * 1e6)
+        opened_us = int(breach.opened_at.timestamp() * 1e6)
+        board.episodes[key] = Episode(breach.breach, breach.revision, breach.level, opened_us, told_us, breach.value)
+
+    def tick(self, now_us: int) -> list[Breach]:
+        """Judge everything that is live; the breach events to publish, in order."""
+        events: list[Breach] = []
+        for board in list(self.boards.values()):
+            for windows in board.windows.values():
+                windows.advance(now_us)
+            if board.live:
+                for judged in self.judge_run(board, now_us):
+                    self.verdicts[judged.judgement.verdict] += 1
+                    events.extend(self._follow(judged, now_us))
+        return events
+
+    def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
+        """Every benchmark the run can measure, held against its window."""
+        for system, owner in self.benchmarks.systems.items():
+            for benchmark in owner.benchmarks:
+                if not board.concerns(system, benchmark):
+                    continue
+                key = (system, benchmark.metric, series_token(board.run))
+                measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)
+                yield Judged(board, system, owner, benchmark, measured, _judge(benchmark, measured))
+
+    def end_run(self, board: RunBoard) -> list[Breach]:
+        """Resolve what is open when a run is over: nothing more will be measured of it."""
+        phase = board.state.phase.value if board.state else "gone"
+        events = []
+        for key, episode in list(board.episodes.items()):
+            step = close(episode)
+            last = board.breaches[episode.breach]
+            ended = (board.state.ended_at or board.state.at) if board.state else last.window.end
+            events.append(
+                last.model_copy(
+                    update={
+                        "revision": step.episode.revision if step.episode else last.revision + 1,
+                        "status": BreachStatus.RESOLVED,
+                        "resolved_at": max(ended, last.opened_at),
+                        "note": f"the run ended ({phase}) while the breach was open",
+                    }
+                )
+            )
+            del board.episodes[key]
+            board.breaches[episode.breach] = events[-1]
+        return events
+
+    def forget(self, run: str) -> None:
+        self.boards.pop(run, None)
+
+    def _measure(
+        self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int
+    ) -> Measured | None:
+        windows = board.windows.get(system)
+        if benchmark.source is Source.RESOURCE:
+            offered = float(windows.in_flight(now_us)) if windows and benchmark.demand_limited else None
+            floor_s = max(floor_s, board.started_s)
+            return measure_resource(benchmark, self.resources, system, floor_s, now_us, offered)
+        return measure_requests(benchmark, windows, floor_s, now_us) if windows else None
+
+    def _follow(self, judged: Judged, now_us: int) -> Iterator[Breach]:
+        """Lead the episode of one benchmark on by one judgement."""
+        board, key, measured = judged.board, judged.key, judged.measured
+        if measured is None:
+            return
+        episode = board.episodes.get(key)
+        if episode is None:
+            if not judged.judgement.broken:
+                return
+            breach = episode_id(self.environment, *key, measured.end_us)
+            step = open_episode(breach, judged.judgement, measured.end_us)
+        else:
+            step = advance(episode, judged.judgement, _judge_recovery(judged), measured.end_us)
+        yield from self._take(judged, measured, step, now_us)
+
+    def _take(self, judged: Judged, measured: Measured, step: Step, now_us: int) -> Iterator[Breach]:
+        board, key = judged.board, judged.key
+        if step.episode is None:
+            return
+        board.episodes[key] = step.episode
+        if step.status is None:
+            return
+        if step.status is BreachStatus.RESOLVED:
+            del board.episodes[key]
+            board.floors_s[key] = measured.last_s + 1
+            judged = replace(judged, judgement=_judge_recovery(judged))
+        breach = self._describe(judged, measured, step.episode, step.status, now_us)
+        board.breaches[breach.breach] = breach
+        yield breach
+
+    def _describe(
+        self, judged: Judged, measured: Measured, episode: Episode, status: BreachStatus, now_us: int
+    ) -> Breach:
+        board, benchmark, judgement = judged.board, judged.benchmark, judged.judgement
+        resolved = status is BreachStatus.RESOLVED
+        level = "critical" if episode.level == "critical" else "target"
+        value = judgement.value if judgement.value is not None else episode.told_value
+        limit = benchmark.critical if level == "critical" else benchmark.target
+        return Breach(
+            breach=episode.breach,
+            revision=episode.revision,
+            status=status,
+            environment=self.environment,
+            run=board.run,
+            system=judged.system,
+            service=judged.owner.service,
+            metric=benchmark.metric,
+            series=judged.key[2],
+            level=level,
+            statistic=benchmark.statistic,
+            value=value,
+            limit=limit,
+            target=benchmark.target,
+            critical=benchmark.critical,
+            unit=benchmark.unit,
+            better=benchmark.better,
+            confidence=judgement.confidence,
+            samples=judgement.samples,
+            window=BreachWindow(
+                start=utc_of_us(measured.first_s * 1_000_000),
+                end=utc_of_us(measured.end_us),
+                seconds=measured.end_us / 1e6 - measured.first_s,
+            ),
+            opened_at=utc_of_us(episode.opened_us),
+            resolved_at=utc_of_us(measured.end_us) if resolved else None,
+            exemplars=() if resolved else self._exemplars(judged, measured),
+            recommendation="" if resolved else recommend(self._evidence(judged, measured, value, limit)),
+            note=judgement.note,
+        )
+
+    def _exemplars(self, judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:
+        """The worst recorded requests of the window, and worse ones that were not recorded, slowest first.
+
+        For a resource of a system that the run does not call itself: those of the systems it does call.
+        """
+        boards = judged.board.windows
+        own = [boards[judged.system]] if judged.system in boards else list(boards.values())
+        kind = kind_of(judged.benchmark)
+        worst = worst_of(
+            (
+                exemplar
+                for windows in own
+                for _, tally in windows.tallies(kind, judged.benchmark.actions, measured.first_s, measured.last_s)
+                for exemplar in tally.worst
+            ),
+            keep=1000,
+        )
+        recorded = [exemplar for exemplar in worst if exemplar.recorded][:RECORDED_SHOWN]
+        unrecorded = [exemplar for exemplar in worst if not exemplar.recorded][:UNRECORDED_SHOWN]
+        return worst_of((*recorded, *unrecorded))
+
+    def _evidence(self, judged: Judged, measured: Measured, value: float, limit: float) -> Evidence:
+        benchmark, windows = judged.benchmark, judged.board.windows.get(judged.system)
+        resources = {}
+        last_s = self.resources.last_second(judged.system)
+        for metric in ("cpu_usage", "queue_length") if last_s is not None else ():
+            values = self.resources.values(judged.system, metric, "mean", measured.first_s, measured.last_s)
+            if values:
+                resources[metric] = sum(values) / len(values)
+        errors: Counter[int] = Counter()
+        by_action: dict[str, Histogram] = {}
+        if windows:
+            tallies = windows.tallies(Kind.REQUEST, benchmark.actions, measured.first_s, measured.last_s)
+            for (_, action, _), tally in tallies:
+                errors.update(tally.errors)
+                by_action.setdefault(action, Histogram()).merge(tally.response)
+        slow = {action: histogram.percentile_us(0.95) or 0.0 for action, histogram in by_action.items()}
+        slowest = max(slow, key=lambda action: slow[action], default="")
+        timed = benchmark.source is Source.RESPONSE_TIME and bool(slowest)
+        return Evidence(
+            display=judged.owner.name,
+            service=judged.owner.service,
+            benchmark=benchmark,
+            value=value,
+            limit=limit,
+            resources=resources,
+            errors=dict(errors),
+            stuck=measured.recent.stuck.above(benchmark.critical * 1e3) if measured.recent else 0,
+            slowest_action=slowest if timed else "",
+            slowest_ms=slow[slowest] / 1e3 if timed else 0.0,
+        )
+
+
+def _judge(benchmark: Benchmark, measured: Measured | None) -> Judgement:
+    if measured is None:
+        return Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
+    if measured.spoiled or measured.sample is None:
+        return invalid(benchmark, measured.spoiled or "no whole second yet")
+    judgement = judge(benchmark, measured.sample)
+    if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
+        return judge_hang(benchmark, measured.recent) or judgement
+    return judgement
+
+
+def _judge_recovery(judged: Judged) -> Judgement:
+    """Whether the newest window confirms that the benchmark is kept again."""
+    benchmark, measured = judged.benchmark, judged.measured
+    if measured is None or measured.spoiled or measured.recovery is None:
+        return invalid(benchmark, "nothing to recover by")
+    least = 3 if isinstance(measured.recovery, Latencies) else 2
+    return judge(benchmark, measured.recovery, min_samples=least)
