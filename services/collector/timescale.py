@@ -81,7 +81,6 @@ class Timescale:
             self._connection = await AsyncConnection.connect(
                 self._dsn,
                 autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT_S,
                 application_name=f"tidegate-collector-{self._purpose}",
                 # A connection whose other end vanished is noticed without waiting for TCP's own hours.
                 keepalives_idle=10,

@@ -1,0 +1,187 @@
+"""Wires the collector: opens in order, runs until told to stop, drains, closes in reverse.
+
+door (health, OTLP) ─ store (migrations, partitions) ─ bus (streams) ─ control plane ─ pipeline ─ scraper
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from services.collector import backoff
+from services.collector.admission import Admission
+from services.collector.announcer import Announcer
+from services.collector.batching import BatchLimits
+from services.collector.control_plane import ControlPlane
+from services.collector.dead_letters import DeadLetters, DeadLimit
+from services.collector.pipeline import Pipeline
+from services.collector.samples import ResourceMap
+from services.collector.scrape import Scraper
+from services.collector.settings import CollectorSettings
+from services.collector.span_door import SpanDoor
+from services.collector.timescale import CONNECT_TIMEOUT_S, FrameStore, Timescale
+from services.collector.timings import Timings
+from shared.bus import Bus, open_bus
+from shared.config import load_document
+from shared.errors import ConfigError, TransientError
+from shared.http import HttpDoor
+from shared.service import run_until
+from shared.store.migrations import migrate
+
+PARTITIONS_EVERY_S = 3_600.0
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class Readiness:
+    """Why the collector is not ready, asked of those who know."""
+
+    def __init__(self) -> None:
+        self.opening = "starting"
+        self.bus: Bus | None = None
+        self.stores: list[Timescale] = []
+        self.timings: Timings | None = None
+        self.announcer: Announcer | None = None
+
+    def reasons(self) -> list[str]:
+        found = [self.opening, *(store.problem for store in self.stores)]
+        if self.bus is not None and not self.bus.connected:
+            found.append("NATS is not connected")
+        found += [part.problem for part in (self.timings, self.announcer) if part is not None]
+        return [reason for reason in found if reason]
+
+
+async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
+    """Run until ``stop``. Raises ``ConfigError`` for bad configuration, ``TooManyDeadError`` past that limit."""
+    dsn = _checked_dsn(settings.store_dsn)
+    resource_map = load_document(ResourceMap, settings.config_dir / "resources.yaml")
+    ready = Readiness()
+    async with AsyncExitStack() as stack:
+        stores = [
+            await stack.enter_async_context(_store(dsn, purpose))
+            for purpose in ("frames", "spans", "control", "resources")
+        ]
+        frames, spans, control, resources = ready.stores = stores
+        span_door = SpanDoor(spans, settings.span_queue)
+        door = await stack.enter_async_context(
+            HttpDoor(settings.http_host, settings.http_port, ready.reasons, span_door.routes)
+        )
+        logger.info("listening on %s", door.url)
+        if await _unless(stop, _prepare_store(dsn, frames, ready)) is None:
+            return
+        ready.opening = "NATS is not reachable yet"
+        bus = await _unless(
+            stop, stack.enter_async_context(open_bus(settings.nats_url, settings.environment, "collector"))
+        )
+        if bus is None:
+            return
+        ready.bus = bus
+        dead = DeadLetters(bus, DeadLimit(settings.dead_letters_per_minute))
+        control_plane = ControlPlane(bus, control, dead)
+        timings = ready.timings = Timings(bus, ack_wait_s=settings.ack_wait_s, max_ack_pending=settings.max_ack_pending)
+        announcer = ready.announcer = Announcer(bus)
+        pipeline = Pipeline(
+            timings,
+            FrameStore(frames),
+            announcer,
+            dead,
+            limits=BatchLimits(settings.batch_events, settings.batch_bytes, settings.batch_age_s),
+            admission=Admission(settings.max_event_age_s, settings.max_event_ahead_s),
+        )
+        await bus.broker.start()
+        ready.opening = ""
+        logger.info("ready")
+        flowing = asyncio.ensure_future(pipeline.run())
+        writing = asyncio.ensure_future(span_door.write())
+        tasks = [_through(flowing), _through(writing), control_plane.watch(), _keep_partitions(frames)]
+        if settings.platform_url:
+            scraper = Scraper(bus, resources, settings.platform_url, resource_map, settings.scrape_interval_s)
+            tasks.append(scraper.run())
+        try:
+            await run_until(stop, tasks)
+        finally:
+            ready.opening = "stopping"
+            pipeline.stop_intake()
+            span_door.close()
+            await _drain([flowing, writing], settings.drain_timeout_s)
+            await timings.give_back()
+
+
+def _checked_dsn(dsn: str) -> str:
+    """The DSN with a bound on connecting; ``ConfigError``, which does not repeat it, when it is none."""
+    try:
+        return make_conninfo(dsn, connect_timeout=CONNECT_TIMEOUT_S)
+    except psycopg.ProgrammingError as error:
+        raise ConfigError(
+            "TIDEGATE_STORE_DSN is no PostgreSQL connection string; write e.g. postgresql://user:password@host:5432/name"
+        ) from error
+
+
+async def _drain(tasks: list[asyncio.Future[None]], deadline_s: float) -> None:
+    """Let these end by themselves, and past the deadline end them; what they had in hand comes again."""
+    _, late = await asyncio.wait(tasks, timeout=deadline_s)
+    for task in late:
+        logger.warning("not drained within %g s: what is unfinished will be delivered again", deadline_s)
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _through(task: asyncio.Future[None]) -> None:
+    """Wait for a task that outlives this wait: it is drained at the end, not cancelled."""
+    await asyncio.shield(task)
+
+
+async def _prepare_store(dsn: str, store: Timescale, ready: Readiness) -> bool:
+    """Migrate and make partitions, for as long as it takes the store to be there."""
+    attempt = 0
+    while True:
+        try:
+            version = await asyncio.to_thread(migrate, dsn)
+            await store.ensure_partitions(datetime.now(UTC))
+        except (psycopg.OperationalError, TransientError) as error:
+            attempt += 1
+            reason = " ".join(str(error).split())
+            if ready.opening == "starting":
+                logger.warning("store not reachable yet: %s", reason)
+            ready.opening = f"store not reachable yet: {reason}"
+            await asyncio.sleep(backoff.delay_s(attempt, random.random()))
+            continue
+        logger.info("store at version %d", version)
+        return True
+
+
+async def _keep_partitions(store: Timescale) -> None:
+    while True:
+        await asyncio.sleep(PARTITIONS_EVERY_S)
+        with contextlib.suppress(TransientError):
+            await store.ensure_partitions(datetime.now(UTC))
+
+
+@contextlib.asynccontextmanager
+async def _store(dsn: str, purpose: str) -> AsyncIterator[Timescale]:
+    store = Timescale(dsn, purpose)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def _unless(stop: asyncio.Event, opening: Awaitable[T]) -> T | None:
+    """What is opened, or None when it is time to stop before that."""
+    task = asyncio.ensure_future(opening)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for pending in (task, stopped):
+            pending.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
