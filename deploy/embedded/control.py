@@ -33,6 +33,8 @@ def start_stack(options: StackOptions, on_progress: Callable[[str], None] | None
     ``on_progress`` is called with the name of each part as it starts. Raises ``StackError`` with one line that names
     what failed and the end of its log; nothing is left running then, nor on Ctrl-C.
     """
+    if sys.platform != "linux":
+        raise StackError(f"the embedded stack runs on Linux, not on {sys.platform}; use docker-compose.yml there")
     data = prepare_folder(options.data)
     _reap_ended()
     _refuse_if_held(data)

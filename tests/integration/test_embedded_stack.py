@@ -1,5 +1,6 @@
 """The embedded stack with tiny stand-ins for its services: its life, its deaths, and what it refuses."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -14,9 +15,13 @@ import psycopg
 import pytest
 
 from deploy.embedded import StackError, StackInfo, StackOptions, read_stack, start_stack, stop_stack
+from deploy.embedded.checks import run_checks
 from deploy.embedded.folder import is_process
 from deploy.embedded.options import COMMANDS
 from deploy.embedded.state import read_state
+from shared.store.migrations import migrate
+from shared.streams import ensure_streams
+from shared.subjects import Subjects
 
 pytestmark = pytest.mark.integration
 
@@ -166,3 +171,24 @@ def test_passwords_stand_in_private_files_and_in_no_log_nor_command_line(options
     shown += [log.read_bytes() for log in (info.data / "logs").glob("*.log")]
     assert not [text for text in shown for password in passwords if password.encode() in text]
     assert not [password for password in passwords if password in str(info.redacted())]
+
+
+def test_the_doctor_finds_what_a_stack_lacks_and_then_nothing(options: StackOptions) -> None:
+    info = start_stack(options)
+
+    async def make_streams() -> None:
+        client = await nats.connect(info.nats_url)
+        await ensure_streams(client.jetstream(), Subjects(info.environment))
+        await client.close()
+
+    before = {check.name: check for check in run_checks(options.data)}
+    assert {name for name, check in before.items() if not check.ok} == {"streams", "schema"}
+    assert "tidegate-local-TIMINGS" in before["streams"].detail
+    assert all(check.ok == (not check.way_out) for check in before.values())
+    assert {"python", "nats-server", "postgres binaries", "free disk", "postgres starts"} <= set(before)
+    assert before["generator-w1"].detail == "healthy"
+
+    asyncio.run(make_streams())
+    migrate(info.store_dsn)
+
+    assert [check for check in run_checks(options.data) if not check.ok] == []
