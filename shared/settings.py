@@ -42,7 +42,7 @@ def read_settings(kind: type[S]) -> S:
     except ValidationError as error:
         prefix = str(kind.model_config.get("env_prefix", ""))
         lines = [
-            f"{prefix}{'_'.join(str(part) for part in item['loc']).upper()}={item.get('input')!r}: {item['msg']}"
+            f"{prefix}{'_'.join(str(part) for part in item['loc']).upper()}={item.get('input')!r}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
         ]
         raise SettingsError("; ".join(lines)) from error

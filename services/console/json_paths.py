@@ -1,7 +1,7 @@
 """Every JSON path of a scenario is compiled once before anything starts, so that no worker meets a bad one."""
 
-from jsonpath_ng.parser import parse
 from jsonpath_ng.exceptions import JSONPathError
+from jsonpath_ng.parser import parse
 
 from shared.contracts.scenario import Scenario, Step
 from shared.errors import ConfigError

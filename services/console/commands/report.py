@@ -1,0 +1,42 @@
+"""``tidegate report``: the stored report of a run, shown or written."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from services.console.options import data_option
+
+
+@click.command()
+@click.argument("run", default="last")
+@click.option("--json", "json_path", is_flag=False, flag_value="-", metavar="[FILE|-]", help="Write JSON.")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path), help="Write a page.")
+@click.option("--junit", "junit_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML.")
+@data_option
+def report(run: str, json_path: str | None, html_path: Path | None, junit_path: Path | None, data: Path) -> None:
+    """Show the report of RUN (an id of `tidegate runs`, or `last`), or write it to files.
+
+    \b
+    Examples:
+      tidegate report last
+      tidegate report last --json -
+      tidegate report 20261123-153012-smoke-ab12 --html smoke.html
+    """
+    from rich.console import Console
+
+    from services.console.backing import need_backing
+    from services.console.outputs import ReportFiles
+    from services.console.reading import ask_store, find_dossier
+    from services.console.report_text import print_dossier
+    from services.console.settings import ConsoleSettings
+    from shared.settings import read_settings
+
+    files = ReportFiles(json_path, html_path, junit_path)
+    files.check()
+    backing = need_backing(read_settings(ConsoleSettings), data)
+    dossier = asyncio.run(ask_store(backing.store_dsn, find_dossier, backing.environment, run))
+    if not (json_path or html_path or junit_path):
+        print_dossier(Console(highlight=False), dossier)
+    for path in files.write([dossier]):
+        click.echo(f"wrote {path}", err=True)

@@ -1,0 +1,70 @@
+"""``tidegate run``: what is asked becomes planned runs; everything is checked before anything starts."""
+
+import getpass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from services.console.options import DURATION, HOST, RATE, data_option
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="SCENARIO...")
+@click.option("--users", type=click.IntRange(1, 100_000), help="Concurrent users of each scenario.")
+@click.option("--rate", type=RATE, help="Arrivals per second of each scenario (open load); --users bounds them.")
+@click.option("--duration", type=DURATION, help="How long, e.g. 90s, 5m.")
+@click.option("--ramp-up", type=DURATION, help="Time until all users are there; not judged.")
+@click.option(
+    "--profile",
+    type=click.Choice(["steady", "ramp", "spike", "soak"]),
+    default="steady",
+    show_default=True,
+    help="Shape of the load.",
+)
+@click.option("--scale", type=click.FloatRange(0, 1000, min_open=True), help="Scale users and durations, e.g. 0.1.")
+@click.option("--target", "targets", multiple=True, metavar="SYSTEM=URL", help="Where a system is; may be repeated.")
+@click.option("--allow-host", "allow_hosts", multiple=True, type=HOST, help="Allow load on this host too.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Generator workers of the stack that run starts.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of all randomness.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write the report as JSON.")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page.")
+@click.option("--junit", "junit_path", type=click.Path(dir_okay=False, path_type=Path), help="Write it as JUnit XML.")
+@click.option("--detach", is_flag=True, help="Ask for the run, print its id, do not wait (needs a stack that is up).")
+@click.option("--list", "list_only", is_flag=True, help="List the scenarios and suites that can be named.")
+@data_option
+def run(names: tuple[str, ...], list_only: bool, **options: Any) -> int:
+    """Run one or more scenarios together, or one suite; by name or by the path of a YAML file.
+
+    With no stack up, one is started for the run, with the stand-in platform where a system has no --target, and
+    stopped after. Ctrl-C stops the load and reports what was measured.
+
+    \b
+    Exit code: 0 all benchmarks met, 1 one missed, 2 wrong input, 3 a required measurement is invalid or
+    insufficient, 4 the run could not be carried through.
+
+    \b
+    Examples:
+      tidegate run --list
+      tidegate run smoke
+      tidegate run cross_system_integration --users 40 --duration 2m --html report.html
+      tidegate run autmatrix_workflow_execution relaycore_request_routing --duration 60s
+      tidegate run platform --scale 0.1
+      tidegate run relaycore_request_routing --rate 100/s --target relaycore=https://staging.example.com \\
+          --allow-host staging.example.com
+    """
+    from services.console.run_command import Asked, carry_out, print_catalogue
+
+    if list_only:
+        print_catalogue()
+        return 0
+    if not names:
+        raise click.UsageError("name a scenario or suite; tidegate run --list shows them")
+    return carry_out(Asked(names=names, requested_by=_who(), **options))
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

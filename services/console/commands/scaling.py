@@ -1,0 +1,56 @@
+"""``tidegate scaling``: what the scaler decided, did, and whether it helped, newest first."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from services.console.options import data_option, json_flag, limit_option
+
+
+@click.command()
+@click.option("--service", help="Only of this service, e.g. relaycore.")
+@click.option("--run", help="Only decisions made for this run (an id of `tidegate runs`, or `last`).")
+@click.option("--moves", is_flag=True, help="Leave out decisions that nothing should change.")
+@limit_option
+@json_flag
+@data_option
+def scaling(service: str | None, run: str | None, moves: bool, limit: int, as_json: bool, data: Path) -> None:
+    """List scaling decisions with their reason, their results and their effects.
+
+    \b
+    Examples:
+      tidegate scaling --moves
+      tidegate scaling --service relaycore --run last --json
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from services.console.backing import need_backing
+    from services.console.progress import describe_scaling, told
+    from services.console.reading import ask_store, find_run
+    from services.console.settings import ConsoleSettings
+    from shared.contracts.scaling import ScalingRecord
+    from shared.settings import read_settings
+    from shared.store.scaling import list_scaling
+
+    backing = need_backing(read_settings(ConsoleSettings), data)
+    dsn, environment = backing.store_dsn, backing.environment
+
+    async def ask() -> list[ScalingRecord]:
+        named = None if run is None else await ask_store(dsn, find_run, environment, run)
+        rows = await ask_store(dsn, list_scaling, environment, service=service, run=named, limit=limit)
+        return [ScalingRecord.model_validate(row.record) for row in rows]
+
+    records = asyncio.run(ask())
+    records = told(records) if moves else records
+    if as_json:
+        click.echo(json.dumps([record.model_dump(mode="json") for record in records], indent=2))
+        return
+    console = Console(highlight=False)
+    for record in records:
+        line = Text(f"{record.at:%Y-%m-%d %H:%M:%S}  ", style="dim")
+        console.print(line.append(describe_scaling(record)), soft_wrap=True)
+    if not records:
+        click.echo("no scaling decisions", err=True)

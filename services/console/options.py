@@ -1,0 +1,80 @@
+"""Option types and options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from services.console.hosts import read_host
+from shared.contracts.units import parse_duration_s
+
+RATE_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds, written ``90``, ``90s``, ``1.5m``, ``200ms``."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration_s(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class RateType(click.ParamType[float]):
+    """Arrivals per second, written ``50``, ``50/s``, ``3000/m``, ``100/h``."""
+
+    name = "RATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number, _, unit = str(value).strip().partition("/")
+        try:
+            rate = float(number) / RATE_UNITS_S[unit.strip()]
+        except KeyError:
+            self.fail(f"unknown unit {unit!r} in {value!r}; use /s, /m or /h", param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is no rate; write e.g. 50, 50/s, 3000/m", param, ctx)
+        if not 0 < rate <= 1_000_000:
+            self.fail(f"{value!r} is outside 0 to 1000000 per second", param, ctx)
+        return rate
+
+
+class HostType(click.ParamType[str]):
+    """A host name or address without scheme and port."""
+
+    name = "HOST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return read_host(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationType()
+RATE = RateType()
+HOST = HostType()
+
+
+def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="TIDEGATE_DATA",
+        default=Path(".tidegate"),
+        show_default=True,
+        help="Folder of the embedded stack.",
+    )(command)
+
+
+def json_flag(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
+
+
+def limit_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most."
+    )(command)

@@ -1,0 +1,214 @@
+"""A run as it is seen while it happens: what the live line says, from messages alone. Pure; ``now`` is passed.
+
+The last word is the report's; this is a view of the last seconds.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.run import Phase, RunState
+from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.timing import Kind
+from shared.contracts.window import FrameWindows
+from shared.histogram import Histogram
+
+SPAN_S = 5
+LEVEL_STYLE = {"target": "yellow", "critical": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line for one event; ``style`` is a colour's name."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the live line shows. ``p95_ms`` is None while nothing was measured."""
+
+    phase: Phase | None
+    elapsed_s: float
+    duration_s: float
+    users: int
+    workers: int
+    rate_per_s: float
+    p95_ms: float | None
+    failed: int
+    failed_share: float
+    open_breaches: int
+    replicas: dict[str, int]
+
+    def line(self) -> str:
+        """The plain form, e.g. for a log file."""
+        p95 = "p95 –" if self.p95_ms is None else f"p95 {format_ms(self.p95_ms)}"
+        moved = "".join(f"  {service}×{count}" for service, count in sorted(self.replicas.items()))
+        return (
+            f"{format_clock(self.elapsed_s)}/{format_clock(self.duration_s)}  {self.phase or 'waiting'}  "
+            f"{self.users} users  {self.rate_per_s:.0f}/s  {p95}  "
+            f"{self.failed} errors ({self.failed_share:.1%})  {self.open_breaches} breaches open{moved}"
+        )
+
+
+@dataclass(slots=True)
+class _Second:
+    count: int = 0
+    response: Histogram = field(default_factory=Histogram)
+
+
+class Progress:
+    """Feed it every message of a run; ask it for a snapshot whenever one is shown."""
+
+    def __init__(self, run: str, duration_s: float) -> None:
+        self._run = run
+        self._duration_s = duration_s
+        self._seconds: dict[int, _Second] = defaultdict(_Second)
+        self._last_seq: dict[tuple[str, int, str], int] = {}
+        self._open: dict[str, Breach] = {}
+        self._decisions: dict[str, ScalingRecord] = {}
+        self._requests = self._failed = 0
+        self._replicas: dict[str, int] = {}
+        self.state: RunState | None = None
+
+    def on_state(self, state: RunState) -> None:
+        """Only this run's, never an older one after a final one."""
+        if state.run == self._run and not (self.state and self.state.phase.final):
+            self.state = state
+
+    def on_window(self, windows: FrameWindows) -> None:
+        """A frame that comes again, or late behind its successor, is left to the report."""
+        key = (windows.worker, windows.epoch, windows.system)
+        if windows.run != self._run or windows.seq <= self._last_seq.get(key, -1):
+            return
+        self._last_seq[key] = windows.seq
+        for cell in windows.cells:
+            if cell.kind is not Kind.REQUEST:
+                continue
+            second = self._seconds[cell.second]
+            second.count += cell.count
+            second.response.merge(cell.response)
+            self._requests += cell.count
+            self._failed += cell.failed
+        newest = max(self._seconds, default=0)
+        for old in [at for at in self._seconds if at < newest - 4 * SPAN_S]:
+            del self._seconds[old]
+
+    def on_breach(self, breach: Breach) -> Notice | None:
+        """A line for what opened, grew worse or was resolved; None for an update, or another run's."""
+        if breach.run not in ("", self._run):
+            return None
+        if breach.status is BreachStatus.RESOLVED:
+            self._open.pop(breach.breach, None)
+        else:
+            self._open[breach.breach] = breach
+        if breach.status is BreachStatus.UPDATED:
+            return None
+        return Notice(describe_breach(breach), "green" if breach.resolved_at else LEVEL_STYLE[breach.level])
+
+    def on_scaling(self, record: ScalingRecord) -> Notice | None:
+        """A line for a move, its result and its effect; None where nothing was moved."""
+        if record.kind == "decision":
+            self._decisions[record.decision] = record
+            if record.action in (None, Action.NO_ACTION):
+                return None
+        elif record.kind == "result" and record.ready is not None:
+            self._replicas[record.service] = record.ready
+        decision = self._decisions.get(record.decision)
+        if decision is not None and decision.action is Action.NO_ACTION:
+            return None
+        return Notice(describe_scaling(record), "cyan")
+
+    def snapshot(self, now: datetime) -> Snapshot:
+        state = self.state
+        newest = max(self._seconds, default=0)
+        # The newest second is still filling.
+        recent = [second for at, second in self._seconds.items() if newest - SPAN_S <= at < newest]
+        response = Histogram()
+        for second in recent:
+            response.merge(second.response)
+        p95_us = response.percentile_us(0.95)
+        return Snapshot(
+            phase=state.phase if state else None,
+            elapsed_s=self._elapsed_s(now),
+            duration_s=self._duration_s,
+            users=sum(worker.users for worker in state.workers) if state else 0,
+            workers=len(state.workers) if state else 0,
+            rate_per_s=sum(second.count for second in recent) / len(recent) if recent else 0.0,
+            p95_ms=None if p95_us is None else p95_us / 1000,
+            failed=self._failed,
+            failed_share=self._failed / self._requests if self._requests else 0.0,
+            open_breaches=len(self._open),
+            replicas=dict(self._replicas),
+        )
+
+    def _elapsed_s(self, now: datetime) -> float:
+        if self.state is None or self.state.started_at is None:
+            return 0.0
+        end = self.state.ended_at or now
+        return min(max(0.0, (end - self.state.started_at).total_seconds()), self._duration_s)
+
+
+def describe_breach(breach: Breach) -> str:
+    """One line: what happened to which episode, and the value against the limit."""
+    where = f"{breach.system} {breach.metric}" + (f" ({breach.action})" if breach.action else "")
+    value, limit = format_value(breach.value, breach.unit), format_value(breach.limit, breach.unit)
+    if breach.status is BreachStatus.RESOLVED:
+        lasted = ""
+        if breach.resolved_at:
+            lasted = f" after {(breach.resolved_at - breach.opened_at).total_seconds():.0f} s"
+        return f"breach resolved   {where}: {breach.statistic} {value}, {breach.level} {limit}{lasted}"
+    sign = ">" if breach.better == "lower" else "<"
+    return f"breach {breach.status:<10} {where}: {breach.statistic} {value} {sign} {breach.level} {limit}"
+
+
+def describe_scaling(record: ScalingRecord) -> str:
+    """One line of one record of the audit."""
+    if record.kind == "decision":
+        dry = " (dry run)" if record.dry_run else ""
+        moved = "" if record.target == record.current else f" {record.current} → {record.target}"
+        return f"scaling decision  {record.service}: {record.action or '?'}{moved}{dry}: {record.reason}"
+    if record.kind == "result":
+        if record.ok:
+            took = "" if record.took_s is None else f" after {record.took_s:.1f} s"
+            return f"scaling result    {record.service}: {record.ready} replicas ready{took}"
+        return f"scaling result    {record.service}: failed: {record.error}"
+    return f"scaling effect    {record.service}: {record.verdict or 'unknown'}{_changes(record)}"
+
+
+def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:
+    """The records worth a line: moves with what followed, not that nothing was done."""
+    listed = list(records)
+    idle = {record.decision for record in listed if record.action is Action.NO_ACTION}
+    return [record for record in listed if record.decision not in idle]
+
+
+def _changes(record: ScalingRecord) -> str:
+    shared = [name for name in record.before if name in record.after]
+    parts = [f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}" for name in shared[:3]]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def format_ms(value_ms: float) -> str:
+    """Three figures or so: ``8.4 ms``, ``132 ms``, ``1.53 s``."""
+    if value_ms >= 1000:
+        return f"{value_ms / 1000:.2f} s"
+    return f"{value_ms:.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
+
+
+def format_value(value: float, unit: str) -> str:
+    """A value with its unit; ratios as percent."""
+    if unit == "ms":
+        return format_ms(value)
+    if unit == "ratio":
+        return f"{value:.2%}" if value < 0.1 else f"{value:.0%}"
+    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
+
+
+def format_clock(seconds: float) -> str:
+    """``m:ss``."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"

@@ -1,0 +1,76 @@
+"""The console's door to the store: short connections, and one clear line when there is nothing behind it."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import psycopg
+
+from services.console.lazy_group import closest
+from services.console.report_rows import Dossier
+from shared.errors import ConfigError, TransientError
+from shared.store.breaches import list_breaches
+from shared.store.listings import find_last_reported, read_latest_report
+from shared.store.runs import list_runs, read_run
+from shared.store.scaling import list_scaling
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Connection = psycopg.AsyncConnection[Any]
+CONNECT_TIMEOUT_S = 5
+KNOWN_RUNS = 1000
+SETTLING = timedelta(seconds=60)
+
+
+async def ask_store(
+    dsn: str, query: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """The answer of one query of ``shared.store``.
+
+    ``TransientError`` when the store cannot be reached, ``ConfigError`` when it is no store of Tidegate.
+    """
+    try:
+        async with await psycopg.AsyncConnection.connect(
+            dsn, connect_timeout=CONNECT_TIMEOUT_S, autocommit=True
+        ) as connection:
+            return await query(connection, *args, **kwargs)
+    except psycopg.errors.UndefinedTable as error:
+        raise ConfigError("the store has no tables of Tidegate yet; has a collector ever run on it?") from error
+    except psycopg.Error as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise TransientError(f"the store did not answer: {reason}") from error
+
+
+async def read_dossier(connection: Connection, environment: str, run: str) -> Dossier | None:
+    """A run's report with its breaches and all that was scaled while it went on, oldest first; None without report."""
+    report = await read_latest_report(connection, run)
+    about = await read_run(connection, run)
+    if report is None or about is None:
+        return None
+    breaches = await list_breaches(connection, environment, run=run, limit=1000)
+    until = None if about.ended_at is None else about.ended_at + SETTLING
+    scaling = await list_scaling(connection, environment, since=about.requested_at, until=until, limit=1000)
+    opened = sorted((row.event["data"] for row in breaches), key=lambda breach: str(breach["opened_at"]))
+    return Dossier(report, tuple(opened), tuple(row.record for row in reversed(scaling)))
+
+
+async def find_run(connection: Connection, environment: str, name: str) -> str:
+    """A run's id from itself or from ``last``; ``ConfigError`` names the nearest, or the newest few."""
+    known = [row.run for row in await list_runs(connection, environment, KNOWN_RUNS)]
+    if name == "last" and known:
+        return known[0]
+    if not known:
+        raise ConfigError(f"no run {name!r}: there are no runs in environment {environment!r} yet")
+    if name in known or await read_run(connection, name) is not None:
+        return name
+    raise ConfigError(f"no run {name!r}{closest(name, known)}; the newest are {', '.join(known[:3])}")
+
+
+async def find_dossier(connection: Connection, environment: str, name: str) -> Dossier:
+    """The dossier of a run, or of the newest that has a report; ``ConfigError`` where there is none."""
+    run = await find_last_reported(connection, environment) if name == "last" else None
+    run = run or await find_run(connection, environment, name)
+    dossier = await read_dossier(connection, environment, run)
+    if dossier is None:
+        raise ConfigError(f"run {run} has no report yet; it is written when the run has ended")
+    return dossier

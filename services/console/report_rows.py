@@ -1,0 +1,214 @@
+"""A report as rows of text: the one place that knows its keys. Pure; a key that is absent shows as ``–``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from services.console.progress import format_ms, format_value
+
+ABSENT = "–"
+GOOD = frozenset({"met", "pass", "passed", "ok"})
+BAD = frozenset({"missed", "fail", "failed", "breach", "breached", "violated", "critical"})
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """A report with what happened during its run: the last state of each breach, the scaling records in order."""
+
+    report: Report
+    breaches: tuple[Mapping[str, Any], ...] = ()
+    scaling: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One action: counts, then percentiles of the response time (what a user waited), then the rate."""
+
+    system: str
+    scenario: str
+    action: str
+    sent: str
+    stored: str
+    missing: str
+    duplicates: str
+    failed: str
+    p50: str
+    p95: str
+    p99: str
+    throughput: str
+    is_sound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """One benchmark or gate with its verdict."""
+
+    system: str
+    metric: str
+    statistic: str
+    target: str
+    critical: str
+    actual: str
+    deviation: str
+    samples: str
+    verdict: str
+    reason: str
+
+    @property
+    def tone(self) -> str:
+        return tone_of(self.verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The head of a report."""
+
+    run: str
+    verdict: str
+    score: str
+    started: str
+    ended: str
+    phase: str
+    reason: str
+    system_scores: list[tuple[str, str]] = field(default_factory=list)
+    critical_issues: list[str] = field(default_factory=list)
+    recommendations: list[str] = field(default_factory=list)
+
+    @property
+    def tone(self) -> str:
+        return tone_of(self.verdict)
+
+
+def tone_of(verdict: str) -> str:
+    """``good``, ``bad`` or ``unsure``."""
+    word = verdict.lower()
+    return "good" if word in GOOD else "bad" if word in BAD else "unsure"
+
+
+def summarize(report: Report) -> Summary:
+    about = report.get("run")
+    run = about if isinstance(about, Mapping) else {"run": about}
+    return Summary(
+        run=_text(run.get("run", run.get("id"))),
+        verdict=_text(report.get("verdict")),
+        score=_number(report.get("overall_score"), "{:.0f}"),
+        started=_moment(run.get("started_at")),
+        ended=_moment(run.get("ended_at")),
+        phase=_text(run.get("phase", "")),
+        reason=_text(run.get("reason", "")),
+        system_scores=[(system, _number(score, "{:.0f}")) for system, score in _scores(report)],
+        critical_issues=[_sentence(item) for item in report.get("critical_issues") or ()],
+        recommendations=[_sentence(item) for item in report.get("recommendations") or ()],
+    )
+
+
+def list_results(report: Report) -> list[ResultRow]:
+    return [_result(row) for row in report.get("results") or ()]
+
+
+def list_workflows(report: Report) -> list[tuple[str, str, str, str, str, str]]:
+    """Scenario, finished, failed, mean, p95, longest."""
+    rows = []
+    for row in report.get("workflows") or ():
+        times = _times(row)
+        counts = [_number(row.get(key), "{:,}") for key in ("count", "failed")]
+        if "count" not in row:
+            counts[0] = _number(row.get("stored", row.get("succeeded")), "{:,}")
+        durations = [_ms(times.get(key)) for key in ("mean", "p95", "max")]
+        rows.append((_text(row.get("scenario")), *counts, *durations))
+    return rows  # type: ignore[return-value] # two and three of the six
+
+
+def list_comparisons(report: Report) -> list[ComparisonRow]:
+    """Benchmarks first, then the scenarios' own gates."""
+    rows = [*(report.get("benchmark_comparison") or ()), *(report.get("gates") or ())]
+    return [_comparison(row) for row in rows]
+
+
+def result_totals(report: Report) -> dict[str, int]:
+    """Sums over all actions of ``sent``, ``stored``, ``missing``, ``duplicates``, ``failed``."""
+    keys = ("sent", "stored", "missing", "duplicates", "failed")
+    return {key: sum(int(row.get(key) or 0) for row in report.get("results") or ()) for key in keys}
+
+
+def _result(row: Mapping[str, Any]) -> ResultRow:
+    times = _times(row)
+    return ResultRow(
+        system=_text(row.get("system")),
+        scenario=_text(row.get("scenario")),
+        action=_text(row.get("action")),
+        sent=_number(row.get("sent"), "{:,}"),
+        stored=_number(row.get("stored"), "{:,}"),
+        missing=_number(row.get("missing"), "{:,}"),
+        duplicates=_number(row.get("duplicates"), "{:,}"),
+        failed=_number(row.get("failed"), "{:,}"),
+        p50=_ms(times.get("p50")),
+        p95=_ms(times.get("p95")),
+        p99=_ms(times.get("p99")),
+        throughput=_number(row.get("throughput"), "{:.1f}/s"),
+        is_sound=not row.get("missing") and not row.get("failed"),
+    )
+
+
+def _comparison(row: Mapping[str, Any]) -> ComparisonRow:
+    unit = _text(row.get("unit", ""))
+    limits = row.get("target", row.get("limit")), row.get("critical"), row.get("actual")
+    target, critical, actual = (ABSENT if value is None else format_value(float(value), unit) for value in limits)
+    return ComparisonRow(
+        system=_text(row.get("system", row.get("scenario"))),
+        metric=_text(row.get("metric")) + (f" ({row['action']})" if row.get("action") else ""),
+        statistic=_text(row.get("statistic", "")),
+        target=target,
+        critical=critical,
+        actual=actual,
+        deviation=_number(row.get("deviation"), "{:+.0%}"),
+        samples=_number(row.get("samples"), "{:,}"),
+        verdict=_text(row.get("verdict")),
+        reason=_text(row.get("reason", row.get("note", ""))),
+    )
+
+
+def _times(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key in ("response_time_ms", "time_ms", "service_time_ms", "duration_ms"):
+        if isinstance(row.get(key), Mapping):
+            return row[key]  # type: ignore[no-any-return]
+    return {}
+
+
+def _scores(report: Report) -> list[tuple[str, Any]]:
+    scores = report.get("system_scores") or {}
+    if isinstance(scores, Mapping):
+        return [
+            (system, score.get("score") if isinstance(score, Mapping) else score) for system, score in scores.items()
+        ]
+    return [(item.get("system", ABSENT), item.get("score")) for item in scores]
+
+
+def _sentence(item: Any) -> str:
+    """Issues and recommendations are sentences, or objects that hold one."""
+    if isinstance(item, Mapping):
+        for key in ("text", "message", "issue", "recommendation", "summary"):
+            if item.get(key):
+                return _text(item[key])
+    return _text(item)
+
+
+def _text(value: Any) -> str:
+    return ABSENT if value is None else str(value)
+
+
+def _ms(value: Any) -> str:
+    return ABSENT if value is None else format_ms(float(value))
+
+
+def _number(value: Any, shape: str) -> str:
+    return shape.format(value) if isinstance(value, int | float) else ABSENT
+
+
+def _moment(value: Any) -> str:
+    try:
+        return datetime.fromisoformat(str(value)).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    except ValueError:
+        return _text(value)

@@ -1,0 +1,128 @@
+"""A report as tables on a terminal; the same rows as the page, fewer words."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from services.console.plan import PlannedRun
+from services.console.progress import describe_breach, describe_scaling, told
+from services.console.report_rows import (
+    Dossier,
+    list_comparisons,
+    list_results,
+    list_workflows,
+    result_totals,
+    summarize,
+)
+from services.console.session import Outcome
+from shared.contracts.breach import Breach
+from shared.contracts.scaling import ScalingRecord
+
+STYLES = {"good": "green", "bad": "red", "unsure": "yellow"}
+
+
+def print_dossier(console: Console, dossier: Dossier) -> None:
+    """Requests, workflows, benchmarks, breaches, scaling, then the verdict, which stays in sight."""
+    report = dossier.report
+    _print_results(console, dossier)
+    workflows = list_workflows(report)
+    if workflows:
+        print_table(console, ("workflow", "#finished", "#failed", "#mean", "#p95", "#longest"), workflows)
+    _print_comparisons(console, dossier)
+    for breach in map(Breach.model_validate, dossier.breaches):
+        console.print(Text(describe_breach(breach), style="green" if breach.resolved_at else "red"))
+    for record in told(ScalingRecord.model_validate(record) for record in dossier.scaling):
+        console.print(Text(describe_scaling(record), style="cyan"))
+    _print_verdict(console, dossier)
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """A plain table; a column whose name begins with # holds numbers. Never wrapped where nobody looks at it."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        numeric = column.startswith("#")
+        table.add_column(column.lstrip("#"), justify="right" if numeric else "left", no_wrap=numeric)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    width = None if console.is_terminal else max(console.width, 180)
+    console.print(table, width=width)
+
+
+def print_suite(console: Console, planned: Sequence[PlannedRun], outcomes: Sequence[Outcome]) -> None:
+    """The validation of a suite: each of its runs with its verdict, also those that were not begun."""
+    rows: list[tuple[str | Text, ...]] = []
+    for index, run in enumerate(planned):
+        if index >= len(outcomes):
+            rows.append((run.title, "not begun", "", ""))
+            continue
+        outcome = outcomes[index]
+        summary = summarize(outcome.report or {})
+        verdict = Text(summary.verdict, style=STYLES[summary.tone])
+        rows.append((run.title, str(outcome.phase or "unknown"), verdict, summary.score))
+    console.print(Text(f"\nsuite {planned[0].suite}", style="bold"))
+    print_table(console, ("run", "ended", "verdict", "#score"), rows)
+
+
+def _print_results(console: Console, dossier: Dossier) -> None:
+    columns = (
+        "system",
+        "scenario",
+        "action",
+        "#sent",
+        "#stored",
+        "#missing",
+        "#failed",
+        "#p50",
+        "#p95",
+        "#p99",
+        "#rate",
+    )
+    rows = [
+        (
+            row.system,
+            row.scenario,
+            row.action,
+            row.sent,
+            row.stored,
+            row.missing,
+            Text(row.failed, style="" if row.is_sound else "red"),
+            row.p50,
+            row.p95,
+            row.p99,
+            row.throughput,
+        )
+        for row in list_results(dossier.report)
+    ]
+    console.print()
+    print_table(console, columns, rows)
+
+
+def _print_comparisons(console: Console, dossier: Dossier) -> None:
+    columns = ("system", "metric", "", "#actual", "#target", "#critical", "#samples", "verdict")
+    rows = [
+        (
+            row.system,
+            row.metric,
+            row.statistic,
+            row.actual,
+            row.target,
+            row.critical,
+            row.samples,
+            Text(row.verdict, style=STYLES[row.tone]),
+        )
+        for row in list_comparisons(dossier.report)
+    ]
+    print_table(console, columns, rows)
+    console.print()
+
+
+def _print_verdict(console: Console, dossier: Dossier) -> None:
+    summary, totals = summarize(dossier.report), result_totals(dossier.report)
+    for issue in summary.critical_issues:
+        console.print(Text(f"critical: {issue}", style="red"))
+    counts = ", ".join(f"{name} {count:,}" for name, count in totals.items())
+    console.print(Text(f"{summary.run}: {counts}"), soft_wrap=True)
+    verdict = Text(f"verdict {summary.verdict}, score {summary.score}", style=f"bold {STYLES[summary.tone]}")
+    console.print(verdict)
