@@ -1,0 +1,74 @@
+"""Wires the scaler: opens in order, runs until asked to stop, closes in reverse. Decides nothing."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+import aiohttp
+
+from services.scaler.audit import AuditStream
+from services.scaler.controller import Controller
+from services.scaler.inputs import Inputs
+from services.scaler.leadership import Leadership
+from services.scaler.local import LocalTarget
+from services.scaler.samples_only import SamplesOnly
+from services.scaler.settings import ScalerSettings
+from services.scaler.target import Target
+from shared.bus import open_bus
+from shared.config import load_document
+from shared.contracts.scaling_rules import ScalingRules
+from shared.http import HttpDoor
+from shared.service import run_until
+from shared.telemetry import configure_tracing
+
+DRAIN_S = 3.0
+PRUNE_S = 30.0
+
+
+async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
+    """One scaler process: the acting one, or a standby."""
+    rules = load_document(ScalingRules, settings.config_dir / "scaling.yaml")
+    controllers: list[Controller] = []
+
+    def wake() -> None:
+        for controller in controllers:
+            controller.wake()
+
+    async with AsyncExitStack() as stack:
+        tracing = configure_tracing("scaler", settings.otlp_endpoint)
+        stack.callback(tracing.shutdown)
+        started = asyncio.Event()
+        inputs = Inputs(rules, wake)
+        bus = await stack.enter_async_context(open_bus(settings.nats_url, settings.environment, "scaler"))
+
+        def unready() -> list[str]:
+            reasons = [] if bus.connected else ["not connected to NATS"]
+            return reasons if started.is_set() else [*reasons, "not listening yet"]
+
+        await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, unready))
+        target: Target = SamplesOnly(inputs.samples, rules)
+        if settings.platform_url is not None:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            target = LocalTarget(session, str(settings.platform_url), settings.scaler_target_timeout_s)
+        leadership = Leadership(await bus.bucket("leases"), settings.scaler_id, settings.scaler_lease_s, wake)
+        stack.push_async_callback(leadership.step_down)
+        audit = AuditStream(bus.js, bus.subjects)
+        tracer = tracing.get_tracer("tidegate.scaler")
+        controllers.extend(
+            Controller(service, its, settings, inputs, audit, target, leadership, tracer)
+            for service, its in rules.services.items()
+        )
+        inputs.listen(bus)
+        await bus.broker.start()
+        started.set()
+        side_tasks = [leadership.keep(), _prune(inputs), *(controller.run() for controller in controllers)]
+        try:
+            await run_until(stop, side_tasks)
+        finally:
+            await asyncio.gather(*(controller.drain(DRAIN_S) for controller in controllers))
+
+
+async def _prune(inputs: Inputs) -> None:
+    while True:
+        await asyncio.sleep(PRUNE_S)
+        inputs.forget(time.time())

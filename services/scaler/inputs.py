@@ -1,0 +1,205 @@
+"""What the scaler hears - breaches, resource samples, windows - kept in pure containers, and the facts made of it."""
+
+import base64
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from faststream import AckPolicy
+from faststream.nats import JStream, NatsMessage
+from nats.js.api import AckPolicy as ConsumerAck
+from nats.js.api import ConsumerConfig, DeliverPolicy
+from pydantic import BaseModel, ValidationError
+
+from services.scaler.candidates import driver_of
+from services.scaler.open_breaches import OpenBreaches
+from services.scaler.readings import KEPT_S, SampleWindow
+from services.scaler.response_times import ResponseTimes
+from services.scaler.situation import Facts, Observation, Reading
+from shared import metrics
+from shared.bus import Bus, publish_now
+from shared.config import describe
+from shared.contracts.breach import BreachEvent, BreachStatus
+from shared.contracts.dead import DeadLetter
+from shared.contracts.resource import ResourceSample
+from shared.contracts.scaling_rules import RULE_METRICS, ScalingRules, ServiceRules, Shape
+from shared.contracts.timing import Kind
+from shared.contracts.window import FrameWindows
+
+SERVICE = "scaler"
+LATEST_S = 3.0
+KEPT_CONSUMER_S = 600.0
+"""How long the broker keeps the place of a scaler it cannot reach."""
+
+M = TypeVar("M", bound=BaseModel)
+logger = logging.getLogger(__name__)
+
+
+class Inputs:
+    """Everything heard so far. ``wake`` is called when a breach opened or changed, so that nobody waits for a tick."""
+
+    def __init__(self, rules: ScalingRules, wake: Callable[[], None]) -> None:
+        self._rules = rules
+        self._wake = wake
+        self.breaches = OpenBreaches()
+        self.samples = SampleWindow()
+        self.times = ResponseTimes()
+
+    def listen(self, bus: Bus) -> None:
+        """Register the subscriptions; they run once the broker is started.
+
+        Each scaler hears everything for itself, a standby too, so that it can take over with what it knows.
+        """
+        names = bus.subjects
+        recent = datetime.now(UTC) - timedelta(seconds=KEPT_S)
+
+        async def hear_breach(body: bytes, message: NatsMessage) -> None:
+            event = await _parse(bus, BreachEvent, body, message)
+            if event is not None:
+                self.take_breach(message, event)
+
+        async def hear_sample(body: bytes, message: NatsMessage) -> None:
+            sample = await _parse(bus, ResourceSample, body, message)
+            if sample is not None:
+                self.samples.add(sample)
+
+        async def hear_windows(body: bytes, message: NatsMessage) -> None:
+            frame = await _parse(bus, FrameWindows, body, message)
+            if frame is not None:
+                self.times.add(frame)
+
+        kept = ConsumerConfig(
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=ConsumerAck.EXPLICIT,
+            max_ack_pending=10_000,
+            inactive_threshold=KEPT_CONSUMER_S,
+        )
+        bus.broker.subscriber(
+            names.breach("*", "*", "*"),
+            stream=JStream(names.stream("BREACHES"), declare=False),
+            config=kept,
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            decoder=_raw,
+        )(hear_breach)
+        for stream, subject, hear in (
+            ("RESOURCES", names.resource("*"), hear_sample),
+            ("WINDOWS", names.window("*", "*"), hear_windows),
+        ):
+            streamed = ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_TIME,
+                opt_start_time=recent,
+                ack_policy=ConsumerAck.NONE,
+                inactive_threshold=KEPT_CONSUMER_S,
+            )
+            bus.broker.subscriber(
+                subject,
+                stream=JStream(names.stream(stream), declare=False),
+                config=streamed,
+                ack_policy=AckPolicy.MANUAL,
+                decoder=_raw,
+            )(hear)
+
+    def take_breach(self, message: NatsMessage, event: BreachEvent) -> None:
+        """Note an event; a redelivered one changes nothing."""
+        raw = message.raw_message
+        context = (message.headers or {}).get("traceparent", "")
+        changed = self.breaches.tell(raw.subject, int(raw.metadata.sequence.stream), event.data, context)
+        if changed and event.data.status is not BreachStatus.RESOLVED:
+            self._wake()
+
+    def forget(self, now_s: float) -> None:
+        """Drop instances that are long gone."""
+        self.samples.prune(now_s)
+
+    def facts(self, service: str, now_s: float, observation: Observation | None, unobserved: str) -> Facts:
+        """What is so of one service now."""
+        rules = self._rules.services[service]
+        breaches = tuple(
+            breach
+            for breach in self.breaches.open()
+            if breach.system == rules.system or driver_of(rules, breach) is not None
+        )
+        readings = {} if observation is None else self._readings(service, rules, now_s, observation.ready)
+        return Facts(
+            service=service,
+            now_s=now_s,
+            observation=observation,
+            unobserved=unobserved,
+            readings=readings,
+            breaches=breaches,
+        )
+
+    def measured(self, service: str, begin_s: float, end_s: float) -> dict[str, float]:
+        """Measurements of a span for the check of effectiveness, by metric name and ``p95_ms.<system>``."""
+        rules = self._rules.services[service]
+        values = self.samples.measured(service, begin_s, end_s) | self.times.measured(begin_s, end_s)
+        own = values.get(f"p95_ms.{rules.system}")
+        if own is not None:
+            values |= {"response_time": own, "api_response_time": own}
+        for driver in rules.breaches:
+            if driver.metric == "workflow_execution_time":
+                p95_ms = self.times.p95_ms(driver.system or rules.system, begin_s, end_s, Kind.WORKFLOW)
+                if p95_ms is not None:
+                    values[driver.metric] = p95_ms
+        return values
+
+    def _readings(self, service: str, rules: ServiceRules, now_s: float, ready: int) -> dict[str, Reading]:
+        named = {rule.metric for rule in rules.up} | {driver.metric for driver in rules.breaches}
+        named |= {condition.metric for condition in rules.down.all_of} if rules.down else set()
+        wanted = [name for name in RULE_METRICS if name in named | {"request_rate", "queue_length", "cpu_usage"}]
+        readings = {
+            name: self.samples.reading(
+                service,
+                name,
+                now_s,
+                window_s=rules.tuning.window,
+                freshness_s=rules.tuning.freshness,
+                ready=ready,
+            )
+            for name in wanted
+            if RULE_METRICS[name].per_replica
+        }
+        if "response_time" in wanted:
+            readings["response_time"] = Reading(
+                value=self.times.p95_ms(rules.system, now_s - rules.tuning.window, now_s),
+                latest=self.times.p95_ms(rules.system, now_s - LATEST_S, now_s),
+                reported=1,
+            )
+        quiet = self.samples.no_traffic(readings["request_rate"])
+        return {
+            name: Reading(idle=True)
+            if quiet and reading.value is None and RULE_METRICS[name].shape is Shape.LATENCY
+            else reading
+            for name, reading in readings.items()
+        }
+
+
+async def _parse(bus: Bus, kind: type[M], body: bytes, message: NatsMessage) -> M | None:
+    """The contract, or None after the message went to DEAD."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        reason = f"no {kind.__name__}: {describe(error)}"
+    raw = message.raw_message
+    stream, sequence = str(raw.metadata.stream), int(raw.metadata.sequence.stream)
+    logger.error("%s %d on %s to DEAD: %s", stream, sequence, raw.subject, reason)
+    letter = DeadLetter(
+        service=SERVICE,
+        environment=bus.subjects.environment,
+        subject=raw.subject,
+        stream=stream,
+        sequence=sequence,
+        reason=reason,
+        at=datetime.now(UTC),
+        body=base64.b64encode(body).decode(),
+    )
+    # A standby hears it too; the broker keeps one of the two.
+    headers = {"Nats-Msg-Id": f"{SERVICE}.{stream}.{sequence}"}
+    await publish_now(bus.js, bus.subjects.dead(SERVICE), letter.model_dump_json().encode(), headers)
+    metrics.DEAD_LETTERS.labels(SERVICE).inc()
+    return None
+
+
+async def _raw(message: NatsMessage) -> bytes:
+    return bytes(message.body)

@@ -1,0 +1,85 @@
+"""Adapter of the platform supervisor's HTTP API: replicas as local processes behind a front door."""
+
+import asyncio
+import logging
+import random
+from typing import Any
+
+import aiohttp
+from pydantic import Field, ValidationError
+
+from services.scaler.situation import Observation
+from services.scaler.target import FencedError, RefusedError
+from shared.config import describe
+from shared.contracts.base import Message
+from shared.errors import TransientError
+
+ATTEMPTS = 3
+BACKOFF_S = 0.1
+RETRIED_STATUSES = frozenset({408, 429})
+
+logger = logging.getLogger(__name__)
+
+
+class _Instance(Message):
+    state: str = ""
+
+
+class _Service(Message):
+    desired: int = Field(ge=0)
+    ready: int = Field(ge=0)
+    starting: int = Field(default=0, ge=0)
+    updating: bool = False
+    instances: tuple[_Instance, ...] = ()
+
+
+class LocalTarget:
+    """Speaks to one supervisor. The session belongs to the caller."""
+
+    dry_run = False
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, timeout_s: float) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def observe(self, service: str) -> Observation:
+        answer = await self._ask("GET", f"/services/{service}")
+        try:
+            state = _Service.model_validate(answer)
+        except ValidationError as error:
+            raise RefusedError(f"the supervisor's answer on {service}: {describe(error)}") from error
+        return Observation(
+            desired=state.desired,
+            ready=state.ready,
+            starting=state.starting,
+            unhealthy=sum(instance.state == "unhealthy" for instance in state.instances),
+            updating=state.updating,
+        )
+
+    async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
+        body = {"replicas": replicas, "epoch": epoch, "decision": decision}
+        await self._ask("PUT", f"/services/{service}/replicas", body)
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Both verbs are idempotent, so an answer that was lost is asked for again, a few times."""
+        problem = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))
+            try:
+                async with self._session.request(
+                    method, self._url + path, json=body, timeout=self._timeout, allow_redirects=False
+                ) as response:
+                    text = await response.text()
+                    if response.status < 300:
+                        return await response.json(content_type=None)
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                problem = f"{method} {self._url}{path}: {error or type(error).__name__}"
+                continue
+            problem = f"{method} {self._url}{path}: {response.status} {text[:200].strip()}"
+            if response.status == 409:
+                raise FencedError(problem)
+            if response.status < 500 and response.status not in RETRIED_STATUSES:
+                raise RefusedError(problem)
+        raise TransientError(problem)

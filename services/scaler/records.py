@@ -1,0 +1,122 @@
+"""The audit records of one service, made from what its controller knows. Pure; linking and sealing is ``chain``."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from services.scaler.decision import Decision
+from services.scaler.policy import policy_version
+from services.scaler.situation import Change, Facts, Memory, Verdict
+from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling_rules import ServiceRules
+
+
+@dataclass(frozen=True, slots=True)
+class Scribe:
+    """Fills in what all records of a service share. Times are seconds since the Unix epoch."""
+
+    service: str
+    environment: str
+    rules: ServiceRules
+
+    def decision(
+        self,
+        decision: Decision,
+        facts: Facts,
+        memory: Memory,
+        before: dict[str, float],
+        *,
+        name: str,
+        epoch: int,
+        dry_run: bool,
+    ) -> ScalingRecord:
+        """A decision with everything it was made from: ``replay_inputs`` gives it back from the record alone."""
+        inputs = {
+            "rules": self.rules.model_dump(mode="json"),
+            "facts": facts.model_dump(mode="json"),
+            "memory": memory.model_dump(mode="json"),
+            "cause": decision.cause,
+            "limit": decision.limit,
+            "before": before,
+        }
+        return self._record(
+            "decision",
+            name,
+            facts.now_s,
+            epoch,
+            action=decision.action,
+            current=decision.current,
+            target=decision.target,
+            reason_code=decision.reason_code,
+            reason=decision.reason,
+            confidence=decision.confidence,
+            inputs=inputs,
+            candidates=decision.candidates,
+            clamps=decision.clamps,
+            policy_version=policy_version(self.rules),
+            breaches=decision.breaches,
+            runs=decision.runs,
+            dry_run=dry_run and decision.action is not Action.NO_ACTION,
+        )
+
+    def result(self, change: Change, now_s: float, epoch: int, *, ready: int | None, error: str = "") -> ScalingRecord:
+        """What became of a change: it is ok without an error. ``took_s`` counts from the decision."""
+        return self._record(
+            "result",
+            change.decision,
+            now_s,
+            epoch,
+            ok=not error,
+            ready=ready,
+            took_s=round(max(0.0, now_s - change.at_s), 3),
+            error=error,
+            breaches=change.breaches,
+            runs=change.runs,
+        )
+
+    def effectiveness(
+        self, change: Change, now_s: float, epoch: int, verdict: Verdict, reason: str, after: dict[str, float]
+    ) -> ScalingRecord:
+        """Whether a change helped, by the measurements on both sides of it."""
+        return self._record(
+            "effectiveness",
+            change.decision,
+            now_s,
+            epoch,
+            verdict=verdict,
+            reason=reason,
+            before=change.before,
+            after=after,
+            breaches=change.breaches,
+            runs=change.runs,
+        )
+
+    def _record(
+        self,
+        kind: Literal["decision", "result", "effectiveness"],
+        decision: str,
+        now_s: float,
+        epoch: int,
+        **parts: Any,
+    ) -> ScalingRecord:
+        return ScalingRecord(
+            kind=kind,
+            decision=decision,
+            service=self.service,
+            system=self.rules.system,
+            environment=self.environment,
+            at=datetime.fromtimestamp(now_s, tz=UTC),
+            sequence=1,
+            previous_hash="",
+            lease_epoch=epoch,
+            **parts,
+        )
+
+
+def replay_inputs(record: ScalingRecord) -> tuple[ServiceRules, Facts, Memory]:
+    """What a recorded decision was made from."""
+    return (
+        ServiceRules.model_validate(record.inputs["rules"]),
+        Facts.model_validate(record.inputs["facts"]),
+        Memory.model_validate(record.inputs["memory"]),
+    )
