@@ -41,8 +41,8 @@ def read_settings(kind: type[S]) -> S:
         return kind()
     except ValidationError as error:
         prefix = str(kind.model_config.get("env_prefix", ""))
-        lines = [
-            f"{prefix}{'_'.join(str(part) for part in item['loc']).upper()}={item.get('input')!r}: {item['msg'].removeprefix('Value error, ')}"
-            for item in error.errors()
-        ]
+        lines = []
+        for item in error.errors():
+            variable = prefix + "_".join(str(part) for part in item["loc"]).upper()
+            lines.append(f"{variable}={item.get('input')!r}: {item['msg'].removeprefix('Value error, ')}")
         raise SettingsError("; ".join(lines)) from error
