@@ -25,6 +25,7 @@ from services.generator.settings import GeneratorSettings, read_secrets
 from services.generator.vitals import Vitals
 from shared.bus import Bus, open_bus
 from shared.clock import wall_us
+from shared.config import describe
 from shared.contracts.run import RunDesired, RunState, WorkerProgress
 from shared.errors import ConfigError
 from shared.http import HttpDoor
@@ -87,31 +88,32 @@ class Worker:
         stream = JStream(subjects.stream("RUNS"), declare=False)
         config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=60.0)
 
-        async def hear_desired(body: bytes, message: NatsMessage) -> None:
-            self._hear(RunDesired, body, message.raw_message.subject)
+        async def hear_desired(message: NatsMessage) -> None:
+            self._hear(RunDesired, message.body, message.raw_message.subject)
 
-        async def hear_state(body: bytes, message: NatsMessage) -> None:
-            self._hear(RunState, body, message.raw_message.subject)
+        async def hear_state(message: NatsMessage) -> None:
+            self._hear(RunState, message.body, message.raw_message.subject)
 
-        async def hear_worker(body: bytes, message: NatsMessage) -> None:
+        async def hear_worker(message: NatsMessage) -> None:
             worker = message.raw_message.subject.rsplit(".", 1)[-1]
             if "KV-Operation" in (message.headers or {}):
                 self._members.leave(worker)
-            elif body:
-                self._members.hear(worker, WORDS.validate_json(body), wall_us())
+            elif message.body:
+                self._members.hear(worker, WORDS.validate_json(message.body), wall_us())
 
         for handler, subject in ((hear_desired, subjects.run_desired("*")), (hear_state, subjects.run_state("*"))):
             broker.subscriber(subject, stream=stream, config=config, decoder=_raw, ack_policy=AckPolicy.NACK_ON_ERROR)(
                 handler
             )
         presence = f"$KV.{subjects.bucket('leases')}.worker.*"
-        broker.subscriber(presence, decoder=_raw)(hear_worker)
+        # Renewals carry the reply subject of their publisher; an answer of ours there would pass for the broker's.
+        broker.subscriber(presence, decoder=_raw, no_reply=True)(hear_worker)
 
     def _hear(self, kind: type[RunDesired] | type[RunState], body: bytes, subject: str) -> None:
         try:
             heard = kind.model_validate_json(body)
         except ValidationError as error:
-            logger.error("ignored %s: %s", subject, error.errors(include_url=False)[0]["msg"])  # noqa: TRY400
+            logger.error("ignored %s: %s", subject, describe(error))  # noqa: TRY400
             return
         if isinstance(heard, RunDesired):
             self._registry.hear_desired(heard)
@@ -218,6 +220,9 @@ class Worker:
     async def close(self) -> None:
         """Hand everything over: drain the shares, then give back coordination and presence."""
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
+        await asyncio.gather(*(share.drain(at_once=True, graceful_s=0.0) for share in self._shares.values()))
+        # The last word tells the coordinator that nothing was lost with this worker.
+        await self._presence.renew(self._words())
         await asyncio.gather(*(self._end(run, at_once=True) for run in list(self._shares)))
         await self._coordinator.close()
         await self._presence.release()

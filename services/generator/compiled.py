@@ -1,7 +1,7 @@
 """A scenario compiled once per run: every step to functions of a user's variables; pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +42,7 @@ class CompiledScenario:
     once: tuple[CompiledStep, ...]
     steps: tuple[CompiledStep, ...]
     variables: Mapping[str, tuple[Callable[[Variables], Any], ...]]
+    secrets: Mapping[str, str] = field(repr=False)
 
     def variables_of(self, user: int, iteration: int, basic: dict[str, Any]) -> None:
         """Fill in the scenario's ``vars``: a list is cycled by user and iteration."""
@@ -77,6 +78,7 @@ def compile_run(desired: RunDesired, secrets: Mapping[str, str]) -> list[Compile
                     name: tuple(compile_text(str(item)) for item in (value if isinstance(value, list) else [value]))
                     for name, value in scenario.vars.items()
                 },
+                secrets={f"secret.{name}": value for name, value in secrets.items()},
             )
         )
         first_user += load.users

@@ -72,7 +72,7 @@ class VirtualUser:
         self._share, self._gate = share, gate
         self._random = random.Random(share.seed * 1_000_003 + number)
         self._iteration = 0
-        self._variables: dict[str, Any] = {"user": number, "run": share.run, "iteration": 0}
+        self._variables: dict[str, Any] = {**compiled.secrets, "user": number, "run": share.run, "iteration": 0}
         self._valid_until_s: dict[int, float] = {}
 
     def arrive(self, due_us: int) -> Arrival:
