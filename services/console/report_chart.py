@@ -1,25 +1,15 @@
-"""The timeline of a report as inline SVG coordinates: few charts, each with one unit. Pure.
-
-A timeline is a list of points with ``at`` (ISO time or seconds) or ``second``; every other number of a point is a
-series. Nested maps (replicas per service) become one series each.
-"""
+"""The timeline of a report as inline SVG coordinates: few charts, each with one unit. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from services.console.progress import format_clock, format_ms
 from services.console.report_rows import Report
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 56, 18, 10
-CHARTS = (
-    ("Response time, p95", ("p95_ms", "response_p95_ms", "p95"), "ms"),
-    ("Requests per second", ("rate", "throughput", "requests"), ""),
-    ("Errors per second", ("failed", "errors", "error_rate"), ""),
-    ("Replicas ready", ("replicas",), ""),
-)
+Series = dict[str, list[tuple[float, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +41,40 @@ class Chart:
 
 def draw_charts(report: Report) -> list[Chart]:
     """One chart for each quantity the timeline has; none for a timeline of fewer than two points."""
-    points = [point for point in report.get("timeline") or () if _second(point) is not None]
+    timeline = report.get("timeline") or {}
+    points = timeline.get("points") or []
     if len(points) < 2:
         return []
-    charts = []
-    for title, keys, unit in CHARTS:
-        series = next((found for key in keys if (found := _series(points, key))), {})
-        if series:
-            charts.append(_chart(title, series, unit))
-    return charts
-
-
-def _series(points: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[tuple[float, float]]]:
-    series: dict[str, list[tuple[float, float]]] = {}
-    for point in points:
-        at, value = _second(point), point.get(key)
-        members = value if isinstance(value, Mapping) else {"": value}
-        for name, member in members.items():
-            if at is not None and isinstance(member, int | float) and math.isfinite(member):
-                series.setdefault(str(name), []).append((at, float(member)))
+    wanted = (
+        ("Response time, p95", _per_system(points, "p95_ms"), "ms"),
+        ("Requests per second", _per_system(points, "rate"), ""),
+        ("Failed requests", _per_system(points, "errors"), ""),
+        ("Replicas ready", _series(points, lambda point: point.get("replicas") or {}), ""),
+        ("Users", _series(points, lambda point: {"": point.get("users")}), ""),
+    )
     # A quantity that never was above zero says nothing as a chart.
-    return series if any(value for line in series.values() for _, value in line) else {}
+    return [
+        _chart(title, series, unit)
+        for title, series, unit in wanted
+        if any(value > 0 for line in series.values() for _, value in line)
+    ]
 
 
-def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> Chart:
+def _per_system(points: Sequence[Mapping[str, Any]], key: str) -> Series:
+    return _series(points, lambda point: {name: at.get(key) for name, at in (point.get("systems") or {}).items()})
+
+
+def _series(points: Sequence[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Series:
+    """A line per name; a point where a value is absent is left out, so the line spans it."""
+    series: Series = {}
+    for point in points:
+        for name, value in read(point).items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                series.setdefault(name, []).append((float(point["second"]), float(value)))
+    return dict(sorted(series.items()))
+
+
+def _chart(title: str, series: Series, unit: str) -> Chart:
     begin = min(at for line in series.values() for at, _ in line)
     end = max(at for line in series.values() for at, _ in line)
     top = _round_up(max(value for line in series.values() for _, value in line))
@@ -91,19 +91,6 @@ def _chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], unit
         lines.append(Line(name, points, area))
     ticks = tuple(Tick(floor - (floor - TOP) * share, _label(top * share, unit)) for share in (0.0, 0.5, 1.0))
     return Chart(title, tuple(lines), ticks, _label(top, unit), format_clock(end - begin))
-
-
-def _second(point: Mapping[str, Any]) -> float | None:
-    for key in ("second", "at", "t"):
-        value = point.get(key)
-        if isinstance(value, int | float):
-            return float(value)
-        if isinstance(value, str):
-            try:
-                return datetime.fromisoformat(value).timestamp()
-            except ValueError:
-                continue
-    return None
 
 
 def _round_up(value: float) -> float:

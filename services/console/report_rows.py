@@ -8,8 +8,8 @@ from typing import Any
 from services.console.progress import format_ms, format_value
 
 ABSENT = "–"
-GOOD = frozenset({"met", "pass", "passed", "ok"})
-BAD = frozenset({"missed", "fail", "failed", "breach", "breached", "violated", "critical"})
+GOOD = frozenset({"met"})
+BAD = frozenset({"missed", "critical"})
 Report = Mapping[str, Any]
 
 
@@ -88,10 +88,9 @@ def tone_of(verdict: str) -> str:
 
 
 def summarize(report: Report) -> Summary:
-    about = report.get("run")
-    run = about if isinstance(about, Mapping) else {"run": about}
+    run = report.get("run") or {}
     return Summary(
-        run=_text(run.get("run", run.get("id"))),
+        run=_text(run.get("run")),
         verdict=_text(report.get("verdict")),
         score=_number(report.get("overall_score"), "{:.0f}"),
         started=_moment(run.get("started_at")),
@@ -99,8 +98,8 @@ def summarize(report: Report) -> Summary:
         phase=_text(run.get("phase", "")),
         reason=_text(run.get("reason", "")),
         system_scores=[(system, _number(score, "{:.0f}")) for system, score in _scores(report)],
-        critical_issues=[_sentence(item) for item in report.get("critical_issues") or ()],
-        recommendations=[_sentence(item) for item in report.get("recommendations") or ()],
+        critical_issues=[_text(item) for item in report.get("critical_issues") or ()],
+        recommendations=[_text(item) for item in report.get("recommendations") or ()],
     )
 
 
@@ -112,13 +111,11 @@ def list_workflows(report: Report) -> list[tuple[str, str, str, str, str, str]]:
     """Scenario, finished, failed, mean, p95, longest."""
     rows = []
     for row in report.get("workflows") or ():
-        times = _times(row)
-        counts = [_number(row.get(key), "{:,}") for key in ("count", "failed")]
-        if "count" not in row:
-            counts[0] = _number(row.get("stored", row.get("succeeded")), "{:,}")
-        durations = [_ms(times.get(key)) for key in ("mean", "p95", "max")]
-        rows.append((_text(row.get("scenario")), *counts, *durations))
-    return rows  # type: ignore[return-value] # two and three of the six
+        times = row.get("response_time_ms") or {}
+        count, failed = (_number(row.get(key), "{:,}") for key in ("count", "failed"))
+        mean, p95, longest = (_ms(times.get(key)) for key in ("mean", "p95", "max"))
+        rows.append((_text(row.get("scenario")), count, failed, mean, p95, longest))
+    return rows
 
 
 def list_comparisons(report: Report) -> list[ComparisonRow]:
@@ -134,7 +131,7 @@ def result_totals(report: Report) -> dict[str, int]:
 
 
 def _result(row: Mapping[str, Any]) -> ResultRow:
-    times = _times(row)
+    times = row.get("response_time_ms") or {}
     return ResultRow(
         system=_text(row.get("system")),
         scenario=_text(row.get("scenario")),
@@ -154,7 +151,7 @@ def _result(row: Mapping[str, Any]) -> ResultRow:
 
 def _comparison(row: Mapping[str, Any]) -> ComparisonRow:
     unit = _text(row.get("unit", ""))
-    limits = row.get("target", row.get("limit")), row.get("critical"), row.get("actual")
+    limits = row.get("target"), row.get("critical"), row.get("actual")
     target, critical, actual = (ABSENT if value is None else format_value(float(value), unit) for value in limits)
     return ComparisonRow(
         system=_text(row.get("system", row.get("scenario"))),
@@ -166,33 +163,12 @@ def _comparison(row: Mapping[str, Any]) -> ComparisonRow:
         deviation=_number(row.get("deviation"), "{:+.0%}"),
         samples=_number(row.get("samples"), "{:,}"),
         verdict=_text(row.get("verdict")),
-        reason=_text(row.get("reason", row.get("note", ""))),
+        reason=_text(row.get("note", "")),
     )
 
 
-def _times(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    for key in ("response_time_ms", "time_ms", "service_time_ms", "duration_ms"):
-        if isinstance(row.get(key), Mapping):
-            return row[key]  # type: ignore[no-any-return]
-    return {}
-
-
 def _scores(report: Report) -> list[tuple[str, Any]]:
-    scores = report.get("system_scores") or {}
-    if isinstance(scores, Mapping):
-        return [
-            (system, score.get("score") if isinstance(score, Mapping) else score) for system, score in scores.items()
-        ]
-    return [(item.get("system", ABSENT), item.get("score")) for item in scores]
-
-
-def _sentence(item: Any) -> str:
-    """Issues and recommendations are sentences, or objects that hold one."""
-    if isinstance(item, Mapping):
-        for key in ("text", "message", "issue", "recommendation", "summary"):
-            if item.get(key):
-                return _text(item[key])
-    return _text(item)
+    return [(system, scored.get("score")) for system, scored in (report.get("system_scores") or {}).items()]
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
+from shared.contracts.timing import ErrorKind, Kind
+
 
 @dataclass(frozen=True, slots=True)
 class ReportedRun:
@@ -82,3 +84,20 @@ async def find_crossing_trace(connection: AsyncConnection[Any], run: str, servic
     )
     row = await found.fetchone()
     return None if row is None else str(row[0]).replace("-", "")
+
+
+async def read_workflow_p95_ms(
+    connection: AsyncConnection[Any], run: str, since: datetime, until: datetime, least: int = 20
+) -> float | None:
+    """95th percentile (nearest-rank) of the workflows that ended within a time; None for fewer than ``least``."""
+    found = await connection.execute(
+        """
+        SELECT histogram_value_us(percentile_disc(0.95) WITHIN GROUP (ORDER BY t.response_bucket)) / 1000
+        FROM request_timing t JOIN series USING (series_id)
+        WHERE series.run = %s AND series.kind = %s AND t.at >= %s AND t.at < %s AND t.error <> %s
+        HAVING count(*) >= %s
+        """,
+        (run, Kind.WORKFLOW, since, until, ErrorKind.CANCELLED, least),
+    )
+    row = await found.fetchone()
+    return None if row is None else float(row[0])
