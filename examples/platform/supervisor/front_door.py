@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from .balance import LeastOutstanding
-from .exchange import Caller, UpstreamPool
+from .exchange import Caller
 from .instance import Instance
+from .upstream import UpstreamPool
 
 _STOP_DEADLINE_S = 0.5
 
