@@ -41,6 +41,7 @@ def make_server() -> Iterator[MakeServer]:
     yield make
     for server in made:
         server.stop()
+        shutil.rmtree(server.data, ignore_errors=True)
 
 
 def answer(server: PostgresServer, query: str) -> object:

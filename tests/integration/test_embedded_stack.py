@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -46,6 +47,7 @@ def options(tmp_path: Path) -> Iterator[StackOptions]:
     )
     yield options
     stop_stack(options.data)
+    shutil.rmtree(options.data / "postgres", ignore_errors=True)  # 40 MB each; the logs stay with pytest's folder
 
 
 def list_alive(info: StackInfo) -> list[str]:
