@@ -1,0 +1,55 @@
+# Everything a person does with Tidegate, one verb each. `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DATA   ?= .tidegate
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down demo test unit lint types format contracts lock clean
+
+help: ## This list
+	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Make the environment in .venv from the hash-pinned requirements
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## The main job in about two minutes: load, a breach, replicas added, the report
+	$(BIN)/python -m services.console.demo
+
+up: $(STAMP) ## Start the embedded stack and the stand-in platform
+	$(BIN)/tidegate up --data $(DATA)
+
+down: $(STAMP) ## Stop it
+	$(BIN)/tidegate down --data $(DATA)
+
+test: $(STAMP) ## Unit, integration and end-to-end tests
+	$(BIN)/python -m pytest -n 4 --dist loadgroup
+
+unit: $(STAMP) ## Unit tests alone
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(STAMP) ## Ruff, and that the code is formatted
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## Strict typing, tests included
+	$(BIN)/mypy
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+
+contracts: $(STAMP) ## Write docs/contracts/ from the contracts in code
+	$(BIN)/python -m shared.contracts.asyncapi docs/contracts
+
+lock: $(STAMP) ## Pin the requirements anew, with hashes and without registry addresses
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove the environment, caches and stopped stacks' data
+	rm -rf $(VENV) $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

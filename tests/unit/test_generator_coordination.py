@@ -1,0 +1,130 @@
+"""Where a run stands, who is lost, and what is known of runs and workers."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from services.generator.coordination import DRAIN_DEADLINE_S, Plan, next_state
+from services.generator.membership import Member, Membership
+from services.generator.registry import Registry
+from services.generator.trace_budget import TraceBudget
+from shared.contracts.run import Phase, RunDesired, RunState, SystemProgress, WorkerProgress
+from tests.unit.scenarios import desired
+
+START_US = 2_000_000_000
+PLAN = Plan(START_US, 10)
+
+
+def word(worker: str = "w1", sent: int = 100, **changes: object) -> WorkerProgress:
+    system = SystemProgress(system="shop", sent=sent, acknowledged=sent - 2, in_flight=2, last_seq=5)
+    fields = {"worker": worker, "run": "run-1", "epoch": 3, "systems": (system,), "last_ack_us": START_US}
+    return WorkerProgress.model_validate(fields | changes)
+
+
+def state(
+    run: RunDesired,
+    now_s: float,
+    *words: WorkerProgress,
+    live: set[str] | None = None,
+    previous: RunState | None = None,
+) -> RunState:
+    now_us = START_US + int(now_s * 1e6)
+    members = [Member(progress, now_us, 50.0) for progress in words]
+    alive = {progress.worker for progress in words} if live is None else live
+    return next_state(run, PLAN, previous, members, alive, "w1", now_us)
+
+
+stopped = desired(generation=2, status="stopped", reason="enough")
+
+
+@pytest.mark.parametrize(
+    ("run", "now_s", "drained", "phase"),
+    [
+        (desired(), -0.3, False, Phase.STARTING),
+        (desired(), 0, False, Phase.RUNNING),
+        (desired(), 59.9, False, Phase.RUNNING),
+        (desired(), 60, False, Phase.STOPPING),
+        (desired(), 61, True, Phase.FINISHED),
+        (desired(), 61 + DRAIN_DEADLINE_S, False, Phase.FINISHED),
+        (stopped, 10, False, Phase.STOPPING),
+        (stopped, 10, True, Phase.STOPPED),
+    ],
+)
+def test_a_run_passes_its_phases(run: RunDesired, now_s: float, drained: bool, phase: Phase) -> None:
+    found = state(run, now_s, word(drained=drained))
+    assert found.phase is phase
+    assert (found.ended_at is not None) is phase.final
+
+
+def test_a_refusal_by_any_worker_fails_the_run_with_its_reason() -> None:
+    found = state(desired(), 5, word(), word("w2", refused="shop refused the credentials of user 3"))
+    assert (found.phase, found.reason) == (Phase.FAILED, "shop refused the credentials of user 3")
+
+
+def test_a_worker_gone_without_having_drained_is_lost_and_what_it_held_is_bounded() -> None:
+    found = state(desired(), 10, word(), word("w2"), live={"w1"})
+    (lost,) = found.lost
+    assert (lost.worker, lost.acknowledged, lost.in_flight) == ("w2", 98, 2)
+    # Last word at 10 s, it may have sent for 3 s more, acknowledged up to 0 s: 13 s at 50/s, and 2 in flight.
+    assert lost.held_ms == 13_000
+    assert lost.held_requests == 2 + 650
+
+
+def test_a_worker_that_drained_before_it_went_is_not_lost() -> None:
+    assert state(desired(), 10, word(), word("w2", drained=True), live={"w1"}).lost == ()
+
+
+def test_an_older_epoch_of_a_live_worker_is_lost() -> None:
+    found = state(desired(), 10, word("w1", epoch=3), word("w1", epoch=9), live={"w1"})
+    assert [lost.epoch for lost in found.lost] == [3]
+
+
+def test_a_worker_once_declared_lost_stays_so_for_the_next_coordinator() -> None:
+    before = state(desired(), 10, word(), word("w2"), live={"w1"})
+    assert state(desired(), 11, word(), live={"w1"}, previous=before).lost == before.lost
+
+
+def test_a_run_does_not_wait_for_the_lost() -> None:
+    assert state(desired(), 61, word(drained=True), word("w2"), live={"w1"}).phase is Phase.FINISHED
+
+
+def test_the_newest_desired_state_wins_and_older_ones_change_nothing() -> None:
+    registry = Registry()
+    registry.hear_desired(stopped)
+    registry.hear_desired(desired())
+    assert registry.get("run-1").desired == stopped
+
+
+def test_a_run_is_active_until_its_final_phase() -> None:
+    registry = Registry()
+    registry.hear_desired(desired())
+    assert set(registry.active()) == {"run-1"}
+    ended = state(desired(), 61, word(drained=True))
+    registry.hear_state(ended)
+    registry.hear_state(state(desired(), 62, word()))
+    assert not registry.active()
+
+
+def test_members_live_as_long_as_their_lease() -> None:
+    members = Membership()
+    members.hear("w1", [word(sent=100)], 1_000_000)
+    members.hear("w1", [word(sent=150)], 2_000_000)
+    assert members.live(5_900_000) == {"w1"}
+    assert members.live(6_000_000) == set()
+    (member,) = members.of("run-1")
+    assert member.sent_per_s == 50
+    members.hear("w1", [], 6_000_000)
+    members.leave("w1")
+    assert members.live(6_000_001) == set()
+    assert len(members.of("run-1")) == 1
+
+
+def test_traces_are_recorded_up_to_the_budget_and_a_share_beyond() -> None:
+    budget = TraceBudget(10, 0, beyond=100)
+    assert sum(budget.take(us) for us in range(0, 10_000_000, 1_000)) == pytest.approx(10 + 100 + 99, abs=5)
+    assert not any(TraceBudget(0, 0).take(us) for us in range(1000))
+
+
+def test_desired_states_survive_their_journey() -> None:
+    run = desired(requested_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert RunDesired.model_validate_json(run.model_dump_json()) == run
