@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document and JSON Schemas, generated from the contracts: ``python -m shared.contracts.asyncapi DIR``.
+"""The AsyncAPI 3.0 document and JSON Schemas, made from the contracts: ``python -m shared.contracts.asyncapi DIR``.
 
 A test holds the files in ``docs/contracts/`` against what this module makes, so they cannot fall behind the code.
 """
@@ -87,7 +87,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Tidegate",
             "version": __version__,
-            "description": "What Tidegate says on NATS. Timing frames (timing.{run}.{system}) are binary: see frame.md.",
+            "description": "What Tidegate says on NATS. Timing frames (timing.{run}.{system}) are binary: frame.md.",
         },
         "defaultContentType": _JSON,
         "channels": channels,
