@@ -59,6 +59,16 @@ class RunBoard:
         self.heard_us = now_us
         return windows.merge(frame, now_us)
 
+    def stale(self, now_us: int, after_s: float) -> bool:
+        """True when nothing has been heard of the run for that long."""
+        asked_us = int(self.desired.requested_at.timestamp() * 1e6) if self.desired else 0
+        return now_us - max(self.heard_us, asked_us) > after_s * 1e6
+
+    def note_desired(self, desired: RunDesired) -> None:
+        """Take a newer desired state; an older generation is a redelivery."""
+        if self.desired is None or desired.generation >= self.desired.generation:
+            self.desired = desired
+
     def note_state(self, state: RunState) -> None:
         """Take a newer state; states of one run are told in order, so an older one is a redelivery."""
         if self.state is not None and (state.at < self.state.at or self.state.phase.final):

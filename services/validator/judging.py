@@ -70,9 +70,10 @@ class Judge:
             for windows in board.windows.values():
                 windows.settle_joining()
 
-    def restore(self, breach: Breach) -> None:
+    def restore(self, breach: Breach, now_us: int) -> None:
         """Take up an episode from its last published event."""
         board = self.board(breach.run)
+        board.heard_us = max(board.heard_us, now_us)
         key = (breach.system, breach.metric, breach.series)
         board.breaches[breach.breach] = breach
         if breach.status is BreachStatus.RESOLVED:

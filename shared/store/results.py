@@ -5,7 +5,6 @@ Percentiles are nearest-rank over the stored buckets (``percentile_disc``), mean
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from shared.contracts.timing import Check, ErrorKind, Kind
+from shared.store.figures import SeriesAfter, SeriesResult, Stored, Times
 
 Row = dict[str, Any]
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
@@ -119,54 +119,6 @@ _PRODUCERS = """
 SELECT p.worker, p.epoch, p.system, p.last_seq, p.final, count(f.seq) AS frames
   FROM producer p LEFT JOIN frames f USING (producer_id) WHERE p.run = %(run)s GROUP BY p.producer_id
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Durations of a series in ms; every figure is None where nothing was stored."""
-
-    mean: float | None = None
-    max: float | None = None
-    percentiles: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesResult:
-    """One action (or workflow) of one scenario against one system, over the whole run."""
-
-    series_id: int
-    system: str
-    scenario: str
-    action: str
-    kind: Kind
-    sent: int
-    held: int
-    stored: int
-    failed: int
-    cancelled: int
-    errors: dict[int, int]
-    service: Times
-    response: Times
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesAfter:
-    """The part of a series from a moment on: response histogram (bucket to count), exact sum, failures."""
-
-    response: dict[int, int]
-    sum_us: int
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """How much of a run the store holds. ``sent`` and ``held`` as of the frames committed so far."""
-
-    stored: int
-    sent: int
-    held: int
-    frames: dict[tuple[str, int, str], tuple[int, int]]
-    """(worker, epoch, system) to (last sequence, frames committed)."""
 
 
 async def read_series(connection: AsyncConnection[Any], run: str, since: datetime) -> list[SeriesResult]:

@@ -1,0 +1,19 @@
+"""Prints every breach as it opens, worsens and is resolved: ``python examples/subscriber.py [nats://host:port]``."""
+
+import asyncio
+import sys
+
+from faststream import FastStream
+from faststream.nats import NatsBroker
+
+broker = NatsBroker(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222", logger=None)
+
+
+@broker.subscriber("tidegate.local.breach.>")
+async def tell(event: dict) -> None:  # type: ignore[type-arg]
+    breach = event["data"]
+    sys.stdout.write("{status:9} {system} {metric} = {value:.4g} {unit} (limit {limit:g})\n".format(**breach))
+
+
+if __name__ == "__main__":
+    asyncio.run(FastStream(broker, logger=None).run())

@@ -1,0 +1,60 @@
+"""Wires the validator: bus, store, benchmarks, judge; closes in reverse."""
+
+import asyncio
+import logging
+import uuid
+from contextlib import AsyncExitStack
+
+from services.validator.breach_stream import BreachStream
+from services.validator.breach_tracing import BreachTracing
+from services.validator.inbox import Inbox
+from services.validator.judging import Judge
+from services.validator.presiding import Presider
+from services.validator.reporter import Reporter
+from services.validator.settings import Settings
+from services.validator.timescale import Store
+from shared.bus import open_bus
+from shared.config import load_document
+from shared.contracts.benchmarks import Benchmarks
+from shared.http import HttpDoor
+from shared.lease import Lease
+from shared.service import run_until
+from shared.telemetry import configure_tracing
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Judge until ``stop``. Raises ``ConfigError`` for benchmarks that cannot be judged by."""
+    benchmarks = load_document(Benchmarks, settings.benchmarks_path)
+    async with AsyncExitStack() as stack:
+        provider = configure_tracing("validator", settings.otlp_endpoint)
+        # Flushing waits for the exporter, so it is done beside the loop.
+        stack.push_async_callback(asyncio.to_thread, provider.shutdown)
+        bus = await stack.enter_async_context(open_bus(settings.nats_url, settings.environment, "validator"))
+        judge = Judge(settings.environment, benchmarks)
+        inbox = Inbox(bus, judge)
+        store = Store(settings.store_dsn)
+        presider = Presider(
+            judge,
+            inbox,
+            Lease(await bus.bucket("leases"), "validator"),
+            BreachStream(bus.js, bus.subjects),
+            store,
+            Reporter(store, benchmarks),
+            BreachTracing(provider),
+        )
+
+        def unready() -> list[str]:
+            reasons = [] if bus.connected else ["not connected to NATS"]
+            return reasons if inbox.joined else [*reasons, "reading the past of WINDOWS"]
+
+        await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, unready))
+        stack.push_async_callback(presider.close)
+        inbox.listen()
+        await bus.broker.start()
+        logger.info("judging by %s", settings.benchmarks_path)
+        name = f"validator-{uuid.uuid4().hex[:8]}"
+        await run_until(
+            stop, [inbox.read_windows(), inbox.read_resources(), presider.hold_lease(name), presider.preside()]
+        )

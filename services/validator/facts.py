@@ -1,0 +1,129 @@
+"""Everything a report is made from, gathered before it is made: what was asked, what the store holds, what was seen."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from services.validator.board import RunBoard, UsersAt
+from services.validator.producer import Line
+from services.validator.windows import GeneratorHealth
+from shared.contracts.breach import Breach
+from shared.contracts.run import RunDesired, RunState
+from shared.contracts.timing import Kind
+from shared.histogram import Histogram
+from shared.store.figures import SeriesAfter, SeriesResult
+
+FAULT_SHARE = 0.05
+"""Beyond this share of seconds with the generator at fault, what it measured says nothing of the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What only the stream tells: users over time, the generator's health, redelivered events."""
+
+    users: tuple[UsersAt, ...] = ()
+    health: Mapping[str, GeneratorHealth] = field(default_factory=dict)
+    duplicates: Mapping[tuple[str, Line], int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, board: RunBoard) -> "Observed":
+        return cls(
+            tuple(board.users),
+            {system: windows.whole_health() for system, windows in board.windows.items()},
+            {
+                (system, line): count
+                for system, windows in board.windows.items()
+                for line, count in windows.duplicates.items()
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """``after``: what ended after ramp-up, by series. Rows are as ``shared.store.results`` returns them."""
+
+    desired: RunDesired
+    state: RunState
+    series: tuple[SeriesResult, ...] = ()
+    after: Mapping[int, SeriesAfter] = field(default_factory=dict)
+    timeline: tuple[Mapping[str, Any], ...] = ()
+    resources: tuple[Mapping[str, Any], ...] = ()
+    replicas: tuple[Mapping[str, Any], ...] = ()
+    breaches: tuple[Breach, ...] = ()
+    scaling: tuple[Mapping[str, Any], ...] = ()
+    observed: Observed = field(default_factory=Observed)
+    step_s: int = 1
+
+    @property
+    def span(self) -> "Span":
+        return Span.of(self.desired, self.state)
+
+    def at_fault(self, system: str) -> bool:
+        """True when the generator spoiled what this run measured of a system."""
+        health = self.observed.health.get(system)
+        return health is not None and health.seconds_at_fault > FAULT_SHARE * health.seconds
+
+    def readings(self, system: str, metric: str, across: str) -> tuple[float, ...]:
+        """One value a second of a resource, after ramp-up and before the end."""
+        span = self.span
+        return tuple(
+            float(row[across])
+            for row in self.resources
+            if row["system"] == system
+            and row["metric"] == metric
+            and span.judged_from.timestamp() <= row["second"] < span.ended.timestamp()
+        )
+
+    def total_after(
+        self, kind: Kind, *, system: str = "", scenario: str = "", actions: Iterable[str] = ()
+    ) -> "TotalAfter":
+        """Sum over the series that match, after ramp-up; an empty filter lets everything through."""
+        chosen = set(actions)
+        response, sum_us, failed = Histogram(), 0, 0
+        for series in self.series:
+            part = self.after.get(series.series_id)
+            if part is None or series.kind is not kind:
+                continue
+            if (system and series.system != system) or (scenario and series.scenario != scenario):
+                continue
+            if chosen and series.action not in chosen:
+                continue
+            response.merge(part.response)
+            sum_us += part.sum_us
+            failed += part.failed
+        return TotalAfter(response, sum_us, failed)
+
+
+@dataclass(frozen=True, slots=True)
+class TotalAfter:
+    response: Histogram
+    sum_us: int
+    failed: int
+
+    @property
+    def count(self) -> int:
+        return self.response.total
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The run in wall time; the verdict covers it from ``judged_from``, the end of ramp-up."""
+
+    started: datetime
+    judged_from: datetime
+    ended: datetime
+
+    @classmethod
+    def of(cls, desired: RunDesired, state: RunState) -> "Span":
+        started = state.started_at or desired.requested_at
+        ended = max(state.ended_at or state.at, started)
+        return cls(started, min(started + timedelta(seconds=desired.ramp_up_s), ended), ended)
+
+    @property
+    def duration_s(self) -> float:
+        return (self.ended - self.started).total_seconds()
+
+    @property
+    def judged_s(self) -> float:
+        return (self.ended - self.judged_from).total_seconds()

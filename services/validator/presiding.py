@@ -1,0 +1,190 @@
+"""The validator that judges: holds the lease, ticks the judge, publishes its events, sees runs to their report.
+
+A second one reads along and judges nothing until the lease is free; then it takes up the open episodes from the last
+message per subject of BREACHES. An event that is not confirmed is published again, in order, before any newer one.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from datetime import UTC, datetime, timedelta
+
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+
+from services.validator.board import RunBoard
+from services.validator.breach_stream import BreachStream, StaleWriterError
+from services.validator.breach_tracing import BreachTracing
+from services.validator.inbox import Inbox
+from services.validator.judging import Judge
+from services.validator.reporter import Reporter
+from services.validator.timescale import Store
+from shared import metrics
+from shared.clock import wall_us
+from shared.contracts.base import utc_of_us
+from shared.contracts.breach import Breach, BreachEvent, BreachStatus
+from shared.errors import TransientError
+from shared.lease import RENEW_S, Lease
+
+TICK_S = 0.25
+CLOSE_S = 3.0
+RECENT = timedelta(hours=1)
+"""A run that ended longer ago is not reported by a validator that has just started."""
+UNKNOWN_S = 600
+
+logger = logging.getLogger(__name__)
+
+
+class Presider:
+    """One per process; ``presiding`` while it holds the lease and has taken up what was open."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        inbox: Inbox,
+        lease: Lease,
+        stream: BreachStream,
+        store: Store,
+        reporter: Reporter,
+        tracing: BreachTracing,
+    ) -> None:
+        self._judge, self._inbox, self._lease, self._stream = judge, inbox, lease, stream
+        self._store, self._reporter, self._tracing = store, reporter, tracing
+        self._outbox: deque[tuple[BreachEvent, dict[str, str]]] = deque()
+        self._taken_up = False
+        self._reports: dict[str, asyncio.Task[None]] = {}
+        self._counted: dict[str, int] = {}
+
+    @property
+    def presiding(self) -> bool:
+        return self._taken_up and self._lease.held
+
+    async def hold_lease(self, name: str) -> None:
+        """Keep the lease, or keep asking for it, for ever."""
+        value = name.encode()
+        while True:
+            if self._lease.lost:
+                self._taken_up = False
+                if await self._lease.acquire(value):
+                    logger.info("judging from lease epoch %d on", self._lease.epoch)
+            else:
+                await self._lease.renew(value)
+            await asyncio.sleep(RENEW_S)
+
+    async def preside(self) -> None:
+        """Tick for ever."""
+        while True:
+            self._inbox.look()
+            if self._lease.held and self._inbox.joined:
+                await self._turn()
+            else:
+                self._stand_by()
+            await asyncio.sleep(TICK_S)
+
+    async def close(self) -> None:
+        """Tell what is still to be told, end the watch over reports, give the lease back.
+
+        A report that is not yet written is written by the next validator.
+        """
+        with contextlib.suppress(StaleWriterError, TransientError, TimeoutError):
+            await asyncio.wait_for(self._deliver(), CLOSE_S)
+        for task in self._reports.values():
+            task.cancel()
+        await asyncio.gather(*self._reports.values(), return_exceptions=True)
+        await self._lease.release()
+
+    async def _turn(self) -> None:
+        try:
+            if not self._taken_up:
+                await self._take_up()
+            for breach in self._judge.tick(wall_us()):
+                self._post(breach)
+            await self._end_runs()
+            await self._deliver()
+        except StaleWriterError as error:
+            logger.warning("%s; reading the open breaches again", error)
+            self._taken_up = False
+        except (TransientError, NatsError, JetStreamError, TimeoutError) as error:
+            logger.warning("judging goes on, telling waits: %s", error or type(error).__name__)
+        self._measure()
+
+    async def _take_up(self) -> None:
+        """Open episodes are what the stream last said of them; what was meant to be said is judged anew."""
+        breaches = await self._stream.read_last()
+        self._outbox.clear()
+        for board in self._judge.boards.values():
+            board.episodes.clear()
+        for breach in breaches:
+            if breach.status is not BreachStatus.RESOLVED or breach.run in self._judge.boards:
+                self._judge.restore(breach, wall_us())
+        self._taken_up = True
+
+    def _stand_by(self) -> None:
+        self._taken_up = False
+        now_us = wall_us()
+        for board in list(self._judge.boards.values()):
+            for windows in board.windows.values():
+                windows.advance(now_us)
+            if board.over and _ended_before(board, timedelta(seconds=90)):
+                self._judge.forget(board.run)
+
+    async def _end_runs(self) -> None:
+        """Resolve and report runs that are over, drop those nobody has told of for long."""
+        for run, board in list(self._judge.boards.items()):
+            if board.over and run not in self._reports:
+                await self._end_run(board)
+            elif board.state is None and board.stale(wall_us(), UNKNOWN_S):
+                for breach in self._judge.end_run(board):
+                    self._post(breach)
+                self._judge.forget(run)
+        for run, task in list(self._reports.items()):
+            if task.done():
+                del self._reports[run]
+                self._inbox.finish(run)
+                task.result()
+
+    async def _end_run(self, board: RunBoard) -> None:
+        for breach in self._judge.end_run(board):
+            self._post(breach)
+        if _ended_before(board, RECENT) or board.desired is None:
+            # Without its desired state (expired, or still to come) there is nothing to report against.
+            if _ended_before(board, RECENT):
+                self._inbox.finish(board.run)
+            return
+        if await self._store.has_report(board.run):
+            self._inbox.finish(board.run)
+            return
+        self._reports[board.run] = asyncio.create_task(self._reporter.report(board), name=f"report-{board.run}")
+
+    def _post(self, breach: Breach) -> None:
+        event = BreachEvent.of(breach, utc_of_us(wall_us()))
+        self._outbox.append((event, self._tracing.context_of(breach)))
+        logger.info(
+            "breach %s %s: %s %s %s %.4g %s (limit %g, %d samples, run %s)",
+            breach.breach,
+            breach.status,
+            breach.system,
+            breach.metric,
+            breach.statistic,
+            breach.value,
+            breach.unit,
+            breach.limit,
+            breach.samples,
+            breach.run,
+        )
+
+    async def _deliver(self) -> None:
+        while self._outbox and self._lease.held:
+            await self._stream.publish(*self._outbox[0])
+            self._outbox.popleft()
+
+    def _measure(self) -> None:
+        metrics.BREACHES_OPEN.set(sum(len(board.episodes) for board in self._judge.boards.values()))
+        for verdict, count in self._judge.verdicts.items():
+            metrics.VERDICTS.labels(verdict.value).inc(count - self._counted.get(verdict.value, 0))
+            self._counted[verdict.value] = count
+
+
+def _ended_before(board: RunBoard, age: timedelta) -> bool:
+    return board.state is not None and datetime.now(UTC) - (board.state.ended_at or board.state.at) > age

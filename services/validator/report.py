@@ -1,0 +1,182 @@
+"""The report of a run as plain JSON, from facts and benchmarks alone: the same facts always give the same report.
+
+The shape is DESIGN's "Surfaces that stay put"; fields are added, never renamed. Rendering belongs to its readers.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from services.validator.comparison import Compared, GateResult, compare, judge_gates
+from services.validator.facts import Facts
+from services.validator.report_parts import (
+    generator_health,
+    list_results,
+    list_scaling,
+    list_workflows,
+    run_section,
+    timeline,
+)
+from services.validator.score import Scored, combine
+from services.validator.verdict import Verdict
+from shared.contracts.benchmarks import Benchmarks
+from shared.contracts.run import Phase
+
+Json = dict[str, Any]
+EXIT_MET, EXIT_MISSED, EXIT_UNMEASURED, EXIT_NOT_CARRIED = 0, 1, 3, 4
+
+
+def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
+    """Everything a reader needs to know of one run."""
+    compared, gates = compare(benchmarks, facts), list(judge_gates(facts))
+    verdict, exit_code = decide(facts.state.phase, compared, gates)
+    scores = score_systems(benchmarks, compared)
+    overall = combine((benchmarks.systems[system].weight, scored.score) for system, scored in scores.items())
+    results = list_results(facts)
+    return {
+        "run": run_section(facts),
+        "verdict": verdict,
+        "exit_code": exit_code,
+        "stopped": facts.state.phase is Phase.STOPPED,
+        "overall_score": _round(overall.score),
+        "coverage": _round(sum(s.judged for s in scores.values()) / max(1, len(compared)), 3),
+        "system_scores": {system: _scored(scored) for system, scored in scores.items()},
+        "critical_issues": list_critical_issues(facts, compared, gates, results),
+        "recommendations": list_recommendations(facts, compared),
+        "benchmark_comparison": [_comparison(item) for item in compared],
+        "gates": [_gate(item) for item in gates],
+        "workflows": list_workflows(facts),
+        "results": results,
+        "generator_health": generator_health(facts),
+        "breaches": [breach.model_dump(mode="json") for breach in facts.breaches],
+        "scaling": list_scaling(facts),
+        "timeline": timeline(facts),
+    }
+
+
+def decide(phase: Phase, compared: Iterable[Compared], gates: Iterable[GateResult]) -> tuple[str, int]:
+    """Verdict of a run and the exit code that follows; a benchmark missed outweighs one that could not be measured."""
+    compared, gates = list(compared), list(gates)
+    if phase is Phase.FAILED:
+        return Verdict.INVALID.value, EXIT_NOT_CARRIED
+    if any(item.judgement.broken for item in compared) or any(gate.verdict is Verdict.MISSED for gate in gates):
+        return Verdict.MISSED.value, EXIT_MISSED
+    required = [item.judgement.verdict for item in compared if item.benchmark.required]
+    required += [gate.verdict for gate in gates]
+    if Verdict.INVALID in required:
+        return Verdict.INVALID.value, EXIT_UNMEASURED
+    met = any(item.judgement.verdict is Verdict.MET for item in compared) or Verdict.MET in required
+    if Verdict.INSUFFICIENT in required or not met:
+        return Verdict.INSUFFICIENT.value, EXIT_UNMEASURED
+    return Verdict.MET.value, EXIT_MET
+
+
+def score_systems(benchmarks: Benchmarks, compared: Iterable[Compared]) -> dict[str, Scored]:
+    """Score of every system the run touches."""
+    parts: dict[str, list[tuple[float, float | None]]] = {}
+    for item in compared:
+        parts.setdefault(item.system, []).append((item.benchmark.weight, item.score))
+    return {system: combine(parts[system]) for system in benchmarks.systems if system in parts}
+
+
+def list_critical_issues(
+    facts: Facts, compared: Iterable[Compared], gates: Iterable[GateResult], results: Iterable[Json]
+) -> list[str]:
+    """What cannot wait, each in one sentence."""
+    issues = []
+    if facts.state.phase is Phase.FAILED:
+        issues.append(f"The run could not be carried through: {facts.state.reason or 'no reason was given'}")
+    for item in compared:
+        b, judgement = item.benchmark, item.judgement
+        if judgement.verdict is Verdict.CRITICAL:
+            issues.append(
+                f"{item.owner.name} {b.metric} {b.statistic} is {judgement.value:.4g} {b.unit}, "
+                f"critical beyond {b.critical:g}"
+            )
+    for gate in gates:
+        if gate.verdict is Verdict.MISSED:
+            g = gate.gate
+            issues.append(
+                f"{gate.scenario} {g.metric} {g.statistic} is {gate.actual:.4g} {g.unit}, its target is {g.limit:g}"
+            )
+    missing = sum(row["missing"] for row in results)
+    if missing:
+        issues.append(f"{missing} requests were sent and are not in the store")
+    issues.extend(
+        f"Worker {lost.worker} was lost with at most {lost.held_requests} requests unrecorded"
+        for lost in facts.state.lost
+    )
+    issues.extend(
+        f"The generator was at fault: what it measured of {system} says nothing of it"
+        for system in facts.observed.health
+        if facts.at_fault(system)
+    )
+    return issues
+
+
+def list_recommendations(facts: Facts, compared: Iterable[Compared]) -> list[str]:
+    """Advice for what was missed, the worst score first, each once."""
+    broken = sorted((item for item in compared if item.recommendation), key=lambda item: item.score or 0.0)
+    advice = [item.recommendation for item in broken]
+    if any(facts.at_fault(system) for system in facts.observed.health):
+        advice.insert(0, "Add generator workers or give them more CPU, then measure again")
+    return list(dict.fromkeys(advice))
+
+
+def _comparison(item: Compared) -> Json:
+    b, judgement = item.benchmark, item.judgement
+    deviation = None
+    if judgement.value is not None and b.target:
+        deviation = (judgement.value - b.target) / b.target
+    return {
+        "system": item.system,
+        "service": item.owner.service,
+        "metric": b.metric,
+        "statistic": b.statistic,
+        "unit": b.unit,
+        "better": b.better,
+        "target": b.target,
+        "critical": b.critical,
+        "actual": _round(judgement.value, 6),
+        "deviation": _round(deviation, 4),
+        "verdict": judgement.verdict.value,
+        "passed": judgement.verdict is Verdict.MET,
+        "required": b.required,
+        "samples": judgement.samples,
+        "confidence": _round(judgement.confidence, 6),
+        "test": judgement.test,
+        "score": _round(item.score),
+        "recommendation": item.recommendation,
+        "note": judgement.note,
+    }
+
+
+def _gate(item: GateResult) -> Json:
+    gate = item.gate
+    deviation = None if item.actual is None or not gate.limit else (item.actual - gate.limit) / gate.limit
+    return {
+        "scenario": item.scenario,
+        "action": gate.action or "",
+        "metric": gate.metric,
+        "statistic": gate.statistic,
+        "unit": gate.unit,
+        "target": gate.limit,
+        "actual": _round(item.actual, 6),
+        "deviation": _round(deviation, 4),
+        "verdict": item.verdict.value,
+        "passed": item.verdict is Verdict.MET,
+        "samples": item.samples,
+        "note": item.note,
+    }
+
+
+def _scored(scored: Scored) -> Json:
+    return {
+        "score": _round(scored.score),
+        "coverage": round(scored.coverage, 3),
+        "judged": scored.judged,
+        "total": scored.total,
+    }
+
+
+def _round(value: float | None, digits: int = 1) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,99 @@
+"""Adapter of the store: gathers a run's facts, tells how much of it is stored, writes its report.
+
+Connections are made per call: reports are rare, and a validator outlives any server it talks to. Every error of the
+store is a ``TransientError``.
+"""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from services.validator.facts import Facts, Observed, Span
+from shared.contracts.breach import Breach
+from shared.contracts.run import RunDesired, RunState
+from shared.errors import TransientError
+from shared.store import reports, results
+from shared.store.figures import Stored
+
+MOST_POINTS = 600
+AFTERMATH = timedelta(seconds=30)
+BEFORE = timedelta(minutes=1)
+
+
+class Store:
+    """The store by its connection string."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    async def has_report(self, run: str) -> bool:
+        async with self._connect() as connection:
+            return await reports.has_report(connection, run)
+
+    async def read_stored(self, run: str) -> Stored:
+        async with self._connect() as connection:
+            return await results.read_stored(connection, run)
+
+    async def write_report(self, run: str, body: dict[str, Any]) -> int:
+        """Store a report; returns its revision."""
+        async with self._connect() as connection:
+            return await reports.write_report(connection, run, body)
+
+    async def gather(
+        self, desired: RunDesired, state: RunState, observed: Observed, breaches: dict[str, Breach]
+    ) -> Facts:
+        """Everything known of a run that is over, from one snapshot of the store.
+
+        ``breaches``: the latest events this validator knows; the store may be behind them or know older ones.
+        """
+        span = Span.of(desired, state)
+        step_s = max(1, math.ceil(span.duration_s / MOST_POINTS))
+        since, until = span.started - BEFORE, span.ended + AFTERMATH
+        async with self._connect() as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            stored = [Breach.model_validate(row) for row in await results.read_breaches(connection, desired.run)]
+            return Facts(
+                desired=desired,
+                state=state,
+                series=tuple(await results.read_series(connection, desired.run, since)),
+                after=await results.read_after(connection, desired.run, span.judged_from),
+                timeline=tuple(await results.read_timeline(connection, desired.run, since, step_s)),
+                resources=tuple(
+                    await results.read_resources(connection, desired.environment, span.judged_from, span.ended)
+                ),
+                replicas=tuple(
+                    await results.read_replicas(connection, desired.environment, span.started, span.ended, step_s)
+                ),
+                breaches=merge_breaches(stored, list(breaches.values())),
+                scaling=tuple(await results.read_scaling(connection, desired.environment, span.started, until)),
+                observed=observed,
+                step_s=step_s,
+            )
+
+    async def count_scaling(self, environment: str, since: datetime, until: datetime) -> int:
+        async with self._connect() as connection:
+            return len(await results.read_scaling(connection, environment, since, until))
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection[Any]]:
+        try:
+            async with await AsyncConnection.connect(self._dsn, autocommit=True, connect_timeout=5) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise TransientError(
+                f"the store: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+            ) from error
+
+
+def merge_breaches(*known: list[Breach]) -> tuple[Breach, ...]:
+    """The highest revision of every episode, by when it opened."""
+    latest: dict[str, Breach] = {}
+    for breach in (breach for part in known for breach in part):
+        if breach.breach not in latest or breach.revision > latest[breach.breach].revision:
+            latest[breach.breach] = breach
+    return tuple(sorted(latest.values(), key=lambda breach: (breach.opened_at, breach.breach)))

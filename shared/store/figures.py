@@ -1,0 +1,53 @@
+"""What ``shared.store.results`` reads, as plain values: decision modules use them without knowing a database."""
+
+from dataclasses import dataclass, field
+
+from shared.contracts.timing import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Durations of a series in ms; every figure is None where nothing was stored."""
+
+    mean: float | None = None
+    max: float | None = None
+    percentiles: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesResult:
+    """One action (or workflow) of one scenario against one system, over the whole run."""
+
+    series_id: int
+    system: str
+    scenario: str
+    action: str
+    kind: Kind
+    sent: int
+    held: int
+    stored: int
+    failed: int
+    cancelled: int
+    errors: dict[int, int]
+    service: Times
+    response: Times
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesAfter:
+    """The part of a series from a moment on: response histogram (bucket to count), exact sum, failures."""
+
+    response: dict[int, int]
+    sum_us: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How much of a run the store holds. ``sent`` and ``held`` as of the frames committed so far."""
+
+    stored: int
+    sent: int
+    held: int
+    frames: dict[tuple[str, int, str], tuple[int, int]]
+    """(worker, epoch, system) to (last sequence, frames committed)."""
