@@ -1,0 +1,211 @@
+"""What the scaler remembers: breaches, samples, response times, idleness, its own changes."""
+
+import pytest
+
+from services.scaler.effect import REQUEST_RATE, judge
+from services.scaler.history import Tracker, changes_of
+from services.scaler.open_breaches import OpenBreaches
+from services.scaler.pending import finished, measurable
+from services.scaler.readings import SampleWindow
+from services.scaler.records import Scribe
+from services.scaler.response_times import ResponseTimes
+from services.scaler.situation import Change, Observation, Reading
+from shared.contracts.breach import BreachStatus
+from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.timing import Kind
+from shared.contracts.window import Cell, FrameWindows
+from shared.histogram import bucket_of
+from tests.unit.scaler_cases import NOW_S, RELAYCORE, breach_event, change, facts, running, sample
+
+EFFECT = RELAYCORE.tuning.effectiveness
+
+
+def test_a_breach_is_open_until_resolved_and_its_trace_is_kept() -> None:
+    known = OpenBreaches()
+    assert known.tell("s", 5, breach_event(BreachStatus.OPENED), "00-trace")
+    assert known.tell("s", 6, breach_event(BreachStatus.UPDATED, 2, value=300.0))
+    assert [(one.breach, one.value) for one in known.open()] == [("b1", 300.0)]
+    assert known.traceparent("b1") == "00-trace"
+    assert known.tell("s", 7, breach_event(BreachStatus.RESOLVED, 3))
+    assert known.open() == ()
+
+
+@pytest.mark.parametrize(
+    ("sequence", "revision"), [(5, 1), (4, 1), (9, 1), (9, 3)], ids=["same", "older", "copied", "copied last"]
+)
+def test_a_redelivered_breach_changes_nothing(sequence: int, revision: int) -> None:
+    known = OpenBreaches()
+    known.tell("s", 5, breach_event(BreachStatus.OPENED))
+    known.tell("s", 7, breach_event(BreachStatus.RESOLVED, 3))
+    assert not known.tell("s", sequence, breach_event(BreachStatus.OPENED, revision))
+    assert known.open() == ()
+
+
+def test_a_new_episode_on_the_same_subject_opens_again() -> None:
+    known = OpenBreaches()
+    known.tell("s", 7, breach_event(BreachStatus.RESOLVED, 3))
+    assert known.tell("s", 8, breach_event(BreachStatus.OPENED, 1, breach="b2"))
+    assert [one.breach for one in known.open()] == ["b2"]
+
+
+def read(window: SampleWindow, metric: str = "cpu_usage", ready: int = 2) -> Reading:
+    return window.reading("relaycore", metric, NOW_S, window_s=10, freshness_s=5, ready=ready)
+
+
+def test_a_reading_is_the_mean_of_the_ready_instances_means() -> None:
+    window = SampleWindow()
+    for ago_s, cpu in ((20, 9.0), (4, 0.2), (2, 0.4)):
+        window.add(sample("a", NOW_S - ago_s, cpu_usage=cpu))
+    window.add(sample("b", NOW_S - 1, cpu_usage=0.9))
+    window.add(sample("c", NOW_S - 1, ready=False, cpu_usage=5.0))
+    got = read(window)
+    assert got == Reading(value=0.6, latest=0.6, reported=2, instances={"a": 0.3, "b": 0.9})
+
+
+def test_a_sample_delivered_again_changes_nothing() -> None:
+    window = SampleWindow()
+    for ago_s, cpu in ((2, 0.2), (1, 0.4), (2, 0.2), (2, 0.2)):
+        window.add(sample("a", NOW_S - ago_s, cpu_usage=cpu))
+    assert read(window, ready=1).value == pytest.approx(0.3)
+
+
+def test_a_silent_instance_is_missing_and_a_metric_never_read_too() -> None:
+    window = SampleWindow()
+    window.add(sample("a", NOW_S - 1, cpu_usage=0.5))
+    window.add(sample("b", NOW_S - 6, cpu_usage=0.5))
+    assert (read(window).reported, read(window).missing, read(window).complete) == (1, 1, False)
+    assert read(window, "gpu_usage") == Reading(missing=2)
+    window.add(sample("a", NOW_S - 0.5, cpu_usage=float("nan")))
+    assert read(window).value == 0.5
+
+
+def frame(seq: int, at_fault: bool = False, count: int = 100, second: int = int(NOW_S) - 2) -> FrameWindows:
+    cell = Cell(
+        scenario="s",
+        action="a",
+        kind=Kind.REQUEST,
+        second=second,
+        count=count,
+        response={bucket_of(100_000): count - 6, bucket_of(400_000): 6},
+    )
+    return FrameWindows(
+        run="r", environment="local", worker="w", epoch=1, system="relaycore", seq=seq, at_fault=at_fault,
+        watermark_us=0, emitted_us=int(NOW_S * 1e6), cells=(cell,),
+    )  # fmt: skip
+
+
+def test_a_percentile_counts_each_frame_once_and_only_those_of_a_sound_generator() -> None:
+    times = ResponseTimes()
+    for one in (frame(1), frame(1), frame(2, at_fault=True)):
+        times.add(one)
+    assert times.p95_ms("relaycore", NOW_S - 10, NOW_S) == pytest.approx(400, rel=0.02)
+    times.add(frame(3, count=2_000))
+    assert times.p95_ms("relaycore", NOW_S - 10, NOW_S) == pytest.approx(100, rel=0.02)
+    assert times.p95_ms("relaycore", NOW_S - 10, NOW_S - 5) is None
+    assert times.p95_ms("autmatrix", NOW_S - 10, NOW_S) is None
+
+
+def test_idleness_counts_from_its_last_beginning_and_a_gap_in_looking_ends_it() -> None:
+    tracker = Tracker()
+    low: dict[str, float | Reading] = {"cpu_usage": 0.1, "request_rate": 5.0}
+    busy: dict[str, float | Reading] = {"cpu_usage": 0.5, "request_rate": 5.0}
+    looks = [(0, low), (5, busy), (10, low), (20, low), (30, low)]
+    seen = [tracker.look(RELAYCORE, facts(running(4), what, now_s=NOW_S + at), ()) for at, what in looks]
+    assert [one.idle_since_s and one.idle_since_s - NOW_S for one in seen] == [0, None, 10, 10, 10]
+    after_gap = tracker.look(RELAYCORE, facts(running(4), low, now_s=NOW_S + 60), ())
+    assert (after_gap.idle_since_s, after_gap.watched_since_s) == (NOW_S + 60, NOW_S + 60)
+
+
+def test_the_most_replicas_the_load_needed_is_remembered_for_the_window_down() -> None:
+    tracker = Tracker()
+
+    def wanted(second: int, cpu: float) -> int:
+        what: dict[str, float | Reading] = {"cpu_usage": cpu, "request_rate": 5.0}
+        return tracker.look(RELAYCORE, facts(running(10), what, now_s=NOW_S + second), ()).highest_wanted
+
+    assert wanted(0, 1.0) == 15
+    assert [wanted(second, 0.1) for second in range(10, 310, 10)] == [15] * 30
+    assert wanted(310, 0.1) == 2
+
+
+def test_a_cause_that_pauses_for_a_moment_is_still_the_same_one() -> None:
+    tracker = Tracker()
+    loud: dict[str, float | Reading] = {"cpu_usage": 1.5}
+    calm: dict[str, float | Reading] = {"cpu_usage": 0.5}
+    looks = [(0, calm), (5, loud), (6, calm), (7, loud), (18, calm), (19, loud)]
+    seen = [tracker.look(RELAYCORE, facts(running(4), what, now_s=NOW_S + at), ()).loud_since_s for at, what in looks]
+    assert [one.get("cpu_usage", 0) - NOW_S for one in seen if one] == [5, 5, 5, 19]
+
+
+def after_scale_up(value: float | None, rate: float = 100.0) -> dict[str, float]:
+    return {REQUEST_RATE: rate} | ({} if value is None else {"routing_latency": value})
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        (after_scale_up(120), "helped"),
+        (after_scale_up(190), "no_effect"),
+        (after_scale_up(230), "worse"),
+        (after_scale_up(45), "helped"),
+        (after_scale_up(230, rate=150), "unknown"),
+        (after_scale_up(20, rate=10), "unknown"),
+        (after_scale_up(None), "unknown"),
+    ],
+    ids=["fell", "hardly fell", "rose", "within the limit", "rose with the load", "the load went away", "not measured"],
+)
+def test_a_scale_up_is_judged_by_its_metric_over_the_windows_on_both_sides(
+    after: dict[str, float], verdict: str
+) -> None:
+    before = {"routing_latency": 200.0, REQUEST_RATE: 100.0}
+    assert judge(change(before=before), after, EFFECT)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"), [(110.0, "no_effect"), (115.0, "worse"), (50.0, "no_effect"), (None, "unknown")]
+)
+def test_a_scale_down_is_worse_when_a_latency_rose(after: float | None, verdict: str) -> None:
+    down = change(action=Action.SCALE_DOWN, before={"p95_ms.relaycore": 101.0}, cause="idle")
+    assert judge(down, {} if after is None else {"p95_ms.relaycore": after}, EFFECT)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "seen", "expected"),
+    [
+        (1, running(4), (True, "")),
+        (1, running(4, 3), None),
+        (1, running(2), None),
+        (3, running(2), (False, "the target wants 2 replicas, not 4")),
+        (30, None, None),
+        (61, None, (False, "the target cannot be observed after 60 s")),
+        (61, running(4, 3), (False, "3 of 4 replicas are ready after 60 s")),
+    ],
+    ids=["all ready", "one missing", "not heard yet", "never heard", "away", "away for long", "never ready"],
+)
+def test_a_change_is_finished_by_what_the_target_shows(
+    ago_s: float, seen: Observation | None, expected: tuple[bool, str] | None
+) -> None:
+    got = finished(change(ago_s, ok=None, done_s=None, verdict=None), seen, NOW_S, EFFECT)
+    assert got is None if expected is None else got is not None and got[0] is expected[0] and expected[1] in got[1]
+
+
+def test_an_effect_is_measured_only_once_its_whole_window_is_past() -> None:
+    done = change(13, done_s=NOW_S - 12.5, verdict=None)
+    assert measurable(done, NOW_S, EFFECT) is None
+    assert measurable(done, NOW_S + 0.5, EFFECT) == (NOW_S - 10.5, NOW_S - 0.5)
+
+
+def test_changes_are_rebuilt_from_the_chain_with_result_and_effect() -> None:
+    scribe = Scribe("relaycore", "local", RELAYCORE)
+    made: Change = change(30, ok=None, done_s=None, verdict=None)
+    decision = ScalingRecord(
+        kind="decision", decision=made.decision, service="relaycore", system="relaycore", environment="local",
+        at=NOW_S - 30, sequence=1, lease_epoch=1, previous_hash="", action=made.action, current=2, target=4,
+        breaches=("b1",), inputs={"cause": "routing_latency", "limit": 50.0, "before": {}},
+    )  # fmt: skip
+    result = scribe.result(made, NOW_S - 29, 1, ready=4)
+    effect = scribe.effectiveness(made, NOW_S - 10, 1, "helped", "", {})
+    assert changes_of([decision]) == (made,)
+    assert changes_of([decision, result, effect]) == (change(30),)
+    other = result.model_copy(update={"decision": "relaycore-99"})
+    assert changes_of([other, decision.model_copy(update={"action": Action.NO_ACTION})]) == ()

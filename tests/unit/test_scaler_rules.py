@@ -1,0 +1,94 @@
+"""The scaling document: the user's rows as shipped, and what is refused, each in one clear line."""
+
+from typing import Any
+
+import pytest
+
+from shared.config import parse
+from shared.contracts.scaling_rules import ScalingRules
+from shared.errors import ConfigError
+from tests.unit.scaler_cases import AUTMATRIX, NEUROWEAVER, RELAYCORE
+
+
+def test_the_shipped_rules_are_the_users_rows() -> None:
+    up = {rule.metric: rule.above for rule in AUTMATRIX.up}
+    assert up == {"cpu_usage": 0.8, "memory_ratio": 0.85, "response_time": 300.0, "queue_length": 50.0}
+    assert AUTMATRIX.down is not None
+    down = {one.metric: one.below for one in AUTMATRIX.down.all_of}
+    assert down == {"cpu_usage": 0.3, "memory_ratio": 0.4, "response_time": 100.0}
+    assert (AUTMATRIX.down.idle_for, AUTMATRIX.min, AUTMATRIX.max) == (600.0, 1, 10)
+
+    assert {rule.metric: rule.above for rule in RELAYCORE.up} == {
+        "request_rate": 150.0,
+        "cpu_usage": 0.75,
+        "routing_latency": 75.0,
+    }
+    assert RELAYCORE.down is not None
+    assert {one.metric: one.below for one in RELAYCORE.down.all_of} == {"request_rate": 50.0, "cpu_usage": 0.25}
+    assert (RELAYCORE.down.idle_for, RELAYCORE.min, RELAYCORE.max) == (300.0, 2, 20)
+    assert (NEUROWEAVER.min, NEUROWEAVER.max) == (1, 1)
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    service = {"system": "relaycore", "min": 2, "max": 20, "up": [{"metric": "cpu_usage", "above": 0.75}]}
+    service.update(changes)
+    return {"services": {"relaycore": {name: value for name, value in service.items() if value is not None}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"min": 21}, "services.relaycore: min 21 is above max 20"),
+        ({"max": None}, "services.relaycore.max: Field required"),
+        ({"min": None}, "services.relaycore.min: Field required"),
+        ({"min": 0}, "services.relaycore.min: Input should be greater than or equal to 1 (got 0)"),
+        ({"up": [{"metric": "cpu_usage"}]}, "services.relaycore.up.0.above: Field required"),
+        ({"up": [{"metric": "cpu", "above": 0.5}]}, "unknown metric 'cpu'; known are cpu_usage"),
+        ({"up": [{"metric": "cpu_usage", "above": "80ms"}]}, "unknown unit 'ms' in '80ms'; cpu_usage is in ratio"),
+        ({"up": [{"metric": "cpu_usage", "above": 0}]}, "0 must be above 0"),
+        (
+            {"up": [{"metric": "cpu_usage", "above": 0.5, "for": 1}]},
+            "services.relaycore.up.0.for: unknown field (got 1)",
+        ),
+        ({"tuning": {"tolerence": 0.1}}, "services.relaycore.tuning.tolerence: unknown field (got 0.1)"),
+        ({"tuning": {"cooldown": "10 parsecs"}}, "unknown unit 'parsecs'"),
+        (
+            {"up": [{"metric": "request_rate", "above": "150/s", "per_replica": False}]},
+            "per_replica cannot be False: request_rate is measured per ready replica",
+        ),
+        (
+            {"down": {"idle_for": "5m", "all": [{"metric": "cpu_usage", "below": 0.8}]}},
+            "services.relaycore: cpu_usage: down below 0.8 overlaps up above 0.75, so both could hold",
+        ),
+        ({"down": {"idle_for": "5m", "all": []}}, "services.relaycore.down.all"),
+        (
+            {"breaches": [{"metric": "error_rate"}]},
+            "'error_rate' cannot drive scaling: more replicas do not mend errors",
+        ),
+        ({"breaches": [{"metric": "latency"}]}, "unknown benchmark 'latency'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_rule_is_refused_in_one_line_that_names_it(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse(ScalingRules, document(**changes), "scaling.yaml")
+    line = str(refusal.value)
+    assert line.startswith("scaling.yaml: services.relaycore")
+    assert said in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("metric", "written", "meant"),
+    [("cpu_usage", "80%", 0.8), ("routing_latency", "0.3 s", 300.0), ("request_rate", "9000/min", 150.0)],
+)
+def test_a_threshold_may_carry_its_unit(metric: str, written: str, meant: float) -> None:
+    rules = parse(ScalingRules, document(up=[{"metric": metric, "above": written}]), "scaling.yaml")
+    assert rules.services["relaycore"].up[0].above == pytest.approx(meant)
+
+
+def test_a_service_overrides_only_the_tuning_it_names() -> None:
+    data = document(tuning={"effectiveness": {"window": "5s"}})
+    data["tuning"] = {"cooldown": "20s", "effectiveness": {"settle": "1s", "window": "30s"}}
+    tuning = parse(ScalingRules, data, "scaling.yaml").services["relaycore"].tuning
+    assert (tuning.cooldown, tuning.effectiveness.settle, tuning.effectiveness.window) == (20.0, 1.0, 5.0)
