@@ -112,7 +112,7 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
             pipeline.stop_intake()
             span_door.close()
             await _drain([flowing, writing], settings.drain_timeout_s)
-            await timings.give_back()
+            await timings.close()
 
 
 def _checked_dsn(dsn: str) -> str:

@@ -96,14 +96,18 @@ class Timings:
             except (NatsError, MsgAlreadyAckdError) as error:
                 logger.debug("frame %s will be delivered again: %s", delivery.sequence, error)
 
-    async def give_back(self) -> None:
-        """Let everything still in hand go to another collector at once."""
+    async def close(self) -> None:
+        """Let everything still in hand go to another collector at once, and pull no more.
+
+        The connection could not be drained with this subscription open: a fetch does not mark what it takes as done.
+        """
         for delivery in list(self._held):
             self._held.discard(delivery)
             try:
                 await delivery.msg.nak()
             except NatsError as error:
                 logger.debug("frame %s goes back at its deadline: %s", delivery.sequence, error)
+        await self._unsubscribe()
 
     async def keep_deadlines(self) -> None:
         """Until cancelled: begin anew the deadline of every frame in hand before it passes."""
@@ -128,10 +132,13 @@ class Timings:
         if not self.problem:
             logger.warning("TIMINGS: %s", reason)
         self.problem = f"TIMINGS: {reason}"
+        await self._unsubscribe()
+        await asyncio.sleep(0.5)
+
+    async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             try:
                 await subscription.unsubscribe()
-            except NatsError as gone:
-                logger.debug("old subscription: %s", gone)
-        await asyncio.sleep(0.5)
+            except NatsError as error:
+                logger.debug("subscription of %s: %s", CONSUMER, error)
