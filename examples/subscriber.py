@@ -9,7 +9,8 @@ from faststream.nats import NatsBroker
 broker = NatsBroker(sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222", logger=None)
 
 
-@broker.subscriber("tidegate.local.breach.>")
+# The message carries the reply subject of its publisher, who waits there for the server and not for us.
+@broker.subscriber("tidegate.local.breach.>", no_reply=True)
 async def tell(event: dict) -> None:  # type: ignore[type-arg]
     breach = event["data"]
     sys.stdout.write("{status:9} {system} {metric} = {value:.4g} {unit} (limit {limit:g})\n".format(**breach))
