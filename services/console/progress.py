@@ -3,6 +3,7 @@
 The last word is the report's; this is a view of the last seconds.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -187,7 +188,9 @@ def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:
 
 
 def _changes(record: ScalingRecord) -> str:
-    shared = [name for name in record.before if name in record.after]
+    """The figures that changed most, at most three."""
+    shared = [name for name in record.before if record.before[name] > 0 and record.after.get(name, 0.0) > 0]
+    shared.sort(key=lambda name: -abs(math.log(record.after[name] / record.before[name])))
     parts = [f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}" for name in shared[:3]]
     return f" ({', '.join(parts)})" if parts else ""
 

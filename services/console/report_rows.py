@@ -125,8 +125,8 @@ def list_comparisons(report: Report) -> list[ComparisonRow]:
 
 
 def result_totals(report: Report) -> dict[str, int]:
-    """Sums over all actions of ``sent``, ``stored``, ``missing``, ``duplicates``, ``failed``."""
-    keys = ("sent", "stored", "missing", "duplicates", "failed")
+    """Sums over all actions; ``held`` was in flight on a worker that was lost."""
+    keys = ("sent", "stored", "held", "missing", "duplicates", "failed")
     return {key: sum(int(row.get(key) or 0) for row in report.get("results") or ()) for key in keys}
 
 

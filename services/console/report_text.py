@@ -1,6 +1,6 @@
 """A report as tables on a terminal; the same rows as the page, fewer words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +20,7 @@ from services.console.session import Outcome
 from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
 
+PIPE_WIDTH = 200
 STYLES = {"good": "green", "bad": "red", "unsure": "yellow"}
 
 
@@ -30,24 +31,30 @@ def print_dossier(console: Console, dossier: Dossier) -> None:
     workflows = list_workflows(report)
     if workflows:
         print_table(console, ("workflow", "#finished", "#failed", "#mean", "#p95", "#longest"), workflows)
+        console.print()
     _print_comparisons(console, dossier)
     for breach in map(Breach.model_validate, dossier.breaches):
         console.print(Text(describe_breach(breach), style="green" if breach.resolved_at else "red"))
-    for record in told(ScalingRecord.model_validate(record) for record in dossier.scaling):
+    for record in told(map(ScalingRecord.model_validate, dossier.scaling)):
         console.print(Text(describe_scaling(record), style="cyan"))
     _print_verdict(console, dossier)
 
 
-def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """A plain table; a column whose name begins with # holds numbers. Never wrapped where nobody looks at it."""
+def open_console(*, stderr: bool = False) -> Console:
+    """The terminal as it is; wide where nobody looks at it, so that files and pipes hold whole lines."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """A plain table; a column whose name begins with # holds numbers."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
         numeric = column.startswith("#")
-        table.add_column(column.lstrip("#"), justify="right" if numeric else "left", no_wrap=numeric)
+        table.add_column(column.lstrip("#"), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    width = None if console.is_terminal else max(console.width, 180)
-    console.print(table, width=width)
+    console.print(table)
 
 
 def print_suite(console: Console, planned: Sequence[PlannedRun], outcomes: Sequence[Outcome]) -> None:
@@ -66,37 +73,18 @@ def print_suite(console: Console, planned: Sequence[PlannedRun], outcomes: Seque
 
 
 def _print_results(console: Console, dossier: Dossier) -> None:
-    columns = (
-        "system",
-        "scenario",
-        "action",
-        "#sent",
-        "#stored",
-        "#missing",
-        "#failed",
-        "#p50",
-        "#p95",
-        "#p99",
-        "#rate",
-    )
-    rows = [
-        (
-            row.system,
-            row.scenario,
-            row.action,
-            row.sent,
-            row.stored,
-            row.missing,
-            Text(row.failed, style="" if row.is_sound else "red"),
-            row.p50,
-            row.p95,
-            row.p99,
-            row.throughput,
-        )
-        for row in list_results(dossier.report)
-    ]
+    results = list_results(dossier.report)
+    several = len({row.scenario for row in results}) > 1
+    rows = []
+    for row in results:
+        names = (row.system, row.scenario, row.action) if several else (row.system, row.action)
+        failed = Text(row.failed, style="" if row.is_sound else "red")
+        rows.append((*names, row.sent, row.stored, row.missing, failed, row.p50, row.p95, row.p99, row.throughput))
+    names = ("system", "scenario", "action") if several else ("system", "action")
     console.print()
-    print_table(console, columns, rows)
+    figures = ("#sent", "#stored", "#missing", "#failed", "#p50", "#p95", "#p99", "#rate")
+    print_table(console, (*names, *figures), rows)
+    console.print()
 
 
 def _print_comparisons(console: Console, dossier: Dossier) -> None:
@@ -122,7 +110,7 @@ def _print_verdict(console: Console, dossier: Dossier) -> None:
     summary, totals = summarize(dossier.report), result_totals(dossier.report)
     for issue in summary.critical_issues:
         console.print(Text(f"critical: {issue}", style="red"))
-    counts = ", ".join(f"{name} {count:,}" for name, count in totals.items())
+    counts = ", ".join(f"{name} {count:,}" for name, count in totals.items() if count or name != "held")
     console.print(Text(f"{summary.run}: {counts}"), soft_wrap=True)
     verdict = Text(f"verdict {summary.verdict}, score {summary.score}", style=f"bold {STYLES[summary.tone]}")
     console.print(verdict)

@@ -33,7 +33,7 @@ from services.console.plan import (
 )
 from services.console.reading import ask_store, read_dossier
 from services.console.report_rows import Dossier
-from services.console.report_text import print_dossier, print_suite
+from services.console.report_text import open_console, print_dossier, print_suite
 from services.console.session import REPORT_S, Outcome, Session, Stopper, publish_desired
 from services.console.settings import ConsoleSettings
 from services.console.suite_plan import plan_suite, worst_exit_code
@@ -93,7 +93,7 @@ def carry_out(asked: Asked) -> int:
         raise ConfigError(
             f"--workers: {asked.workers} is for a stack that run starts, and one is up; use tidegate up --workers"
         )
-    console = Console(stderr=files.uses_stdout, highlight=False)
+    console = open_console(stderr=files.uses_stdout)
     try:
         with _backing(backing, asked, settings, allowed, systems <= set(given), console) as stack:
             targets = check_targets(systems, {**stack.targets, **given}, allowed)

@@ -6,6 +6,7 @@ was sent, what is stored and what the systems counted themselves; one trace cros
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from services.console.progress import format_ms
 from services.console.report_rows import Report
@@ -16,18 +17,38 @@ Counts = Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """``counted``: requests per (system, ``scenario/action``) as the systems saw them.
+class ScaleUp:
+    """A decision to add replicas that was carried out, with its result."""
 
-    ``p95_before_ms`` and ``p95_after_ms``: of whole workflows, before the first scale-up and after the last settled.
-    """
+    decision: ScalingRecord
+    result: ScalingRecord
+
+    def moved(self) -> str:
+        return f"{self.decision.service} {self.decision.current} → {self.result.ready}"
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """95th percentile of whole workflows around a scale-up; None where too few ended to say."""
+
+    scale_up: ScaleUp
+    before_ms: float | None
+    after_ms: float | None
+
+    @property
+    def gain_ms(self) -> float | None:
+        return None if self.before_ms is None or self.after_ms is None else self.before_ms - self.after_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """``counted``: requests per (system, ``scenario/action``) as the systems saw them; ``speeds``: of each scale-up."""
 
     report: Report
     breaches: Sequence[Breach] = ()
     scaling: Sequence[ScalingRecord] = ()
     counted: Counts = field(default_factory=dict)
-    p95_before_ms: float | None = None
-    p95_after_ms: float | None = None
+    speeds: Sequence[Speed] = ()
     trace_id: str | None = None
 
 
@@ -43,22 +64,19 @@ class Part:
 def check_story(evidence: Evidence) -> list[Part]:
     """Every part, in the order it is told."""
     return [
-        _check_breach(evidence.breaches),
+        _check_breach(evidence.breaches, evidence.report),
         _check_scale_up(evidence.scaling),
-        _check_speed(evidence.p95_before_ms, evidence.p95_after_ms),
+        _check_speed(evidence.speeds),
         _check_counts(evidence.report, evidence.counted),
         _check_trace(evidence.trace_id),
     ]
 
 
-def find_scale_up(records: Sequence[ScalingRecord]) -> tuple[ScalingRecord, ScalingRecord] | None:
-    """The first decision to add replicas that was carried out, and the result of the last such one."""
+def list_scale_ups(records: Sequence[ScalingRecord]) -> list[ScaleUp]:
+    """Decisions to add replicas that were carried out, the earliest first."""
     decided = {record.decision: record for record in records if record.action is Action.SCALE_UP}
-    results = [record for record in records if record.kind == "result" and record.ok and record.decision in decided]
-    if not results:
-        return None
-    first = min(results, key=lambda record: record.at)
-    return decided[first.decision], max(results, key=lambda record: record.at)
+    done = [record for record in records if record.kind == "result" and record.ok and record.decision in decided]
+    return [ScaleUp(decided[result.decision], result) for result in sorted(done, key=lambda record: record.at)]
 
 
 def sent_of(report: Report) -> dict[tuple[str, str], int]:
@@ -66,33 +84,39 @@ def sent_of(report: Report) -> dict[tuple[str, str], int]:
     return {(row["system"], f"{row['scenario']}/{row['action']}"): row["sent"] for row in report.get("results") or ()}
 
 
-def _check_breach(breaches: Sequence[Breach]) -> Part:
-    resolved = [breach for breach in breaches if breach.status is BreachStatus.RESOLVED]
-    if resolved:
-        first = min(resolved, key=lambda breach: breach.opened_at)
-        lasted = (first.resolved_at or first.window.end) - first.opened_at
-        seen = f"{first.system} {first.metric} for {lasted.total_seconds():.0f} s"
-    else:
-        seen = f"{len(breaches)} opened, none of them resolved" if breaches else "none opened"
-    return Part("a breach opened and was resolved", bool(resolved), seen)
+def _check_breach(breaches: Sequence[Breach], report: Report) -> Part:
+    """The end of a run resolves what is open, which is no recovery."""
+    ended_at = datetime.fromisoformat(report["run"]["ended_at"])
+    recovered = [
+        breach
+        for breach in breaches
+        if breach.status is BreachStatus.RESOLVED and breach.resolved_at and breach.resolved_at < ended_at
+    ]
+    if not recovered:
+        seen = f"{len(breaches)} opened, none of them resolved before the run's end" if breaches else "none opened"
+        return Part("a breach opened and was resolved", False, seen)
+    first = min(recovered, key=lambda breach: breach.opened_at)
+    lasted_s = ((first.resolved_at or ended_at) - first.opened_at).total_seconds()
+    return Part("a breach opened and was resolved", True, f"{first.system} {first.metric} for {lasted_s:.0f} s")
 
 
 def _check_scale_up(records: Sequence[ScalingRecord]) -> Part:
-    moved = find_scale_up(records)
-    if moved is None:
-        failed = [record.error for record in records if record.kind == "result" and not record.ok]
+    moves = list_scale_ups(records)
+    failed = [record.error for record in records if record.kind == "result" and not record.ok]
+    seen = ", ".join(move.moved() for move in moves)
+    if not moves:
         seen = f"the target refused: {failed[-1]}" if failed else "no replica was added"
-        return Part("the scaler added replicas", False, seen)
-    decision, result = moved
-    return Part("the scaler added replicas", True, f"{decision.service} {decision.current} → {result.ready}")
+    return Part("the scaler added replicas", bool(moves), seen)
 
 
-def _check_speed(before_ms: float | None, after_ms: float | None) -> Part:
+def _check_speed(speeds: Sequence[Speed]) -> Part:
     title = "workflows got faster after it (p95)"
-    if before_ms is None or after_ms is None:
-        missing = "before" if before_ms is None else "after"
-        return Part(title, False, f"too few workflows ended {missing} the scale-up")
-    return Part(title, after_ms < before_ms, f"{format_ms(before_ms)} → {format_ms(after_ms)}")
+    gains = [(speed.gain_ms, speed) for speed in speeds if speed.gain_ms is not None]
+    if not gains:
+        return Part(title, False, "too few workflows ended around a scale-up to say")
+    gain_ms, best = max(gains, key=lambda pair: pair[0])
+    seen = f"{best.scale_up.moved()}: {format_ms(best.before_ms or 0.0)} → {format_ms(best.after_ms or 0.0)}"
+    return Part(title, gain_ms > 0, seen)
 
 
 def _check_counts(report: Report, counted: Counts) -> Part:

@@ -23,12 +23,12 @@ def breaches(run: str | None, open_only: bool, limit: int, as_json: bool, data: 
       tidegate breaches --open
       tidegate breaches --run last --json
     """
-    from rich.console import Console
     from rich.text import Text
 
     from services.console.backing import need_backing
     from services.console.progress import describe_breach
     from services.console.reading import ask_store, find_run
+    from services.console.report_text import open_console
     from services.console.settings import ConsoleSettings
     from shared.contracts.breach import BreachEvent
     from shared.settings import read_settings
@@ -46,7 +46,7 @@ def breaches(run: str | None, open_only: bool, limit: int, as_json: bool, data: 
     if as_json:
         click.echo(json.dumps([event.model_dump(mode="json") for event in events], indent=2))
         return
-    console = Console(highlight=False)
+    console = open_console()
     for event in events:
         breach = event.data
         line = Text(f"{breach.opened_at:%Y-%m-%d %H:%M:%S}  ", style="dim")

@@ -23,12 +23,11 @@ def report(run: str, json_path: str | None, html_path: Path | None, junit_path: 
       tidegate report last --json -
       tidegate report 20261123-153012-smoke-ab12 --html smoke.html
     """
-    from rich.console import Console
 
     from services.console.backing import need_backing
     from services.console.outputs import ReportFiles
     from services.console.reading import ask_store, find_dossier
-    from services.console.report_text import print_dossier
+    from services.console.report_text import open_console, print_dossier
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
 
@@ -37,6 +36,6 @@ def report(run: str, json_path: str | None, html_path: Path | None, junit_path: 
     backing = need_backing(read_settings(ConsoleSettings), data)
     dossier = asyncio.run(ask_store(backing.store_dsn, find_dossier, backing.environment, run))
     if not (json_path or html_path or junit_path):
-        print_dossier(Console(highlight=False), dossier)
+        print_dossier(open_console(), dossier)
     for path in files.write([dossier]):
         click.echo(f"wrote {path}", err=True)

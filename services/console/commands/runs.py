@@ -22,12 +22,11 @@ def runs(limit: int, as_json: bool, data: Path) -> None:
       tidegate runs
       tidegate runs --limit 5 --json | jq -r '.[].run'
     """
-    from rich.console import Console
 
     from services.console.backing import need_backing
     from services.console.progress import format_clock
     from services.console.reading import ask_store
-    from services.console.report_text import print_table
+    from services.console.report_text import open_console, print_table
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
     from shared.store.listings import list_reported_runs
@@ -46,8 +45,6 @@ def runs(limit: int, as_json: bool, data: Path) -> None:
         )
         score = "" if row.overall_score is None else f"{row.overall_score:.0f}"
         rows.append((row.run, row.phase, row.verdict or "", score, took, row.requested_by, row.reason))
-    print_table(
-        Console(highlight=False), ("run", "phase", "verdict", "#score", "#took", "requested by", "reason"), rows
-    )
+    print_table(open_console(), ("run", "phase", "verdict", "#score", "#took", "requested by", "reason"), rows)
     if not rows:
         click.echo("no runs yet; start one with tidegate run smoke", err=True)

@@ -24,12 +24,12 @@ def scaling(service: str | None, run: str | None, moves: bool, limit: int, as_js
       tidegate scaling --moves
       tidegate scaling --service relaycore --run last --json
     """
-    from rich.console import Console
     from rich.text import Text
 
     from services.console.backing import need_backing
     from services.console.progress import describe_scaling, told
     from services.console.reading import ask_store, find_run
+    from services.console.report_text import open_console
     from services.console.settings import ConsoleSettings
     from shared.contracts.scaling import ScalingRecord
     from shared.settings import read_settings
@@ -48,7 +48,7 @@ def scaling(service: str | None, run: str | None, moves: bool, limit: int, as_js
     if as_json:
         click.echo(json.dumps([record.model_dump(mode="json") for record in records], indent=2))
         return
-    console = Console(highlight=False)
+    console = open_console()
     for record in records:
         line = Text(f"{record.at:%Y-%m-%d %H:%M:%S}  ", style="dim")
         console.print(line.append(describe_scaling(record)), soft_wrap=True)
