@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from faststream import AckPolicy
@@ -86,7 +87,6 @@ class Worker:
     def _listen(self) -> None:
         subjects, broker = self._bus.subjects, self._bus.broker
         stream = JStream(subjects.stream("RUNS"), declare=False)
-        config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=60.0)
 
         async def hear_desired(message: NatsMessage) -> None:
             self._hear(RunDesired, message.body, message.raw_message.subject)
@@ -102,6 +102,8 @@ class Worker:
                 self._members.hear(worker, WORDS.validate_json(message.body), wall_us())
 
         for handler, subject in ((hear_desired, subjects.run_desired("*")), (hear_state, subjects.run_state("*"))):
+            # A configuration of its own for each: the client writes the subscriber's subjects into it.
+            config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=60.0)
             broker.subscriber(subject, stream=stream, config=config, decoder=_raw, ack_policy=AckPolicy.NACK_ON_ERROR)(
                 handler
             )
@@ -152,8 +154,10 @@ class Worker:
         if await self._presence.renew(words) or not self._presence.lost:
             return
         logger.warning("presence lost; starting a new epoch")
-        await asyncio.gather(*(self._end(run, at_once=True) for run in list(self._shares)))
-        await self._presence.acquire(self._words())
+        await asyncio.gather(*(share.drain(at_once=True, graceful_s=0.0) for share in self._shares.values()))
+        # The first word of the new epoch is the last of the old one: what it drained is not lost.
+        if await self._presence.acquire(self._words()):
+            await asyncio.gather(*(self._end(run, at_once=True) for run in list(self._shares)))
 
     async def _tend_shares(self) -> None:
         active = self._registry.active()
@@ -167,16 +171,17 @@ class Worker:
                 self._ending.setdefault(run, asyncio.ensure_future(self._end(run, at_once=True)))
         if not self._presence.held:
             return
-        live = self._members.live(wall_us()) | {self._settings.worker_id}
+        now_us = wall_us()
+        live = self._members.live(now_us) | {self._settings.worker_id}
         for run, known in active.items():
             if known.desired is None or run in self._ending:
                 continue
             try:
-                await self._tend(run, known.desired, live)
+                await self._tend(run, known.desired, live, self._members.claims(run, now_us))
             except (NatsError, APIError, TimeoutError) as error:
                 logger.warning("share of run %s left as it is: %s", run, error or type(error).__name__)
 
-    async def _tend(self, run: str, desired: RunDesired, live: set[str]) -> None:
+    async def _tend(self, run: str, desired: RunDesired, live: set[str], claims: Mapping[str, tuple[int, ...]]) -> None:
         share = self._shares.get(run)
         if share is None:
             plan = await self._plans.read(run)
@@ -200,7 +205,6 @@ class Worker:
             at_once = desired.status == "stopped" or bool(share.refused)
             self._ending[run] = asyncio.ensure_future(self._drain(run, share, at_once=at_once))
             return
-        claims = {m.progress.worker: m.progress.shards for m in self._members.of(run) if m.progress.worker in live}
         await share.balance(live, claims)
 
     async def _drain(self, run: str, share: RunShare, *, at_once: bool) -> None:

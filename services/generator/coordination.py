@@ -29,13 +29,12 @@ def next_state(
     plan: Plan,
     previous: RunState | None,
     members: list[Member],
-    live: set[str],
     coordinator: str,
     now_us: int,
 ) -> RunState:
-    """State of the run now. ``members`` holds every word heard of it, ``live`` the workers whose presence stands."""
-    lost = _lost(previous, members, live, now_us)
-    phase, reason = _phase(desired, plan, previous, members, live, now_us)
+    """State of the run now. ``members`` holds the last word of every worker and epoch that spoke of it."""
+    lost = _lost(previous, members, now_us)
+    phase, reason = _phase(desired, plan, previous, members, now_us)
     started_at = utc_of_us(plan.start_us) if phase is not Phase.STARTING else None
     ended_us = min(now_us, plan.start_us + int(desired.duration_s * 1e6))
     return RunState(
@@ -54,7 +53,7 @@ def next_state(
 
 
 def _phase(
-    desired: RunDesired, plan: Plan, previous: RunState | None, members: list[Member], live: set[str], now_us: int
+    desired: RunDesired, plan: Plan, previous: RunState | None, members: list[Member], now_us: int
 ) -> tuple[Phase, str]:
     refusal = next((m.progress.refused for m in members if m.progress.refused), "")
     if refusal:
@@ -67,7 +66,7 @@ def _phase(
         return Phase.RUNNING, ""
     reason = (desired.reason or "stopped on request") if stopped else ""
     final = Phase.STOPPED if stopped else Phase.FINISHED
-    carrying = [m for m in members if m.progress.worker in live and _is_latest(m, members)]
+    carrying = [m for m in members if m.current(now_us) and _is_latest(m, members)]
     if all(m.progress.drained for m in carrying):
         return final, reason
     began_us = end_us
@@ -87,12 +86,12 @@ def _is_latest(member: Member, members: list[Member]) -> bool:
     )
 
 
-def _lost(previous: RunState | None, members: list[Member], live: set[str], now_us: int) -> tuple[LostWorker, ...]:
+def _lost(previous: RunState | None, members: list[Member], now_us: int) -> tuple[LostWorker, ...]:
     """Workers (by epoch) that went without having drained; one once declared stays declared."""
     known = {(lost.worker, lost.epoch): lost for lost in (previous.lost if previous else ())}
     for member in members:
         progress = member.progress
-        gone = progress.worker not in live or not _is_latest(member, members)
+        gone = not member.current(now_us) or not _is_latest(member, members)
         key = (progress.worker, progress.epoch)
         if key in known or progress.drained or not gone or not progress.systems:
             continue

@@ -90,9 +90,7 @@ class Coordinator:
         if plan is None:
             plan = await self._plans.create(desired, now_us)
         self._plan[desired.run] = plan
-        state = next_state(
-            desired, plan, previous, self._members.of(desired.run), self._members.live(now_us), self._worker, now_us
-        )
+        state = next_state(desired, plan, previous, self._members.of(desired.run), self._worker, now_us)
         await self._bus.js.publish(self._bus.subjects.run_state(desired.run), state.model_dump_json().encode())
         self._registry.hear_state(state)
         if previous is None or previous.phase is not state.phase:

@@ -18,6 +18,10 @@ class Member:
     seen_us: int
     sent_per_s: float = 0.0
 
+    def current(self, now_us: int) -> bool:
+        """It was said within a lease's length, so that the leases it speaks of may stand."""
+        return now_us - self.seen_us < LEASE_S * 1e6
+
     @property
     def sent(self) -> int:
         return sum(system.sent for system in self.progress.systems)
@@ -47,6 +51,10 @@ class Membership:
 
     def live(self, now_us: int) -> set[str]:
         return {worker for worker, seen_us in self._seen_us.items() if now_us - seen_us < LEASE_S * 1e6}
+
+    def claims(self, run: str, now_us: int) -> dict[str, tuple[int, ...]]:
+        """Stripes that each worker said it carries within a lease's length; what an earlier life said has lapsed."""
+        return {m.progress.worker: m.progress.shards for m in self.of(run) if m.current(now_us)}
 
     def of(self, run: str) -> list[Member]:
         """Every worker and epoch that ever said something of a run, oldest word first."""

@@ -119,7 +119,11 @@ class Stripe:
                 return
             due_us = max(due_us, self._at_us(active_s))
             await self.sleep_until(due_us)
-            went_well = await user.iterate(user.arrive(due_us))
+            went_well = await user.sign_in()
+            if went_well:
+                # A user that had to sign in first begins when it has; else when it was due.
+                due_us = max(due_us, user.ready_us)
+                went_well = await user.iterate(user.arrive(due_us))
             think_s = user.think_s(compiled.scenario.think_time)
             pause_s = think_s if went_well else max(think_s, FAILURE_PAUSE_S)
             due_us = monotonic_us() + int(pause_s * 1e6)
@@ -146,6 +150,8 @@ class Stripe:
     async def _serve(self, user: VirtualUser, line: _Line) -> None:
         """Open load: a user takes the oldest arrival from the line."""
         while True:
+            while not await user.sign_in():
+                await self.sleep_until(monotonic_us() + int(FAILURE_PAUSE_S * 1e6))
             async with line.wake:
                 await line.wake.wait_for(lambda: line.waiting or line.closed)
                 if not line.waiting:

@@ -74,6 +74,7 @@ class VirtualUser:
         self._iteration = 0
         self._variables: dict[str, Any] = {**compiled.secrets, "user": number, "run": share.run, "iteration": 0}
         self._valid_until_s: dict[int, float] = {}
+        self.ready_us = 0
 
     def arrive(self, due_us: int) -> Arrival:
         return arrive(self._compiled, self._share, due_us, self.number)
@@ -88,7 +89,6 @@ class VirtualUser:
         trail = None
         error = ErrorKind.CANCELLED
         try:
-            await self._sign_in()
             trail = self._share.tracing.begin(self._compiled.scenario.name, self.number, monotonic_us())
             if arrival.workflow is not None:
                 stream.send(arrival.workflow, monotonic_us(), own_delay=False)
@@ -127,8 +127,18 @@ class VirtualUser:
     def think_s(self, think: ThinkTime) -> float:
         return self._random.uniform(think.min, think.max) if think.max > 0 else 0.0
 
+    async def sign_in(self) -> bool:
+        """Do the steps marked ``once`` that were not done yet or are about to expire; False when one failed.
+
+        It comes before an iteration is due: how long a user takes to sign in is no lateness of its workflow.
+        """
+        try:
+            await self._sign_in()
+        except StepFailedError:
+            return False
+        return True
+
     async def _sign_in(self) -> None:
-        """Steps marked ``once`` that were not done yet or whose result is about to expire."""
         for index, step in enumerate(self._compiled.once):
             if self._valid_until_s.get(index, 0.0) > monotonic_us() / 1e6 + RENEW_AHEAD_S:
                 continue
@@ -145,7 +155,8 @@ class VirtualUser:
                         )
                     raise
                 tracing.end(trail.root, ErrorKind.OK)
-            self._valid_until_s[index] = monotonic_us() / 1e6 + _validity_s(step, response)
+            self.ready_us = monotonic_us()
+            self._valid_until_s[index] = self.ready_us / 1e6 + _validity_s(step, response)
 
     async def _run_step(
         self, step: CompiledStep, due_us: int, trail: Trail, ticket: Ticket | None, own_delay: bool

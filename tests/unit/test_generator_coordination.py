@@ -22,16 +22,12 @@ def word(worker: str = "w1", sent: int = 100, **changes: object) -> WorkerProgre
 
 
 def state(
-    run: RunDesired,
-    now_s: float,
-    *words: WorkerProgress,
-    live: set[str] | None = None,
-    previous: RunState | None = None,
+    run: RunDesired, now_s: float, *words: WorkerProgress, silent: str = "", previous: RunState | None = None
 ) -> RunState:
+    """State after these words; a ``silent`` worker said its own a lease's length ago."""
     now_us = START_US + int(now_s * 1e6)
-    members = [Member(progress, now_us, 50.0) for progress in words]
-    alive = {progress.worker for progress in words} if live is None else live
-    return next_state(run, PLAN, previous, members, alive, "w1", now_us)
+    members = [Member(p, now_us - 4_000_000 if p.worker == silent else now_us, 50.0) for p in words]
+    return next_state(run, PLAN, previous, members, "w1", now_us)
 
 
 stopped = desired(generation=2, status="stopped", reason="enough")
@@ -62,30 +58,30 @@ def test_a_refusal_by_any_worker_fails_the_run_with_its_reason() -> None:
 
 
 def test_a_worker_gone_without_having_drained_is_lost_and_what_it_held_is_bounded() -> None:
-    found = state(desired(), 10, word(), word("w2"), live={"w1"})
+    found = state(desired(), 10, word(), word("w2"), silent="w2")
     (lost,) = found.lost
     assert (lost.worker, lost.acknowledged, lost.in_flight) == ("w2", 98, 2)
-    # Last word at 10 s, it may have sent for 3 s more, acknowledged up to 0 s: 13 s at 50/s, and 2 in flight.
-    assert lost.held_ms == 13_000
-    assert lost.held_requests == 2 + 650
+    # Last word at 6 s, it may have sent for 3 s more, acknowledged up to 0 s: 9 s at 50/s, and 2 in flight.
+    assert lost.held_ms == 9_000
+    assert lost.held_requests == 2 + 450
 
 
 def test_a_worker_that_drained_before_it_went_is_not_lost() -> None:
-    assert state(desired(), 10, word(), word("w2", drained=True), live={"w1"}).lost == ()
+    assert state(desired(), 10, word(), word("w2", drained=True), silent="w2").lost == ()
 
 
 def test_an_older_epoch_of_a_live_worker_is_lost() -> None:
-    found = state(desired(), 10, word("w1", epoch=3), word("w1", epoch=9), live={"w1"})
+    found = state(desired(), 10, word("w1", epoch=3), word("w1", epoch=9))
     assert [lost.epoch for lost in found.lost] == [3]
 
 
 def test_a_worker_once_declared_lost_stays_so_for_the_next_coordinator() -> None:
-    before = state(desired(), 10, word(), word("w2"), live={"w1"})
-    assert state(desired(), 11, word(), live={"w1"}, previous=before).lost == before.lost
+    before = state(desired(), 10, word(), word("w2"), silent="w2")
+    assert state(desired(), 11, word(), previous=before).lost == before.lost
 
 
 def test_a_run_does_not_wait_for_the_lost() -> None:
-    assert state(desired(), 61, word(drained=True), word("w2"), live={"w1"}).phase is Phase.FINISHED
+    assert state(desired(), 61, word(drained=True), word("w2"), silent="w2").phase is Phase.FINISHED
 
 
 def test_the_newest_desired_state_wins_and_older_ones_change_nothing() -> None:
@@ -113,6 +109,8 @@ def test_members_live_as_long_as_their_lease() -> None:
     assert members.live(6_000_000) == set()
     (member,) = members.of("run-1")
     assert member.sent_per_s == 50
+    assert members.claims("run-1", 3_000_000) == {"w1": ()}
+    assert members.claims("run-1", 6_000_000) == {}
     members.hear("w1", [], 6_000_000)
     members.leave("w1")
     assert members.live(6_000_001) == set()

@@ -129,3 +129,20 @@ async def test_a_waiter_cancelled_as_it_is_handed_the_server_passes_it_on() -> N
     waiter.cancel()
     await asyncio.wait_for(last, 1)
     assert capacity.busy == 0
+
+
+async def test_waiters_whose_clients_go_away_together_leave_the_line_whole() -> None:
+    capacity = Capacity(1)
+    async with capacity.seat():
+        waiters = [asyncio.ensure_future(_sit(capacity)) for _ in range(20)]
+        await asyncio.sleep(0)
+        for waiter in waiters[::2]:
+            waiter.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
+    assert [waiter.cancelled() for waiter in waiters] == [True, False] * 10
+    assert (capacity.busy, capacity.queue_length) == (0, 0)
+
+
+async def _sit(capacity: Capacity) -> None:
+    async with capacity.seat():
+        pass

@@ -84,7 +84,9 @@ class Capacity:
             raise
 
     def _release(self, at: float) -> None:
-        successor = self._line.leave()
-        if successor is not None:
+        while (successor := self._line.leave()) is not None:
             arrived_at, future = successor
-            future.set_result(max(at, arrived_at))
+            # A waiter whose client went away is cancelled before it can leave the line: the next one takes over.
+            if not future.done():
+                future.set_result(max(at, arrived_at))
+                return

@@ -39,5 +39,6 @@ class ServerLine(Generic[T]):
         return None
 
     def abandon(self, ticket: T) -> None:
-        """A waiting ticket goes away without being served."""
-        self._waiting.remove(ticket)
+        """A waiting ticket goes away without being served; nothing changes when it is not waiting."""
+        if ticket in self._waiting:
+            self._waiting.remove(ticket)
