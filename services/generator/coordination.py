@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from services.generator.membership import Member
 from shared.contracts.base import utc_of_us
-from shared.contracts.run import LostWorker, Phase, RunDesired, RunState
+from shared.contracts.run import LostWorker, Phase, RunDesired, RunState, WorkerProgress
 from shared.lease import SAFE_S
 
 # How long a stopping run waits for workers that do not say they have drained.
@@ -46,7 +46,7 @@ def next_state(
         coordinator=coordinator,
         started_at=started_at,
         ended_at=utc_of_us(ended_us) if phase.final else None,
-        workers=tuple(member.progress for member in members),
+        workers=tuple(_word(member, members, now_us) for member in members),
         lost=lost,
         reason=reason,
     )
@@ -76,6 +76,13 @@ def _phase(
         waiting = ", ".join(sorted(m.progress.worker for m in carrying if not m.progress.drained))
         return final, reason or f"not drained within {DRAIN_DEADLINE_S:g} s: {waiting}"
     return Phase.STOPPING, reason
+
+
+def _word(member: Member, members: list[Member], now_us: int) -> WorkerProgress:
+    """A worker's last word; one that is gone carries no users and stripes any more."""
+    if member.current(now_us) and _is_latest(member, members):
+        return member.progress
+    return member.progress.model_copy(update={"users": 0, "shards": ()})
 
 
 def _is_latest(member: Member, members: list[Member]) -> bool:

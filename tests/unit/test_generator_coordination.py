@@ -17,7 +17,7 @@ PLAN = Plan(START_US, 10)
 
 def word(worker: str = "w1", sent: int = 100, **changes: object) -> WorkerProgress:
     system = SystemProgress(system="shop", sent=sent, acknowledged=sent - 2, in_flight=2, last_seq=5)
-    fields = {"worker": worker, "run": "run-1", "epoch": 3, "systems": (system,), "last_ack_us": START_US}
+    fields = {"worker": worker, "run": "run-1", "epoch": 3, "systems": (system,), "last_ack_us": START_US, "users": 4}
     return WorkerProgress.model_validate(fields | changes)
 
 
@@ -64,6 +64,7 @@ def test_a_worker_gone_without_having_drained_is_lost_and_what_it_held_is_bounde
     # Last word at 6 s, it may have sent for 3 s more, acknowledged up to 0 s: 9 s at 50/s, and 2 in flight.
     assert lost.held_ms == 9_000
     assert lost.held_requests == 2 + 450
+    assert [(w.worker, w.users) for w in found.workers] == [("w1", 4), ("w2", 0)]
 
 
 def test_a_worker_that_drained_before_it_went_is_not_lost() -> None:
