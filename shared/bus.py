@@ -4,6 +4,7 @@ FastStream's default policy acknowledges a message whose handler raised; subscri
 ``AckPolicy.NACK_ON_ERROR`` or acknowledge by hand, so that a fault is a redelivery and never a loss.
 """
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
+from nats.errors import ConnectionClosedError, ConnectionReconnectingError
 from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
@@ -61,7 +63,11 @@ async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[
     try:
         yield Bus(broker, client, js, subjects)
     finally:
-        await broker.stop()
+        # A connection that is away cannot be drained; it is closed then, or it would go on connecting.
+        with contextlib.suppress(ConnectionReconnectingError, ConnectionClosedError):
+            await broker.stop()
+        with contextlib.suppress(OSError):
+            await client.close()
 
 
 async def publish_now(js: JetStreamContext, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
