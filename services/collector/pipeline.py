@@ -25,7 +25,7 @@ from shared.contracts.frame import Frame, FrameError, decode
 from shared.errors import TransientError
 
 IDLE_S = 0.5
-"""A pull of an idle stream lasts so long, and with it a stop."""
+"""A pull lasts at most so long, and with it a stop."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Pipeline:
         while not self._closing:
             # The first frame of a batch is taken as soon as it is there; then as many as come while it is young.
             most = FETCH_MOST if batch.items else 1
-            deliveries = await self._timings.fetch(most, batch.patience_s(time.monotonic(), IDLE_S))
+            deliveries = await self._timings.fetch(most, min(batch.patience_s(time.monotonic(), IDLE_S), IDLE_S))
             for delivery in deliveries:
                 if (frame := await self._admit(delivery)) is not None:
                     batch.add(Received(delivery, frame), len(frame.events), len(delivery.msg.data), time.monotonic())

@@ -216,7 +216,7 @@ async def process(rig: Rig) -> AsyncIterator[asyncio.subprocess.Process]:
         await child.wait()
 
 
-async def test_a_collector_killed_again_and_again_loses_and_doubles_nothing(rig: Rig) -> None:
+async def test_a_collector_killed_in_full_flight_loses_and_doubles_nothing(rig: Rig) -> None:
     published = 0
     enough = asyncio.Event()
 
@@ -225,22 +225,19 @@ async def test_a_collector_killed_again_and_again_loses_and_doubles_nothing(rig:
         while not enough.is_set():
             published += 1
             await rig.publish(make_frame(published, events=make_events(50), sent=published * 50))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.002)
 
-    for round_number in range(1, 3):
-        enough.clear()
-        async with process(rig) as child:
-            publishing = asyncio.create_task(publish_some())
-            wanted = round_number * 100
-            await eventually(lambda: rig.count("frames"), lambda count, wanted=wanted: count >= wanted)  # type: ignore[misc]
-            child.kill()
-            enough.set()
-            await publishing
+    async with process(rig) as child:
+        await eventually(rig.health, lambda answer: answer[0] == 200)
+        publishing = asyncio.create_task(publish_some())
+        await eventually(lambda: rig.count("frames"), lambda count: count >= 50)
+        child.kill()
+        enough.set()
+        await publishing
     async with process(rig) as child:
         await rig.settled(within_s=15)
         child.terminate()
         assert await asyncio.wait_for(child.wait(), 10) == 0
-    stored = (await rig.query("SELECT count(*), max(seq) FROM frames"))[0]
-    assert stored == (published, published)
-    assert await rig.count("request_timing") == stored[0] * 50
-    assert {windows.seq for windows in rig.windows()} == set(range(1, stored[0] + 1))
+    assert await rig.query("SELECT count(*), max(seq) FROM frames") == [(published, published)]
+    assert await rig.count("request_timing") == published * 50
+    assert {windows.seq for windows in rig.windows()} == set(range(1, published + 1))
