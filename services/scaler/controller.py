@@ -83,8 +83,10 @@ class Controller:
             pause_s = self._settings.scaler_tick_s
             if under_way is not None and under_way.ok is None:
                 pause_s = min(pause_s, self._settings.scaler_poll_s)
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the wake.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
             self._wake.clear()
             if self._leadership.held:
                 self._step = asyncio.ensure_future(self._guarded_step())

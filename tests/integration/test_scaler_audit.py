@@ -1,0 +1,65 @@
+"""The audit stream on a real NATS: one chain whoever writes, also when answers are lost."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from services.scaler.audit import AuditStream, ChainMovedError
+from services.scaler.chain import Head
+from services.scaler.records import Scribe
+from shared.bus import Bus, open_bus
+from tests.unit.scaler_cases import NOW_S, RELAYCORE, change
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def bus(nats_url: str, environment: str) -> AsyncIterator[Bus]:
+    async with open_bus(nats_url, environment, "test") as opened:
+        yield opened
+
+
+def record(bus: Bus, ready: int = 4) -> Any:
+    scribe = Scribe("relaycore", bus.subjects.environment, RELAYCORE)
+    return scribe.result(change(1, ok=None, done_s=None, verdict=None), NOW_S, 1, ready=ready)
+
+
+async def test_of_two_writers_one_is_refused_and_the_chain_stays_one(bus: Bus) -> None:
+    first, second = AuditStream(bus.js, bus.subjects), AuditStream(bus.js, bus.subjects)
+    kept, head = await first.append(Head(), record(bus), {})
+    with pytest.raises(ChainMovedError, match="another wrote record 1 first"):
+        await second.append(Head(), record(bus, ready=5), {})
+    past = await second.read("relaycore")
+    assert (past.records, past.head, past.faults) == ((kept,), head, ())
+    await second.append(past.head, record(bus, ready=5), {})
+    assert [one.sequence for one in (await first.read("relaycore")).records] == [1, 2]
+
+
+class DeafJetStream:
+    """Publishes or not, and never hears the answer the first time."""
+
+    def __init__(self, js: Any, *, publishes: bool) -> None:
+        self._js, self._publishes, self.calls = js, publishes, 0
+
+    async def publish(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        if self.calls > 1:
+            return await self._js.publish(*args, **kwargs)
+        if self._publishes:
+            await self._js.publish(*args, **kwargs)
+        raise TimeoutError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._js, name)
+
+
+@pytest.mark.parametrize(("publishes", "calls"), [(True, 1), (False, 2)], ids=["kept", "not kept"])
+async def test_a_lost_answer_leads_to_one_record_and_success(bus: Bus, publishes: bool, calls: int) -> None:
+    deaf: Any = DeafJetStream(bus.js, publishes=publishes)
+    await AuditStream(bus.js, bus.subjects).append(Head(), record(bus), {})
+    past = await AuditStream(bus.js, bus.subjects).read("relaycore")
+    kept, head = await AuditStream(deaf, bus.subjects).append(past.head, record(bus, ready=5), {})
+    again = await AuditStream(bus.js, bus.subjects).read("relaycore")
+    assert (len(again.records), again.records[-1], again.head) == (2, kept, head)
+    assert deaf.calls == calls
