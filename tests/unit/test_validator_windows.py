@@ -159,6 +159,20 @@ def test_what_is_stuck_is_of_the_latest_frame_of_live_workers() -> None:
     assert windows.stuck(Kind.REQUEST, (), at_us(2) + SILENCE_US + 1).total == 0
 
 
+def test_a_request_that_waited_too_long_counts_once_before_and_once_it_has_returned() -> None:
+    windows, limit_us = SystemWindows(), 500_000
+    windows.merge(frame(1, 1.0, [cell(0, [10.0] * 30)], stuck_ms=[700.0] * 20), at_us(1))
+    windows.merge(frame(2, 2.0, stuck_ms=[1700.0] * 20), at_us(2))
+    counted = []
+    for seq in (2, 3):
+        if seq == 3:
+            windows.merge(frame(3, 3.0, [cell(2, [2500.0] * 20)]), at_us(3))
+        stuck = windows.stuck(Kind.REQUEST, (), at_us(3))
+        sample = windows.latencies(Kind.REQUEST, (), START_S, START_S + 3, stuck=stuck).with_stuck(limit_us)
+        counted.append((sample.above(limit_us), sample.total))
+    assert counted == [(20, 50), (20, 50)]
+
+
 def test_the_load_offered_counts_what_was_sent_and_what_waits_in_line() -> None:
     throughput = Benchmark(
         metric="throughput",

@@ -1,0 +1,206 @@
+"""The judge over simulated runs: opens soon after a real step, never for one slow request, and resolves once."""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from services.validator.judging import Judge
+from shared.contracts.benchmarks import Benchmarks
+from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.resource import ResourceSample
+from shared.contracts.run import Phase
+from tests.unit.validator_frames import START, at_us, cell, desired, frame, state
+
+BENCHMARKS = Benchmarks.model_validate(
+    {
+        "systems": {
+            "autmatrix": {
+                "service": "autmatrix-backend",
+                "name": "AutoMatrix",
+                "benchmarks": [
+                    {"metric": "api_response_time", "target": 200, "critical": 500, "unit": "ms"}
+                    | {"better": "lower", "source": "response_time"},
+                    {"metric": "error_rate", "target": 0.01, "critical": 0.05, "unit": "ratio"}
+                    | {"better": "lower", "source": "error_rate"},
+                    {"metric": "cpu_usage", "target": 0.8, "critical": 0.95, "unit": "ratio"}
+                    | {"better": "lower", "source": "resource"},
+                ],
+            }
+        }
+    }
+)
+RATE = 50
+FRAME_S = 0.2
+
+
+def judge_of_a_run() -> Judge:
+    judge = Judge("test", BENCHMARKS)
+    judge.settle_joining()
+    judge.board("run-of-tests").note_desired(desired())
+    judge.board("run-of-tests").note_state(state(0))
+    return judge
+
+
+def play(
+    judge: Judge,
+    until_s: float,
+    times_ms: Callable[[float], list[float]],
+    *,
+    stuck: Callable[[float], list[float]] = lambda _: [],
+    failed: Callable[[float], int] = lambda _: 0,
+    at_fault: Callable[[float], bool] = lambda _: False,
+    cpu: Callable[[float], float] = lambda _: 0.5,
+) -> list[tuple[float, Breach]]:
+    """A worker's frames each 0.2 s and a sample a second, judged as they come; events with when they were told."""
+    told: list[tuple[float, Breach]] = []
+    seq = 0
+    while (now_s := (seq + 1) * FRAME_S) <= until_s + 1e-9:
+        seq += 1
+        judge.board("run-of-tests").merge(
+            frame(
+                seq,
+                now_s,
+                [cell(int(now_s - 0.01), times_ms(now_s), failed=failed(now_s))],
+                stuck_ms=stuck(now_s),
+                at_fault=at_fault(now_s),
+            ),
+            at_us(now_s),
+        )
+        if abs(now_s - round(now_s)) < 1e-9:
+            judge.resources.add(
+                ResourceSample(
+                    service="autmatrix-backend",
+                    system="autmatrix",
+                    environment="test",
+                    instance="1",
+                    at=START + timedelta(seconds=now_s),
+                    values={"cpu_usage": cpu(now_s)},
+                )
+            )
+        told.extend((now_s, breach) for breach in judge.tick(at_us(now_s)))
+    return told
+
+
+def around(rng: random.Random, median_ms: Callable[[float], float]) -> Callable[[float], list[float]]:
+    """Lognormal times (σ 0.5) about a median, ``RATE`` a second."""
+    return lambda now_s: [median_ms(now_s) * rng.lognormvariate(0, 0.5) for _ in range(round(RATE * FRAME_S))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_real_step_opens_within_seconds_and_its_end_resolves(seed: int) -> None:
+    # p95 of the lognormal is 2.28 times its median: 160 ms before, 320 ms during the step.
+    times = around(random.Random(seed), lambda now_s: 140 if 20 < now_s <= 35 else 70)
+    told = play(judge_of_a_run(), 60, times)
+    statuses = [breach.status for _, breach in told]
+    assert statuses[0] is BreachStatus.OPENED
+    assert statuses[-1] is BreachStatus.RESOLVED
+    assert statuses.count(BreachStatus.OPENED) == statuses.count(BreachStatus.RESOLVED) == 1
+    assert 20 < told[0][0] < 25
+    assert 35 < told[-1][0] < 46
+    assert {breach.breach for _, breach in told} == {told[0][1].breach}
+    assert [breach.revision for _, breach in told] == list(range(1, len(told) + 1))
+
+
+def test_what_an_opened_breach_tells() -> None:
+    judge = judge_of_a_run()
+    times = around(random.Random(1), lambda now_s: 1500 if now_s > 10 else 50)
+    ((when, breach), *_) = play(judge, 14, times)
+    assert when < 12
+    assert (breach.system, breach.service, breach.metric) == ("autmatrix", "autmatrix-backend", "api_response_time")
+    assert (breach.level, breach.limit, breach.target, breach.critical) == ("critical", 500, 200, 500)
+    assert breach.value > 500
+    assert breach.confidence > 1 - 1e-4
+    assert breach.samples >= 200
+    assert breach.exemplars[0].recorded
+    assert "create" in breach.recommendation
+    assert breach.opened_at == breach.window.end
+    assert breach.window.start < breach.window.end
+
+
+def test_a_single_slow_request_never_opens() -> None:
+    slow = around(random.Random(2), lambda _: 50)
+    told = play(judge_of_a_run(), 30, lambda now_s: [*slow(now_s), *([25_000.0] if abs(now_s - 15) < 0.01 else [])])
+    assert told == []
+
+
+def test_a_hang_opens_before_anything_returns() -> None:
+    good = around(random.Random(3), lambda _: 50)
+    told = play(
+        judge_of_a_run(),
+        20,
+        lambda now_s: good(now_s) if now_s <= 10 else [],
+        stuck=lambda now_s: [(now_s - 10) * 1000] * 20 if now_s > 10 else [],
+    )
+    when, breach = told[0]
+    # The critical limit of 0.5 s is passed at 10.5 s.
+    assert 10.5 < when <= 12.5
+    assert breach.level == "critical"
+    assert "20 requests unanswered" in breach.note
+    assert "20 requests wait unanswered" in breach.recommendation
+    assert all(breach.status is not BreachStatus.RESOLVED for _, breach in told)
+
+
+def test_failures_open_a_breach_of_the_error_rate() -> None:
+    told = play(
+        judge_of_a_run(), 16, around(random.Random(4), lambda _: 50), failed=lambda now_s: 5 if now_s > 10 else 0
+    )
+    assert told[0][1].metric == "error_rate"
+    assert told[0][0] < 12
+    assert "kind status" in told[0][1].recommendation
+
+
+def test_a_resource_over_its_target_opens_and_resolves() -> None:
+    rng = random.Random(5)
+    told = play(
+        judge_of_a_run(),
+        40,
+        around(rng, lambda _: 50),
+        cpu=lambda now_s: (0.88 if 10 < now_s <= 25 else 0.4) + rng.uniform(-0.02, 0.02),
+    )
+    assert [breach.metric for _, breach in told] == ["cpu_usage"] * len(told)
+    assert [told[0][1].status, told[-1][1].status] == [BreachStatus.OPENED, BreachStatus.RESOLVED]
+    assert told[0][0] <= 22
+    assert 26 < told[-1][0] <= 31
+    assert told[0][1].exemplars, "requests that suffered meanwhile"
+
+
+def test_a_generator_at_fault_opens_nothing() -> None:
+    told = play(
+        judge_of_a_run(), 20, around(random.Random(6), lambda _: 900), at_fault=lambda now_s: int(now_s) % 5 == 0
+    )
+    assert told == []
+
+
+def test_the_end_of_a_run_resolves_what_is_open_and_says_so() -> None:
+    judge = judge_of_a_run()
+    play(judge, 14, around(random.Random(7), lambda _: 900))
+    board = judge.board("run-of-tests")
+    board.note_state(state(15, Phase.STOPPED))
+    (resolved,) = judge.end_run(board)
+    assert resolved.status is BreachStatus.RESOLVED
+    assert resolved.resolved_at == state(15).at
+    assert resolved.note == "the run ended (stopped) while the breach was open"
+    assert judge.end_run(board) == []
+    assert judge.tick(at_us(16)) == []
+
+
+def test_a_restarted_judge_goes_on_with_the_same_episode() -> None:
+    first = judge_of_a_run()
+    slow = around(random.Random(8), lambda _: 900)
+    told = play(first, 14, slow)
+    second = judge_of_a_run()
+    second.restore(told[-1][1], at_us(14))
+    again = play(second, 40, around(random.Random(9), lambda now_s: 900 if now_s < 14 else 50))
+    assert {breach.breach for _, breach in again} == {told[0][1].breach}
+    assert again[0][1].revision == told[-1][1].revision + 1
+    assert again[-1][1].status is BreachStatus.RESOLVED
+
+
+def test_a_resolved_breach_does_not_open_again_from_seconds_it_has_seen() -> None:
+    times = around(random.Random(10), lambda now_s: 2000 if 10 < now_s <= 14 else 40)
+    told = play(judge_of_a_run(), 30, times)
+    assert [breach.status for _, breach in told].count(BreachStatus.OPENED) == 1
+    assert told[-1][1].status is BreachStatus.RESOLVED
+    assert told[-1][0] < 14 + 10, "before the bad seconds have left the main window"
