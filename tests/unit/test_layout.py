@@ -47,7 +47,10 @@ DECISIONS = {
     "generator": ("pacing", "shards", "event_stream", "template", "answer", "trace_budget", "registry", "membership"),
     "collector": ("batching", "windows", "copy_rows", "samples"),
     "validator": ("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
-    "scaler": ("policy", "history", "chain"),
+    "scaler": (
+        *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect", "pending"),
+        *("readings", "response_times", "open_breaches", "chain", "records"),
+    ),
 }
 
 
