@@ -40,9 +40,10 @@ FOLDER = Path(".tidegate/demo")
 SCENARIO = "cross_system_integration"
 SERVICES = ["autmatrix-backend", "relaycore", "neuroweaver-backend"]
 # Three AI tasks a workflow, 2.4 s from one to the next: this many users ask for about 98 routings/s. Two replicas of a
-# RelayCore that takes 35 ms for each can do 57, four 114, six 171. A new one needs 3 s to be ready, as real ones do.
+# RelayCore that takes 30 ms for each can do 66, four 133. A new one needs 10 s to be ready, long enough
+# to be sure of the breach, as real ones do.
 USERS, DURATION_S, RAMP_UP_S = 80, 60.0, 3.0
-ROUTING_MS, START_UP_S, REPLICAS = 35, 3.0, 2
+ROUTING_MS, START_UP_S, REPLICAS = 30, 10.0, 2
 SETTLING, AROUND = timedelta(seconds=5), timedelta(seconds=10)
 TRACE_S = 10.0
 

@@ -3,7 +3,6 @@
 The last word is the report's; this is a view of the last seconds.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from shared.contracts.window import FrameWindows
 from shared.histogram import Histogram
 
 SPAN_S = 5
+# What an effect is told by, the most telling first.
+EFFECT_FIGURES = ("routing_latency", "workflow_execution_time", "response_time", "queue_length", "cpu_usage")
 LEVEL_STYLE = {"target": "yellow", "critical": "red"}
 
 
@@ -158,10 +159,10 @@ def describe_breach(breach: Breach) -> str:
     where = f"{breach.system} {breach.metric}" + (f" ({breach.action})" if breach.action else "")
     value, limit = format_value(breach.value, breach.unit), format_value(breach.limit, breach.unit)
     if breach.status is BreachStatus.RESOLVED:
-        lasted = ""
+        target, lasted = format_value(breach.target, breach.unit), ""
         if breach.resolved_at:
-            lasted = f" after {(breach.resolved_at - breach.opened_at).total_seconds():.0f} s"
-        return f"breach resolved   {where}: {breach.statistic} {value}, {breach.level} {limit}{lasted}"
+            lasted = f", after {(breach.resolved_at - breach.opened_at).total_seconds():.0f} s"
+        return f"breach resolved   {where}: {breach.statistic} {value}, target {target}{lasted}"
     sign = ">" if breach.better == "lower" else "<"
     return f"breach {breach.status:<10} {where}: {breach.statistic} {value} {sign} {breach.level} {limit}"
 
@@ -170,8 +171,12 @@ def describe_scaling(record: ScalingRecord) -> str:
     """One line of one record of the audit."""
     if record.kind == "decision":
         dry = " (dry run)" if record.dry_run else ""
-        moved = "" if record.target == record.current else f" {record.current} → {record.target}"
-        return f"scaling decision  {record.service}: {record.action or '?'}{moved}{dry}: {record.reason}"
+        moved = f"{record.current} → {record.target}"
+        told_already = record.target == record.current or moved in record.reason
+        return (
+            f"scaling decision  {record.service}: {record.action or '?'}{'' if told_already else ' ' + moved}{dry}: "
+            f"{record.reason}"
+        )
     if record.kind == "result":
         if record.ok:
             took = "" if record.took_s is None else f" after {record.took_s:.1f} s"
@@ -188,10 +193,8 @@ def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:
 
 
 def _changes(record: ScalingRecord) -> str:
-    """The figures that changed most, at most three."""
-    shared = [name for name in record.before if record.before[name] > 0 and record.after.get(name, 0.0) > 0]
-    shared.sort(key=lambda name: -abs(math.log(record.after[name] / record.before[name])))
-    parts = [f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}" for name in shared[:3]]
+    both = [name for name in EFFECT_FIGURES if name in record.before and name in record.after]
+    parts = [f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}" for name in both[:3]]
     return f" ({', '.join(parts)})" if parts else ""
 
 
