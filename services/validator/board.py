@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from services.validator.lifecycle import Episode
 from services.validator.windows import SystemWindows
-from shared.contracts.benchmarks import Benchmark, Source
+from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
 from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.window import FrameWindows
@@ -82,16 +82,12 @@ class RunBoard:
             # An endless run keeps its whole course at half the grain.
             del self.users[1::2]
 
-    def concerns(self, system: str, benchmark: Benchmark) -> bool:
-        """True when this run can measure the benchmark at all."""
-        return self.desired is not None and concerns(self.desired, system, benchmark)
 
-
-def concerns(desired: RunDesired, system: str, benchmark: Benchmark) -> bool:
-    """True when a run's scenarios touch what the benchmark is about."""
+def concerns(benchmarks: Benchmarks, desired: RunDesired, system: str, benchmark: Benchmark) -> bool:
+    """True when a run can measure a benchmark: its scenarios call the system, or load its resources through others."""
     scenarios = [load.scenario for load in desired.loads]
     if benchmark.source is Source.RESOURCE:
-        return system in desired.targets or any(system in scenario.systems for scenario in scenarios)
+        return system in benchmarks.reached(name for scenario in scenarios for name in scenario.systems)
     if benchmark.source is Source.WORKFLOW_TIME:
         return any(scenario.workflow and scenario.system == system for scenario in scenarios)
     steps = [step for scenario in scenarios for step in scenario.steps if step.system == system]

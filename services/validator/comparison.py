@@ -50,7 +50,7 @@ def compare(benchmarks: Benchmarks, facts: Facts) -> list[Compared]:
     results = []
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
-            if not concerns(facts.desired, system, benchmark):
+            if not concerns(benchmarks, facts.desired, system, benchmark):
                 continue
             judgement = _judge(facts, system, benchmark)
             judged = counts(judgement.verdict) and judgement.value is not None

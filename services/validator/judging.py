@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from services.validator.board import Key, RunBoard
+from services.validator.board import Key, RunBoard, concerns
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
 from services.validator.measuring import Measured, kind_of, measure_requests, measure_resource
 from services.validator.recommendation import Evidence, recommend
@@ -97,9 +97,11 @@ class Judge:
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
         """Every benchmark the run can measure, held against its window."""
+        if board.desired is None:
+            return
         for system, owner in self.benchmarks.systems.items():
             for benchmark in owner.benchmarks:
-                if not board.concerns(system, benchmark):
+                if not concerns(self.benchmarks, board.desired, system, benchmark):
                     continue
                 key = (system, benchmark.metric, series_token(board.run))
                 measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)

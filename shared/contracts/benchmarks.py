@@ -5,6 +5,7 @@ other, a unit that does not measure the source, too few samples to ever confirm 
 """
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -170,10 +171,14 @@ class Benchmark(Document):
 
 
 class SystemBenchmarks(Document):
-    """The benchmarks of one system, and the name of the service that is scaled for it."""
+    """The benchmarks of one system, and the name of the service that is scaled for it.
+
+    ``calls``: systems to which it passes its work on, whose resources a run therefore loads without calling them.
+    """
 
     service: Name
     name: str
+    calls: tuple[SystemId, ...] = ()
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
     weight: float = Field(default=1.0, gt=0)
 
@@ -190,3 +195,22 @@ class Benchmarks(Document):
     """The whole file: system id to its benchmarks."""
 
     systems: dict[SystemId, SystemBenchmarks] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _calls_known(self) -> "Benchmarks":
+        for system, owner in self.systems.items():
+            for called in owner.calls:
+                if called not in self.systems:
+                    raise ValueError(f"{system} calls {called!r}, which is no system here: {', '.join(self.systems)}")
+        return self
+
+    def reached(self, systems: Iterable[str]) -> frozenset[str]:
+        """These systems and all that they call, directly or through others."""
+        reached: set[str] = set()
+        ahead = list(systems)
+        while ahead:
+            system = ahead.pop()
+            if system not in reached:
+                reached.add(system)
+                ahead.extend(self.systems[system].calls if system in self.systems else ())
+        return frozenset(reached)

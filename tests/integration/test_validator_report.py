@@ -170,7 +170,14 @@ async def test_a_report_holds_the_stores_figures(rows: Rows, postgres_dsn: str) 
     assert compared["throughput"]["verdict"] == "insufficient", "40 a second were offered, 100 are the target"
     assert compared["error_rate"]["actual"] == pytest.approx(2 / 999, rel=1e-3)
     assert compared["memory_usage"]["actual"] is None
-    assert {item["system"] for item in body["benchmark_comparison"]} == {"autmatrix"}
+    others = [item for item in body["benchmark_comparison"] if item["system"] != "autmatrix"]
+    assert {item["metric"] for item in others if item["system"] == "relaycore"} == {
+        "routing_latency",
+        "cost_optimization_time",
+        "cpu_usage",
+        "memory_usage",
+    }, "it is loaded through AutoMatrix, not called"
+    assert {item["verdict"] for item in others} == {"insufficient"}
 
     (gate,) = body["gates"]
     assert (gate["verdict"], gate["actual"], gate["target"]) == ("met", 5_000, 30_000)

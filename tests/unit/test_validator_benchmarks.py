@@ -111,6 +111,19 @@ def test_a_metric_stands_there_once() -> None:
         parse(Benchmarks, twice, "benchmarks.yaml")
 
 
+def test_a_run_reaches_what_its_systems_call() -> None:
+    shipped = load_document(Benchmarks, PROJECT_ROOT / "config" / "benchmarks.yaml")
+    assert shipped.reached(["autmatrix"]) == {"autmatrix", "relaycore", "neuroweaver"}
+    assert shipped.reached(["neuroweaver"]) == {"neuroweaver"}
+
+
+def test_a_call_to_an_unknown_system_is_refused() -> None:
+    calling = document()
+    calling["systems"]["autmatrix"]["calls"] = ["relaycor"]
+    with pytest.raises(ConfigError, match="autmatrix calls 'relaycor', which is no system here: autmatrix"):
+        parse(Benchmarks, calling, "benchmarks.yaml")
+
+
 @pytest.mark.parametrize(("statistic", "samples"), [("p95", 59), ("p99", 299), ("p999", 2995), ("mean", 2)])
 def test_samples_that_confirm_a_percentile(statistic: str, samples: int) -> None:
     assert samples_to_confirm(statistic) == samples
