@@ -1,11 +1,13 @@
 """The small HTTP door of every service: ``/health`` for readiness, ``/metrics`` for Prometheus, and its own routes."""
 
+import os
 from collections.abc import Callable, Iterable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared import metrics
+from shared.errors import ConfigError
 
 
 class HttpDoor:
@@ -27,7 +29,14 @@ class HttpDoor:
 
     async def __aenter__(self) -> "HttpDoor":
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ConfigError(
+                f"TIDEGATE_HTTP_PORT={self._port}: cannot listen on {self._host}: {os.strerror(error.errno or 0)}; "
+                "choose another port, or 0 for a free one"
+            ) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
