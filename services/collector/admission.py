@@ -55,6 +55,8 @@ def _names(frame: Frame) -> str | None:
 def _numbers(frame: Frame) -> str | None:
     if not 1 <= frame.id.seq <= _INT8:
         return f"seq {frame.id.seq} is not within 1 and {_INT8}"
+    if frame.id.epoch > _INT8:
+        return f"epoch {frame.id.epoch} is above {_INT8}"
     for state in frame.actions:
         if state.sent > _INT8 or max(state.in_flight, state.waiting) > _INT4:
             return (

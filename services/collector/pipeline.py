@@ -24,7 +24,7 @@ from shared.clock import wall_us
 from shared.contracts.frame import Frame, FrameError, decode
 from shared.errors import TransientError
 
-IDLE_S = 0.5
+IDLE_S = 0.2
 """A pull lasts at most so long, and with it a stop."""
 
 logger = logging.getLogger(__name__)

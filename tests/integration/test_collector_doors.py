@@ -222,6 +222,12 @@ async def test_wrong_settings_are_one_line_that_names_them(
         await serve(read_settings(CollectorSettings), asyncio.Event())
 
 
+async def test_a_port_in_use_is_one_line_that_names_it(rig: Rig) -> None:
+    async with rig.collector():
+        with pytest.raises(ConfigError, match=rf"TIDEGATE_HTTP_PORT={rig.port}: .*Address already in use"):
+            await serve(rig.settings(), asyncio.Event())
+
+
 async def test_a_stop_before_the_store_and_nats_are_there_is_a_clean_one() -> None:
     stop = asyncio.Event()
     settings = CollectorSettings(store_dsn="postgresql://x@127.0.0.1:1/x", nats_url="nats://127.0.0.1:1")

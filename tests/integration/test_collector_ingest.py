@@ -172,7 +172,7 @@ async def test_frames_held_longer_than_the_deadline_are_not_delivered_again(rig:
         async with blocker.transaction() as connection:
             await connection.execute("LOCK TABLE frames IN ACCESS EXCLUSIVE MODE")
             await rig.publish(make_frame(1, events=make_events(10)))
-            deadline = asyncio.get_running_loop().time() + 2.5
+            deadline = asyncio.get_running_loop().time() + 1.7
             info = await eventually(
                 lambda: rig.bus.js.consumer_info(rig.bus.subjects.stream("TIMINGS"), "collector"),
                 lambda _: asyncio.get_running_loop().time() > deadline,

@@ -35,6 +35,7 @@ def test_events_near_now_are_admitted(offset_s: float) -> None:
         pytest.param(frame_at(61), "more than 60 s after", id="in the future"),
         pytest.param(make_frame(0), "seq 0", id="no seq"),
         pytest.param(make_frame(2**63), "seq", id="seq beyond 64 bits"),
+        pytest.param(make_frame(1, epoch=2**63), "epoch", id="an epoch beyond 64 bits"),
         pytest.param(make_frame(1, run="A b"), "no run id", id="a run that is no subject token"),
         pytest.param(make_frame(1, system="a.b"), "no system id", id="a system that is two subject tokens"),
         pytest.param(make_frame(1, worker="w\0"), "NUL", id="a name PostgreSQL cannot hold"),
