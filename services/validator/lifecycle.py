@@ -6,7 +6,7 @@
                         └── kept again, confirmed for CLEAN_US, or the run ended ──▶ resolved
 
 Opening takes the benchmark's significance, resolving a confirmed pass over a shorter, newer window: between the two
-nothing happens, which is the hysteresis. What an event says beyond this belongs to others.
+the episode stays open and its value is told, which is the hysteresis. What an event says beyond this belongs to others.
 """
 
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ def advance(episode: Episode, judgement: Judgement, recovery: Judgement, now_us:
             return Step(replace(episode, revision=episode.revision + 1), BreachStatus.RESOLVED)
         return Step(episode)
     episode = replace(episode, clean_since_us=None)
-    if not judgement.broken or judgement.value is None:
+    if judgement.verdict is Verdict.INVALID or judgement.value is None:
         return Step(episode)
     if judgement.verdict is Verdict.CRITICAL and episode.level != "critical":
         return _tell(replace(episode, level="critical"), judgement.value, BreachStatus.ESCALATED, now_us)

@@ -66,11 +66,18 @@ def test_an_escalated_episode_is_not_told_less_severe() -> None:
     assert (follow(episode, step).level, step.status) == ("critical", BreachStatus.UPDATED)
 
 
-@pytest.mark.parametrize("seen", [UNSURE, judgement(Verdict.INVALID, None), MET])
-def test_without_a_confirmed_recovery_an_episode_stays_open_and_silent(seen: Judgement) -> None:
+@pytest.mark.parametrize("seen", [judgement(Verdict.INVALID, None), judgement(Verdict.INSUFFICIENT, None)])
+def test_without_a_measurement_an_episode_stays_open_and_silent(seen: Judgement) -> None:
     step = advance(opened(), seen, UNSURE, 100 * SECOND)
     assert step.status is None
     assert step.episode is not None
+
+
+@pytest.mark.parametrize("seen", [UNSURE, MET])
+def test_a_value_back_near_its_target_is_told_until_the_recovery_is_confirmed(seen: Judgement) -> None:
+    step = advance(opened(judgement(Verdict.MISSED, 434.0)), seen, UNSURE, SECOND)
+    assert step.status is BreachStatus.UPDATED
+    assert follow(opened(), step).told_value == seen.value
 
 
 def test_a_pass_must_last_before_it_resolves() -> None:
