@@ -89,5 +89,6 @@ def fail(message: str, code: int = EXIT_USAGE) -> None:
 
 def closest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
     """`` (did you mean 'x'?)`` where a known name is near, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    begun = [candidate for candidate in known if len(name) > 1 and candidate.startswith(name)]
+    near = begun or difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from services.console.progress import Notice, Snapshot, format_clock, format_ms
+from services.console.progress import Notice, Snapshot
 from services.console.session import View
+from services.console.wording import format_clock, format_ms
 
 TERMINAL_EVERY_S = 1.0
 PLAIN_EVERY_S = 5.0

@@ -4,10 +4,10 @@ The last word is the report's; this is a view of the last seconds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from services.console.wording import describe_breach, describe_scaling, format_clock, format_ms
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import Phase, RunState
 from shared.contracts.scaling import Action, ScalingRecord
@@ -16,8 +16,6 @@ from shared.contracts.window import FrameWindows
 from shared.histogram import Histogram
 
 SPAN_S = 5
-# What an effect is told by, the most telling first.
-EFFECT_FIGURES = ("routing_latency", "workflow_execution_time", "response_time", "queue_length", "cpu_usage")
 LEVEL_STYLE = {"target": "yellow", "critical": "red"}
 
 
@@ -152,69 +150,3 @@ class Progress:
             return 0.0
         end = self.state.ended_at or now
         return min(max(0.0, (end - self.state.started_at).total_seconds()), self._duration_s)
-
-
-def describe_breach(breach: Breach) -> str:
-    """One line: what happened to which episode, and the value against the limit."""
-    where = f"{breach.system} {breach.metric}" + (f" ({breach.action})" if breach.action else "")
-    value, limit = format_value(breach.value, breach.unit), format_value(breach.limit, breach.unit)
-    if breach.status is BreachStatus.RESOLVED:
-        target, lasted = format_value(breach.target, breach.unit), ""
-        if breach.resolved_at:
-            lasted = f", after {(breach.resolved_at - breach.opened_at).total_seconds():.0f} s"
-        return f"breach resolved   {where}: {breach.statistic} {value}, target {target}{lasted}"
-    sign = ">" if breach.better == "lower" else "<"
-    return f"breach {breach.status:<10} {where}: {breach.statistic} {value} {sign} {breach.level} {limit}"
-
-
-def describe_scaling(record: ScalingRecord) -> str:
-    """One line of one record of the audit."""
-    if record.kind == "decision":
-        dry = " (dry run)" if record.dry_run else ""
-        moved = f"{record.current} → {record.target}"
-        told_already = record.target == record.current or moved in record.reason
-        return (
-            f"scaling decision  {record.service}: {record.action or '?'}{'' if told_already else ' ' + moved}{dry}: "
-            f"{record.reason}"
-        )
-    if record.kind == "result":
-        if record.ok:
-            took = "" if record.took_s is None else f" after {record.took_s:.1f} s"
-            return f"scaling result    {record.service}: {record.ready} replicas ready{took}"
-        return f"scaling result    {record.service}: failed: {record.error}"
-    return f"scaling effect    {record.service}: {record.verdict or 'unknown'}{_changes(record)}"
-
-
-def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:
-    """The records worth a line: moves with what followed, not that nothing was done."""
-    listed = list(records)
-    idle = {record.decision for record in listed if record.action is Action.NO_ACTION}
-    return [record for record in listed if record.decision not in idle]
-
-
-def _changes(record: ScalingRecord) -> str:
-    both = [name for name in EFFECT_FIGURES if name in record.before and name in record.after]
-    parts = [f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}" for name in both[:3]]
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def format_ms(value_ms: float) -> str:
-    """Three figures or so: ``8.4 ms``, ``132 ms``, ``1.53 s``."""
-    if value_ms >= 1000:
-        return f"{value_ms / 1000:.2f} s"
-    return f"{value_ms:.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
-
-
-def format_value(value: float, unit: str) -> str:
-    """A value with its unit; ratios as percent."""
-    if unit == "ms":
-        return format_ms(value)
-    if unit == "ratio":
-        return f"{value:.2%}" if value < 0.1 else f"{value:.0%}"
-    return f"{value:,.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
-
-
-def format_clock(seconds: float) -> str:
-    """``m:ss``."""
-    whole = round(seconds)
-    return f"{whole // 60}:{whole % 60:02d}"

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.console.progress import format_clock, format_ms
 from services.console.report_rows import Report
+from services.console.wording import format_clock, format_ms
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 170, 56, 18, 10
 Series = dict[str, list[tuple[float, float]]]
@@ -94,11 +94,11 @@ def _chart(title: str, series: Series, unit: str) -> Chart:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 5, 10, 20, …"""
+    """The next value that halves into readable labels: 1, 2, 3, 4, 5, 6, 8, 10, 20, …"""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999)
+    return next(step * power for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * 0.999)
 
 
 def _label(value: float, unit: str) -> str:

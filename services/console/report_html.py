@@ -4,7 +4,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from services.console.progress import describe_breach, describe_scaling, told
 from services.console.report_chart import Chart, draw_charts
 from services.console.report_rows import (
     Dossier,
@@ -15,6 +14,7 @@ from services.console.report_rows import (
     result_totals,
     summarize,
 )
+from services.console.wording import compare_breach, tell_scaling, told
 from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
 
@@ -44,7 +44,7 @@ def _page(dossier: Dossier) -> dict[str, Any]:
         "results": results,
         "totals": result_totals(dossier.report),
         "workflows": list_workflows(dossier.report),
-        "breaches": [(breach, describe_breach(breach)) for breach in breaches],
-        "scaling": [(record, describe_scaling(record)) for record in scaling],
+        "breaches": [(breach, compare_breach(breach)) for breach in breaches],
+        "scaling": [(record, tell_scaling(record)) for record in scaling],
         "charts": charts,
     }

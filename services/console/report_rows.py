@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from services.console.progress import format_ms, format_value
+from services.console.wording import format_ms, format_value
 
 ABSENT = "–"
 GOOD = frozenset({"met"})

@@ -7,7 +7,6 @@ from rich.table import Table
 from rich.text import Text
 
 from services.console.plan import PlannedRun
-from services.console.progress import describe_breach, describe_scaling, told
 from services.console.report_rows import (
     Dossier,
     list_comparisons,
@@ -17,6 +16,7 @@ from services.console.report_rows import (
     summarize,
 )
 from services.console.session import Outcome
+from services.console.wording import describe_breach, describe_scaling, told
 from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.console.progress import format_ms
 from services.console.report_rows import Report
+from services.console.wording import format_ms
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.scaling import Action, ScalingRecord
 

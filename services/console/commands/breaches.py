@@ -26,10 +26,10 @@ def breaches(run: str | None, open_only: bool, limit: int, as_json: bool, data: 
     from rich.text import Text
 
     from services.console.backing import need_backing
-    from services.console.progress import describe_breach
     from services.console.reading import ask_store, find_run
     from services.console.report_text import open_console
     from services.console.settings import ConsoleSettings
+    from services.console.wording import describe_breach
     from shared.contracts.breach import BreachEvent
     from shared.settings import read_settings
     from shared.store.breaches import list_breaches

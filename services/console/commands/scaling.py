@@ -27,10 +27,10 @@ def scaling(service: str | None, run: str | None, moves: bool, limit: int, as_js
     from rich.text import Text
 
     from services.console.backing import need_backing
-    from services.console.progress import describe_scaling, told
     from services.console.reading import ask_store, find_run
     from services.console.report_text import open_console
     from services.console.settings import ConsoleSettings
+    from services.console.wording import describe_scaling, told
     from shared.contracts.scaling import ScalingRecord
     from shared.settings import read_settings
     from shared.store.scaling import list_scaling

@@ -1,0 +1,86 @@
+"""How values, breaches and scaling records are put into words: in the live line, the lists and the page. Pure."""
+
+from collections.abc import Iterable
+
+from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.scaling import Action, ScalingRecord
+
+# What an effect is told by, the most telling first.
+EFFECT_FIGURES = ("routing_latency", "workflow_execution_time", "response_time", "queue_length", "cpu_usage")
+SHORT_UNITS = {"requests/s": "/s", "requests in flight": " in flight"}
+
+
+def describe_breach(breach: Breach) -> str:
+    """One line: what happened to which episode, and the value against the limit."""
+    return f"breach {breach.status:<10} {compare_breach(breach)}"
+
+
+def compare_breach(breach: Breach) -> str:
+    """Where, the value against the limit, and how long it lasted once it is over."""
+    where = f"{breach.system} {breach.metric}" + (f" ({breach.action})" if breach.action else "")
+    value, limit = format_value(breach.value, breach.unit), format_value(breach.limit, breach.unit)
+    if breach.status is BreachStatus.RESOLVED:
+        target, lasted = format_value(breach.target, breach.unit), ""
+        if breach.resolved_at:
+            lasted = f", after {(breach.resolved_at - breach.opened_at).total_seconds():.0f} s"
+        return f"{where}: {breach.statistic} {value}, target {target}{lasted}"
+    sign = ">" if breach.better == "lower" else "<"
+    return f"{where}: {breach.statistic} {value} {sign} {breach.level} {limit}"
+
+
+def describe_scaling(record: ScalingRecord) -> str:
+    """One line of one record of the audit."""
+    kind = "effect" if record.kind == "effectiveness" else record.kind
+    return f"scaling {kind:<9} {tell_scaling(record)}"
+
+
+def tell_scaling(record: ScalingRecord) -> str:
+    """What was decided and why, what came of it, or whether it helped."""
+    if record.kind == "decision":
+        dry = " (dry run)" if record.dry_run else ""
+        moved = f"{record.current} → {record.target}"
+        told_already = record.target == record.current or moved in record.reason
+        action = f"{record.action or '?'}{'' if told_already else ' ' + moved}{dry}"
+        return f"{record.service}: {action}: {record.reason}"
+    if record.kind == "result":
+        if record.ok:
+            took = "" if record.took_s is None else f" after {record.took_s:.1f} s"
+            return f"{record.service}: {record.ready} replicas ready{took}"
+        return f"{record.service}: failed: {record.error}"
+    return f"{record.service}: {record.verdict or 'unknown'}{_changes(record)}"
+
+
+def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:
+    """The records worth a line: moves with what followed, not that nothing was done."""
+    listed = list(records)
+    idle = {record.decision for record in listed if record.action is Action.NO_ACTION}
+    return [record for record in listed if record.decision not in idle]
+
+
+def _changes(record: ScalingRecord) -> str:
+    both = [name for name in EFFECT_FIGURES if name in record.before and name in record.after]
+    parts = [f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}" for name in both[:3]]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def format_ms(value_ms: float) -> str:
+    """Three figures or so: ``8.4 ms``, ``132 ms``, ``1.53 s``."""
+    if value_ms >= 1000:
+        return f"{value_ms / 1000:.2f} s"
+    return f"{value_ms:.0f} ms" if value_ms >= 100 else f"{value_ms:.1f} ms"
+
+
+def format_value(value: float, unit: str) -> str:
+    """A value with its unit; ratios as percent."""
+    if unit == "ms":
+        return format_ms(value)
+    if unit == "ratio":
+        return f"{value:.2%}" if value < 0.1 else f"{value:.0%}"
+    figure = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return figure + SHORT_UNITS.get(unit, f" {unit}")
+
+
+def format_clock(seconds: float) -> str:
+    """``m:ss``."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
