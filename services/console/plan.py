@@ -39,6 +39,7 @@ class PlannedRun:
     title: str
     loads: tuple[Load, ...]
     suite: str | None = None
+    insufficient_ok: bool = False
 
     @property
     def systems(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from services.console.report_rows import Dossier
 from services.console.report_text import open_console, print_dossier, print_suite
 from services.console.session import REPORT_S, Outcome, Session, Stopper, publish_desired
 from services.console.settings import ConsoleSettings
-from services.console.suite_plan import plan_suite, worst_exit_code
+from services.console.suite_plan import forgive, plan_suite, worst_exit_code
 from shared.contracts.run import Phase, Profile, RunDesired
 from shared.contracts.scenario import Scenario
 from shared.contracts.suite import Suite
@@ -201,7 +201,7 @@ async def _carry_all(
         print_suite(console, planned, outcomes)
     for path in files.write(dossiers):
         console.print(f"wrote {path}", style="dim")
-    return worst_exit_code([outcome.exit_code for outcome in outcomes])
+    return worst_exit_code([forgive(run, outcome.exit_code) for run, outcome in zip(planned, outcomes, strict=False)])
 
 
 async def _tell(console: Console, outcome: Outcome, stack: Backing) -> list[Dossier]:
@@ -209,7 +209,7 @@ async def _tell(console: Console, outcome: Outcome, stack: Backing) -> list[Doss
     dossier = None
     if outcome.report is not None:
         dossier = await ask_store(stack.store_dsn, read_dossier, stack.environment, outcome.run)
-    if dossier is not None:
+    if dossier is not None and outcome.phase is not Phase.FAILED:
         print_dossier(console, dossier)
     if outcome.was_left:
         console.print(f"left {outcome.run}; its report may still come: tidegate report {outcome.run}", style="yellow")

@@ -7,7 +7,8 @@ from services.console.plan import LoadOptions, PlannedRun, plan_load
 from shared.contracts.scenario import Scenario
 from shared.contracts.suite import Suite, SuiteRun
 
-SEVERITY = (0, 3, 1, 4, 2)
+INSUFFICIENT = 3
+SEVERITY = (0, INSUFFICIENT, 1, 4, 2)
 """Exit codes from the mildest; a missed benchmark beats an insufficient one, a run that broke beats both."""
 
 
@@ -16,12 +17,20 @@ def plan_suite(suite: Suite, find: Callable[[str], Scenario], options: LoadOptio
     loads = [plan_load(*_entry(run, find(run.scenario), options)) for run in suite.runs]
     if suite.order == "together":
         return [PlannedRun(suite.name, tuple(loads), suite.name)]
-    return [PlannedRun(load.scenario.name, (load,), suite.name) for load in loads]
+    return [
+        PlannedRun(load.scenario.name, (load,), suite.name, run.insufficient_ok)
+        for run, load in zip(suite.runs, loads, strict=True)
+    ]
 
 
 def worst_exit_code(codes: Sequence[int]) -> int:
     """The exit code of several runs."""
     return max(codes, key=SEVERITY.index, default=0)
+
+
+def forgive(run: PlannedRun, code: int) -> int:
+    """The exit code of one run as its suite counts it."""
+    return 0 if run.insufficient_ok and code == INSUFFICIENT else code
 
 
 def _entry(run: SuiteRun, scenario: Scenario, options: LoadOptions) -> tuple[Scenario, LoadOptions]:

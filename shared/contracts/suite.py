@@ -12,12 +12,16 @@ LEAST_DURATION_S = 5.0
 
 
 class SuiteRun(Document):
-    """One scenario by name or path; what is left out is the scenario's own."""
+    """One scenario by name or path; what is left out is the scenario's own.
+
+    ``insufficient_ok``: a run that only prepares may be too short for a verdict without spoiling the suite's.
+    """
 
     scenario: str = Field(min_length=1)
     users: int | None = Field(default=None, ge=1, le=100_000)
     duration: Duration | None = None
     ramp_up: Duration | None = None
+    insufficient_ok: bool = False
 
     @model_validator(mode="after")
     def _ramp_within(self) -> "SuiteRun":
