@@ -90,6 +90,8 @@ class Coordinator:
         if plan is None:
             plan = await self._plans.create(desired, now_us)
         self._plan[desired.run] = plan
+        if previous is not None:
+            self._members.recall(previous)
         state = next_state(desired, plan, previous, self._members.of(desired.run), self._worker, now_us)
         await self._bus.js.publish(self._bus.subjects.run_state(desired.run), state.model_dump_json().encode())
         self._registry.hear_state(state)

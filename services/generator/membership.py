@@ -4,9 +4,9 @@ Fed with every renewal of a presence lease; ``now_us`` is wall time. A worker th
 length is gone, as its lease is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from shared.contracts.run import WorkerProgress
+from shared.contracts.run import RunState, WorkerProgress
 from shared.streams import LEASE_S
 
 
@@ -44,6 +44,15 @@ class Membership:
                 rate = (member.sent - before.sent) / ((now_us - before.seen_us) / 1e6)
                 member = Member(progress, now_us, max(rate, 0.0))
             self._members[key] = member
+
+    def recall(self, state: RunState) -> None:
+        """Take words that were said before this process lived from the run's last state, at its average rate."""
+        seen_us = int(state.at.timestamp() * 1e6)
+        began_us = int((state.started_at or state.at).timestamp() * 1e6)
+        for progress in state.workers:
+            member = Member(progress, seen_us)
+            rate = member.sent / ((seen_us - began_us) / 1e6) if seen_us > began_us else 0.0
+            self._members.setdefault((progress.run, progress.worker, progress.epoch), replace(member, sent_per_s=rate))
 
     def leave(self, worker: str) -> None:
         """It gave its presence back in order."""

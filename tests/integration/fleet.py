@@ -68,7 +68,7 @@ def desired(target_url: str, environment: str, **changes: Any) -> RunDesired:
         "environment": environment,
         "generation": 1,
         "status": "running",
-        "loads": (Load(**load),),  # type: ignore[arg-type]
+        "loads": (Load(**load),),
         "targets": {"shop": target_url},
         "allowed_hosts": ("127.0.0.1",),
         "requested_at": datetime.now(UTC),
@@ -138,7 +138,7 @@ class Fleet:
         subscription = await self.js.pull_subscribe(
             self.subjects.timing(run, "*"), durable=f"reader-{run}", stream=self.subjects.stream("TIMINGS")
         )
-        frames = []
+        frames: list[Frame] = []
         while True:
             try:
                 messages = await subscription.fetch(500, timeout=0.25)

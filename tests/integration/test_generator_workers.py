@@ -155,7 +155,9 @@ async def test_a_host_outside_the_allow_list_is_never_sent_a_request(
     assert not target.counts
 
 
-async def test_a_worker_stopped_in_order_hands_its_stripes_over(nats_url: str, environment: str, tmp_path: Path) -> None:
+async def test_a_worker_stopped_in_order_hands_its_stripes_over(
+    nats_url: str, environment: str, tmp_path: Path
+) -> None:
     async with Target() as target, fleet(nats_url, environment, tmp_path) as workers:
         await asyncio.gather(workers.start("w1"), workers.start("w2"))
         run = desired(target.url, environment, users=16, duration_s=8.0)

@@ -118,6 +118,16 @@ def test_members_live_as_long_as_their_lease() -> None:
     assert len(members.of("run-1")) == 1
 
 
+def test_a_coordinator_that_has_just_begun_knows_the_lost_from_the_last_state() -> None:
+    members = Membership()
+    members.recall(state(desired(), 10, word(), word("w2", sent=500)))
+    members.hear("w1", [word()], START_US + 14_500_000)
+    found = next_state(desired(), PLAN, None, members.of("run-1"), "w1", START_US + 14_500_000)
+    (lost,) = found.lost
+    # 500 in 10 s; it may have sent until 13 s and was acknowledged up to 0 s.
+    assert (lost.worker, lost.held_requests) == ("w2", 2 + 650)
+
+
 def test_traces_are_recorded_up_to_the_budget_and_a_share_beyond() -> None:
     budget = TraceBudget(10, 0, beyond=100)
     assert sum(budget.take(us) for us in range(0, 10_000_000, 1_000)) == pytest.approx(10 + 100 + 99, abs=5)
