@@ -20,6 +20,9 @@ PROJECTED_LOAD = 0.9
 NOBODY_WAITS = 1.0
 """Mean queue length per replica below which no request waits for a server of this service."""
 
+COVERED = 0.8
+"""Share of its window that a rule's reading must cover: the first seconds of a load are not its mean."""
+
 FLAT_LOAD = 0.5
 """Share of its limit below which CPU is no sign of load."""
 
@@ -98,13 +101,14 @@ def _rule_ask(rules: ServiceRules, facts: Facts, seen: Observation, rule: UpRule
     missing_share = reading.missing / counted if counted else 0.0
     value = reading.value * (1.0 - missing_share)
     ratio = value / limit
-    holds = ratio > 1.0 + rules.tuning.tolerance
+    covered = reading.span_s >= COVERED * rules.tuning.window
+    holds = covered and ratio > 1.0 + rules.tuning.tolerance
     note = f"{reading.missing} of {counted} instances silent, counted as 0" if reading.missing else ""
     replicas = seen.desired
     if holds:
         replicas = _scaled(rules, seen.ready, ratio, shape)
     elif ratio > 1.0:
-        note = note or "above the limit, within the tolerance"
+        note = note or ("above the limit, within the tolerance" if covered else "above the limit, not yet for a window")
     candidate = Candidate(source=source, value=round(value, 6), limit=limit, replicas=replicas, holds=holds, note=note)
     barred = _not_load_related(rules, facts) if holds and shape is Shape.LATENCY else None
     return Ask(candidate, metric, shape, limit, missing_share, None, barred)

@@ -20,7 +20,7 @@ from opentelemetry.trace import Span, Tracer
 from services.scaler.audit import AuditStream, ChainMovedError
 from services.scaler.chain import Head
 from services.scaler.decision import Decision
-from services.scaler.effect import judge
+from services.scaler.effect import judge, latency_limits
 from services.scaler.history import Tracker, change_of, changes_of, outcome
 from services.scaler.inputs import Inputs
 from services.scaler.leadership import Leadership
@@ -176,7 +176,7 @@ class Controller:
         span = measurable(change, now_s, tuning)
         if span is not None:
             after = self._inputs.measured(self._service, *span)
-            verdict, reason = judge(change, after, tuning)
+            verdict, reason = judge(change, after, tuning, latency_limits(self._rules))
             record = self._scribe.effectiveness(change, now_s, self._epoch, verdict, reason, after)
             await self._append_outcome(change, record)
 

@@ -2,7 +2,7 @@
 
 from services.scaler.situation import Change, Verdict
 from shared.contracts.scaling import Action
-from shared.contracts.scaling_rules import Effectiveness
+from shared.contracts.scaling_rules import RULE_METRICS, Effectiveness, ServiceRules, Shape
 
 REQUEST_RATE = "request_rate_total"
 """Requests/s over all instances, in ``before`` and ``after``."""
@@ -16,12 +16,21 @@ def window_of(tuning: Effectiveness, done_s: float) -> tuple[float, float]:
     return done_s + tuning.settle, done_s + tuning.settle + tuning.window
 
 
-def judge(change: Change, after: dict[str, float], tuning: Effectiveness) -> tuple[Verdict, str]:
-    """Verdict and one sentence.
+def latency_limits(rules: ServiceRules) -> dict[str, float]:
+    """The limit of every latency that the rules to scale up name."""
+    return {rule.metric: rule.above for rule in rules.up if RULE_METRICS[rule.metric].shape is Shape.LATENCY}
+
+
+def judge(
+    change: Change, after: dict[str, float], tuning: Effectiveness, latency_limits: dict[str, float]
+) -> tuple[Verdict, str]:
+    """Verdict and one sentence. ``latency_limits``: what the service's rules allow each latency.
 
     A scale-up helped when its metric fell by ``min_change`` or came within its limit. Where the metric did not fall but
-    the load rose by as much, or where most of the load went away, nothing can be said. A scale-down is meant to change
-    nothing: ``no_effect`` is its good outcome, ``worse`` when a latency rose by ``min_change``.
+    the load rose by as much, or where most of the load went away, nothing can be said. A latency past its own limit
+    that rose by ``min_change`` outweighs any other metric: requests per replica always fall when replicas are added.
+    A scale-down is meant to change nothing: ``no_effect`` is its good outcome, ``worse`` when a latency rose by
+    ``min_change``.
     """
     if change.action is Action.SCALE_DOWN:
         return _judge_down(change, after, tuning)
@@ -33,15 +42,20 @@ def judge(change: Change, after: dict[str, float], tuning: Effectiveness) -> tup
     with_load = f"{words} while requests/s went from {before_rate:g} to {after_rate:g}"
     if after_rate < before_rate * LOAD_GONE:
         return "unknown", with_load
-    if change.limit is not None and after_value <= change.limit < before_value:
-        return "helped", f"{words}, within {change.limit:g}"
-    if after_value <= before_value * (1 - tuning.min_change):
+    slower = [
+        name
+        for name, limit in latency_limits.items()
+        if after.get(name, 0.0) > max(limit, change.before.get(name, limit) * (1 + tuning.min_change))
+    ]
+    fell = after_value <= before_value * (1 - tuning.min_change)
+    within = change.limit is not None and after_value <= change.limit < before_value
+    if (fell or within) and not slower:
         return "helped", words
     if before_rate and after_rate > before_rate * (1 + tuning.min_change):
         return "unknown", with_load
-    if after_value > before_value * (1 + tuning.min_change):
-        return "worse", words
-    return "no_effect", words
+    if slower:
+        return "worse", f"{words}, but {slower[0]} to {after[slower[0]]:g}"
+    return ("worse" if after_value > before_value * (1 + tuning.min_change) else "no_effect"), words
 
 
 def _judge_down(change: Change, after: dict[str, float], tuning: Effectiveness) -> tuple[Verdict, str]:

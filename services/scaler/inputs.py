@@ -165,6 +165,7 @@ class Inputs:
                 value=self.times.p95_ms(rules.system, now_s - rules.tuning.window, now_s),
                 latest=self.times.p95_ms(rules.system, now_s - LATEST_S, now_s),
                 reported=1,
+                span_s=self.times.span_s(rules.system, now_s - rules.tuning.window, now_s),
             )
         quiet = self.samples.no_traffic(readings["request_rate"])
         return {

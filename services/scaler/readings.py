@@ -56,11 +56,13 @@ class SampleWindow:
         """
         means: dict[str, float] = {}
         latest: list[float] = []
+        span_s = 0.0
         for name in self.ready_instances(service, now_s, freshness_s):
             points = self._points(service, name, metric, now_s - window_s, now_s)
             if points and points[-1][0] >= now_s - freshness_s:
                 means[name] = _mean(value for _, value in points)
                 newest_s = points[-1][0]
+                span_s = max(span_s, newest_s - points[0][0])
                 latest.append(_mean(value for at, value in points if at > newest_s - LATEST_S))
         if not means:
             return Reading(missing=ready)
@@ -69,6 +71,7 @@ class SampleWindow:
             latest=round(_mean(latest), 6),
             reported=len(means),
             missing=max(0, ready - len(means)),
+            span_s=round(span_s, 3),
             instances={name: round(means[name], 6) for name in sorted(means)},
         )
 

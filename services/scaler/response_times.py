@@ -46,6 +46,11 @@ class ResponseTimes:
         value_us = total.percentile_us(0.95) if total.total >= ENOUGH else None
         return None if value_us is None else round(value_us / 1000, 3)
 
+    def span_s(self, system: str, begin_s: float, end_s: float) -> float:
+        """From the first second with a request within the span to its end."""
+        seconds = [second for second in self._seconds.get((system, Kind.REQUEST), {}) if begin_s <= second < end_s]
+        return round(end_s - min(seconds), 3) if seconds else 0.0
+
     def measured(self, begin_s: float, end_s: float) -> dict[str, float]:
         """``p95_ms.<system>`` of every system that has enough requests within the span."""
         values = {

@@ -28,6 +28,7 @@ class Reading(Message):
     """One metric: mean over the ready instances that reported within the window; ``latest`` over the last seconds.
 
     ``missing``: ready instances that were silent. ``idle``: no traffic, so the metric has no value and needs none.
+    ``span_s``: how much of the window the values cover.
     """
 
     value: float | None = None
@@ -35,6 +36,7 @@ class Reading(Message):
     reported: int = 0
     missing: int = 0
     idle: bool = False
+    span_s: float = 0.0
     instances: dict[str, float] = Field(default_factory=dict)
 
     @property

@@ -24,8 +24,12 @@ def relaycore(**values: Any) -> ServiceRules:
     return ServiceRules.model_validate({**RELAYCORE.model_dump(), **values})
 
 
-def reading(value: float | None, missing: int = 0, reported: int = 2, latest: float | None = None) -> Reading:
-    return Reading(value=value, latest=value if latest is None else latest, reported=reported, missing=missing)
+def reading(
+    value: float | None, missing: int = 0, reported: int = 2, latest: float | None = None, span_s: float = 9.0
+) -> Reading:
+    return Reading(
+        value=value, latest=value if latest is None else latest, reported=reported, missing=missing, span_s=span_s
+    )
 
 
 def facts(

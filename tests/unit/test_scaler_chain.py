@@ -60,6 +60,11 @@ def changed_and_sealed_again(records: list[dict[str, Any]]) -> None:
     records[1]["hash"] = digest(records[1])
 
 
+def renumbered_and_sealed_again(records: list[dict[str, Any]]) -> None:
+    records[-1]["sequence"] = 9
+    records[-1]["hash"] = digest(records[-1])
+
+
 def removed(records: list[dict[str, Any]]) -> None:
     del records[1]
 
@@ -72,7 +77,9 @@ def doubled(records: list[dict[str, Any]]) -> None:
     records.insert(1, records[1])
 
 
-@pytest.mark.parametrize("tamper", [changed, changed_and_sealed_again, removed, swapped, doubled])
+@pytest.mark.parametrize(
+    "tamper", [changed, changed_and_sealed_again, renumbered_and_sealed_again, removed, swapped, doubled]
+)
 def test_tampering_is_found(tamper: Any) -> None:
     records = chain()
     tamper(records)

@@ -31,13 +31,15 @@ def test_a_breach_is_open_until_resolved_and_its_trace_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sequence", "revision"), [(5, 1), (4, 1), (9, 1), (9, 3)], ids=["same", "older", "copied", "copied last"]
+    ("breach", "sequence", "revision"),
+    [("b1", 5, 1), ("b0", 4, 1), ("b1", 9, 1), ("b1", 9, 3)],
+    ids=["the same", "an older episode", "published twice", "the last published twice"],
 )
-def test_a_redelivered_breach_changes_nothing(sequence: int, revision: int) -> None:
+def test_a_redelivered_breach_changes_nothing(breach: str, sequence: int, revision: int) -> None:
     known = OpenBreaches()
     known.tell("s", 5, breach_event(BreachStatus.OPENED))
     known.tell("s", 7, breach_event(BreachStatus.RESOLVED, 3))
-    assert not known.tell("s", sequence, breach_event(BreachStatus.OPENED, revision))
+    assert not known.tell("s", sequence, breach_event(BreachStatus.OPENED, revision, breach))
     assert known.open() == ()
 
 
@@ -59,7 +61,7 @@ def test_a_reading_is_the_mean_of_the_ready_instances_means() -> None:
     window.add(sample("b", NOW_S - 1, cpu_usage=0.9))
     window.add(sample("c", NOW_S - 1, ready=False, cpu_usage=5.0))
     got = read(window)
-    assert got == Reading(value=0.6, latest=0.6, reported=2, instances={"a": 0.3, "b": 0.9})
+    assert got == Reading(value=0.6, latest=0.6, reported=2, span_s=2.0, instances={"a": 0.3, "b": 0.9})
 
 
 def test_a_sample_delivered_again_changes_nothing() -> None:
@@ -74,19 +76,22 @@ def test_a_silent_instance_is_missing_and_a_metric_never_read_too() -> None:
     window.add(sample("a", NOW_S - 1, cpu_usage=0.5))
     window.add(sample("b", NOW_S - 6, cpu_usage=0.5))
     assert (read(window).reported, read(window).missing, read(window).complete) == (1, 1, False)
+    window.add(sample("b", NOW_S - 0.5, request_rate=3.0))
+    assert (read(window).reported, read(window, "request_rate").reported) == (1, 1)
     assert read(window, "gpu_usage") == Reading(missing=2)
     window.add(sample("a", NOW_S - 0.5, cpu_usage=float("nan")))
     assert read(window).value == 0.5
 
 
-def frame(seq: int, at_fault: bool = False, count: int = 100, second: int = int(NOW_S) - 2) -> FrameWindows:
+def frame(seq: int, slow: int, at_fault: bool = False) -> FrameWindows:
+    """A hundred requests, so many of them slow."""
     cell = Cell(
         scenario="s",
         action="a",
         kind=Kind.REQUEST,
-        second=second,
-        count=count,
-        response={bucket_of(100_000): count - 6, bucket_of(400_000): 6},
+        second=int(NOW_S) - 2,
+        count=100,
+        response={bucket_of(100_000): 100 - slow, bucket_of(400_000): slow},
     )
     return FrameWindows(
         run="r", environment="local", worker="w", epoch=1, system="relaycore", seq=seq, at_fault=at_fault,
@@ -94,15 +99,26 @@ def frame(seq: int, at_fault: bool = False, count: int = 100, second: int = int(
     )  # fmt: skip
 
 
-def test_a_percentile_counts_each_frame_once_and_only_those_of_a_sound_generator() -> None:
+@pytest.mark.parametrize(
+    ("frames", "p95_ms"),
+    [
+        ([frame(1, 6), frame(2, 4)], 100),
+        ([frame(1, 6), frame(2, 4), frame(1, 6)], 100),
+        ([frame(1, 6), frame(2, 4), frame(3, 90, at_fault=True)], 100),
+        ([frame(1, 6), frame(2, 4), frame(3, 6)], 400),
+    ],
+    ids=["5 % are slow", "one came twice", "one of a generator at fault", "more than 5 % are slow"],
+)
+def test_a_percentile_counts_each_frame_once_and_only_those_of_a_sound_generator(
+    frames: list[FrameWindows], p95_ms: float
+) -> None:
     times = ResponseTimes()
-    for one in (frame(1), frame(1), frame(2, at_fault=True)):
+    for one in frames:
         times.add(one)
-    assert times.p95_ms("relaycore", NOW_S - 10, NOW_S) == pytest.approx(400, rel=0.02)
-    times.add(frame(3, count=2_000))
-    assert times.p95_ms("relaycore", NOW_S - 10, NOW_S) == pytest.approx(100, rel=0.02)
+    assert times.p95_ms("relaycore", NOW_S - 10, NOW_S) == pytest.approx(p95_ms, rel=0.02)
     assert times.p95_ms("relaycore", NOW_S - 10, NOW_S - 5) is None
     assert times.p95_ms("autmatrix", NOW_S - 10, NOW_S) is None
+    assert times.span_s("relaycore", NOW_S - 10, NOW_S) == 2.0
 
 
 def test_idleness_counts_from_its_last_beginning_and_a_gap_in_looking_ends_it() -> None:
@@ -137,28 +153,49 @@ def test_a_cause_that_pauses_for_a_moment_is_still_the_same_one() -> None:
     assert [one.get("cpu_usage", 0) - NOW_S for one in seen if one] == [5, 5, 5, 19]
 
 
-def after_scale_up(value: float | None, rate: float = 100.0) -> dict[str, float]:
-    return {REQUEST_RATE: rate} | ({} if value is None else {"routing_latency": value})
+@pytest.mark.parametrize(
+    ("before", "after", "rate", "verdict"),
+    [
+        (200, 120, 100, "helped"),
+        (200, 190, 100, "no_effect"),
+        (200, 230, 100, "worse"),
+        (200, 45, 100, "helped"),
+        (52, 49, 100, "helped"),
+        (49, 48, 100, "no_effect"),
+        (200, 230, 150, "unknown"),
+        (200, 20, 10, "unknown"),
+        (200, None, 100, "unknown"),
+    ],
+    ids=[
+        "fell",
+        "hardly fell",
+        "rose",
+        "fell far within the limit",
+        "hardly fell, but to within the limit",
+        "was within the limit before",
+        "rose with the load",
+        "fell because the load went away",
+        "was not measured",
+    ],
+)
+def test_a_scale_up_is_judged_by_its_metric_over_the_windows_on_both_sides(
+    before: float, after: float | None, rate: float, verdict: str
+) -> None:
+    measured = {REQUEST_RATE: rate} | ({} if after is None else {"routing_latency": after})
+    made = change(before={"routing_latency": before, REQUEST_RATE: 100.0})
+    assert judge(made, measured, EFFECT, {"routing_latency": 75.0})[0] == verdict
 
 
 @pytest.mark.parametrize(
-    ("after", "verdict"),
-    [
-        (after_scale_up(120), "helped"),
-        (after_scale_up(190), "no_effect"),
-        (after_scale_up(230), "worse"),
-        (after_scale_up(45), "helped"),
-        (after_scale_up(230, rate=150), "unknown"),
-        (after_scale_up(20, rate=10), "unknown"),
-        (after_scale_up(None), "unknown"),
-    ],
-    ids=["fell", "hardly fell", "rose", "within the limit", "rose with the load", "the load went away", "not measured"],
+    ("latency", "total", "verdict"),
+    [(190.0, 600.0, "helped"), (60.0, 600.0, "helped"), (900.0, 600.0, "worse"), (900.0, 900.0, "unknown")],
+    ids=["no slower", "slower within its limit", "slower past its limit", "slower while the load rose"],
 )
-def test_a_scale_up_is_judged_by_its_metric_over_the_windows_on_both_sides(
-    after: dict[str, float], verdict: str
-) -> None:
-    before = {"routing_latency": 200.0, REQUEST_RATE: 100.0}
-    assert judge(change(before=before), after, EFFECT)[0] == verdict
+def test_fewer_requests_per_replica_do_not_excuse_a_worse_latency(latency: float, total: float, verdict: str) -> None:
+    before = {"request_rate": 300.0, "routing_latency": 180.0 if latency != 60.0 else 20.0, REQUEST_RATE: 600.0}
+    after = {"request_rate": 150.0, "routing_latency": latency, REQUEST_RATE: total}
+    added = change(cause="request_rate", limit=150.0, before=before)
+    assert judge(added, after, EFFECT, {"routing_latency": 75.0})[0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -166,7 +203,7 @@ def test_a_scale_up_is_judged_by_its_metric_over_the_windows_on_both_sides(
 )
 def test_a_scale_down_is_worse_when_a_latency_rose(after: float | None, verdict: str) -> None:
     down = change(action=Action.SCALE_DOWN, before={"p95_ms.relaycore": 101.0}, cause="idle")
-    assert judge(down, {} if after is None else {"p95_ms.relaycore": after}, EFFECT)[0] == verdict
+    assert judge(down, {} if after is None else {"p95_ms.relaycore": after}, EFFECT, {})[0] == verdict
 
 
 @pytest.mark.parametrize(

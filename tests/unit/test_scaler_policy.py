@@ -65,6 +65,8 @@ UP: list[tuple[str, Observation, dict[str, Any], tuple[OpenBreach, ...], tuple[s
     ("a slow workflow spent elsewhere moves nothing", running(2), SLOW, slow_workflow("neuroweaver-backend"), ("no_action", 2, "spent_elsewhere")),
     ("a slow workflow of unknown cause moves nothing", running(2), SLOW, slow_workflow(""), ("no_action", 2, "spent_elsewhere")),
     ("one silent instance of two counts as idle on the way up", running(2), CALM | {"cpu_usage": reading(0.9, missing=1, reported=1)}, (), ("no_action", 2, "steady")),
+    ("a rule needs its whole window", running(2), CALM | {"cpu_usage": reading(1.5, span_s=7.9)}, (), ("no_action", 2, "steady")),
+    ("a breach needs no window of ours", running(2), CALM | {"routing_latency": reading(200.0, span_s=1.0)}, (open_breach(),), ("scale_up", 4, "breach_open")),
     ("silence of all is no reason to move", running(3), {}, (), ("no_action", 3, "metrics_missing")),
     ("a service being updated is left alone", running(2, updating=True), CALM | {"cpu_usage": 3.0}, (open_breach(),), ("no_action", 2, "updating")),
     ("a service with too many unhealthy replicas is left alone", running(4, 2, unhealthy=2), CALM | {"cpu_usage": 3.0}, (), ("no_action", 4, "unhealthy")),
@@ -93,6 +95,7 @@ PAST: list[tuple[str, Memory, tuple[str, int, str]]] = [
     ("one ineffective scale-up does not hold the next", Memory(changes=(change(40, verdict="no_effect"),)), ("scale_up", 8, "breach_open")),
     ("two ineffective scale-ups hold the cause", Memory(changes=(change(90, verdict="worse"), change(40, verdict="no_effect"))), ("no_action", 4, "ineffective")),
     ("an unknown effect neither counts nor forgives", Memory(changes=(change(90, verdict="worse"), change(60, verdict="unknown"), change(40, verdict="no_effect"))), ("no_action", 4, "ineffective")),
+    ("one ineffective and one unknown do not hold", Memory(changes=(change(90, verdict="worse"), change(40, verdict="unknown"))), ("scale_up", 8, "breach_open")),
     ("one that helped in between forgives", Memory(changes=(change(90, verdict="worse"), change(60), change(40, verdict="no_effect"))), ("scale_up", 8, "breach_open")),
     ("ineffective for an earlier episode does not hold this one", Memory(changes=(change(90, verdict="worse", breaches=("b0",)), change(40, verdict="worse", breaches=("b0",)))), ("scale_up", 8, "breach_open")),
     ("ineffective for another cause does not hold this one", Memory(changes=(change(90, verdict="worse", cause="cpu_usage"), change(40, verdict="worse", cause="cpu_usage"))), ("scale_up", 8, "breach_open")),
@@ -124,6 +127,12 @@ def test_a_breach_that_is_not_measured_here_must_speak_of_the_time_after_the_las
 
     assert decided(AUTMATRIX, situation(NOW_S - 45), past)[2] == "awaiting_breach_update"
     assert decided(AUTMATRIX, situation(NOW_S - 2), past) == ("scale_up", 6, "breach_open")
+
+
+def test_a_breach_at_its_very_limit_adds_one() -> None:
+    breach = open_breach("api_response_time", 200.0, 200.0, system="autmatrix")
+    situation = facts(running(3), {"cpu_usage": 0.7, "queue_length": 20.0}, (breach,), service="autmatrix-backend")
+    assert decided(AUTMATRIX, situation) == ("scale_up", 4, "breach_open")
 
 
 DOWN: list[tuple[str, Observation, dict[str, Any], Memory, tuple[str, int, str]]] = [

@@ -40,7 +40,7 @@ def values(top: float) -> st.SearchStrategy[Reading]:
     low = st.floats(0, top / 20)
     value = st.none() | low | low | st.floats(0, top)
     return st.builds(
-        lambda one, missing: Reading(value=one, latest=one, reported=2, missing=missing),
+        lambda one, missing: Reading(value=one, latest=one, reported=2, missing=missing, span_s=9),
         value,
         st.sampled_from([0, 0, 0, 0, 1]),
     )
