@@ -99,7 +99,8 @@ def _rule_ask(rules: ServiceRules, facts: Facts, seen: Observation, rule: UpRule
         return Ask(candidate, metric, shape, limit, 0.0 if reading.idle else 1.0)
     counted = reading.reported + reading.missing
     missing_share = reading.missing / counted if counted else 0.0
-    value = reading.value * (1.0 - missing_share)
+    # What has already come down again is no reason to move, however high the mean of the window still is.
+    value = min(reading.value, reading.value if reading.latest is None else reading.latest) * (1.0 - missing_share)
     ratio = value / limit
     covered = reading.span_s >= COVERED * rules.tuning.window
     holds = covered and ratio > 1.0 + rules.tuning.tolerance

@@ -24,11 +24,11 @@ from services.scaler.effect import judge, latency_limits
 from services.scaler.history import Tracker, change_of, changes_of, outcome
 from services.scaler.inputs import Inputs
 from services.scaler.leadership import Leadership
-from services.scaler.pending import finished, measurable, undecided
+from services.scaler.pending import finished, measurable
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
 from services.scaler.settings import ScalerSettings
-from services.scaler.situation import Change, Facts, Memory, Observation
+from services.scaler.situation import Change, Facts, Memory, Observation, undecided
 from services.scaler.target import FencedError, RefusedError, Target
 from shared import metrics
 from shared.contracts.scaling import Action, ScalingRecord
@@ -183,6 +183,11 @@ class Controller:
     async def _carry_out(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         begin_s = facts.now_s - min(BEFORE_S, self._rules.tuning.effectiveness.window)
         before = self._inputs.measured(self._service, begin_s, facts.now_s)
+        overtaken = undecided(self._changes)
+        if overtaken is not None:
+            words = "another change followed before its effect could be measured"
+            unknown = self._scribe.effectiveness(overtaken, facts.now_s, self._epoch, "unknown", words, {})
+            await self._append_outcome(overtaken, unknown)
         with self._span(decision) as span:
             record = await self._record_decision(decision, facts, memory, before, span)
             change = None if record is None else change_of(record)

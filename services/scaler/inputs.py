@@ -16,7 +16,7 @@ from services.scaler.candidates import driver_of
 from services.scaler.open_breaches import OpenBreaches
 from services.scaler.readings import KEPT_S, SampleWindow
 from services.scaler.response_times import ResponseTimes
-from services.scaler.situation import Facts, Observation, Reading
+from services.scaler.situation import LATEST_S, Facts, Observation, Reading
 from shared import metrics
 from shared.bus import Bus, publish_now
 from shared.config import describe
@@ -28,7 +28,6 @@ from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
 
 SERVICE = "scaler"
-LATEST_S = 3.0
 KEPT_CONSUMER_S = 600.0
 """How long the broker keeps the place of a scaler it cannot reach."""
 

@@ -12,11 +12,6 @@ MEASURED_WITHIN_S = 1.0
 """Samples and windows of a second arrive within this."""
 
 
-def undecided(changes: tuple[Change, ...]) -> Change | None:
-    """The change that is under way, if one is."""
-    return next((change for change in reversed(changes) if change.undecided), None)
-
-
 def finished(change: Change, seen: Observation | None, now_s: float, tuning: Effectiveness) -> tuple[bool, str] | None:
     """Whether a change without result has one now: (ok, error), or None while it is under way."""
     age_s = now_s - change.at_s

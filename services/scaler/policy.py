@@ -1,7 +1,8 @@
 """The decision: facts and memory in, one decision out, with everything that was weighed. Pure.
 
 ```
-gates   unobserved · stopped · updating · awaiting ready / effect · unhealthy      nothing moves
+gates   unobserved · stopped · updating · awaiting ready · unhealthy              nothing moves
+effect  of the last change not measured yet                                       only a breach of another cause moves
 limits  below min · above max                                                     back within, first
 up      any candidate that drives → maximum → stabilize → rate → clamp            never while ineffective
 down    all conditions, long enough → projected → stabilize → clamp               never on missing data
@@ -16,7 +17,7 @@ from services.scaler.candidates import last_done_s, weigh
 from services.scaler.decision import Case, Decision
 from services.scaler.scale_down import scale_down
 from services.scaler.scale_up import scale_up
-from services.scaler.situation import Facts, Memory
+from services.scaler.situation import LATEST_S, Facts, Memory, undecided
 from shared.contracts.scaling import Action, Clamp
 from shared.contracts.scaling_rules import ServiceRules
 
@@ -35,7 +36,7 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
         return Decision(Action.NO_ACTION, 0, 0, "unobserved", words, 0.0)
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = _gate(case) or _back_within_limits(case) or scale_up(case) or scale_down(case)
+    decision = _gate(case) or _awaiting_effect(case) or _back_within_limits(case) or scale_up(case) or scale_down(case)
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,
@@ -52,15 +53,30 @@ def _gate(case: Case) -> Decision | None:
         return case.hold("stopped", "the service is at 0 replicas; someone stopped it, so it is left alone")
     if seen.updating:
         return case.hold("updating", "the service is being updated")
-    pending = next((change for change in reversed(case.memory.changes) if change.undecided), None)
+    pending = undecided(case.memory.changes)
     if pending is not None and pending.ok is None:
         words = f"{pending.decision} has no result yet: {seen.ready} of {pending.target} replicas are ready"
         return case.hold("awaiting_ready", words)
-    if pending is not None:
-        return case.hold("awaiting_effect", f"the effect of {pending.decision} is being measured")
     if seen.unhealthy / seen.desired >= case.rules.tuning.max_unhealthy:
         return case.hold("unhealthy", f"{seen.unhealthy} of {seen.desired} replicas are unhealthy")
     return None
+
+
+def _awaiting_effect(case: Case) -> Decision | None:
+    """One change at a time, so that its effect can be told: only a breach of another cause does not wait.
+
+    It must speak of the time after the change had settled; readings of ours that reach further back do not count.
+    """
+    pending = undecided(case.memory.changes)
+    if pending is None or pending.done_s is None:
+        return None
+    settled_s = pending.done_s + case.rules.tuning.effectiveness.settle
+    urgent = [ask for ask in case.asks if ask.breach and ask.cause != pending.cause and ask.breach.judged_s > settled_s]
+    if urgent and case.now_s >= settled_s + LATEST_S:
+        decision = scale_up(replace(case, asks=tuple(urgent)))
+        if decision is not None and decision.action is Action.SCALE_UP:
+            return decision
+    return case.hold("awaiting_effect", f"the effect of {pending.decision} is being measured")
 
 
 def _back_within_limits(case: Case) -> Decision | None:

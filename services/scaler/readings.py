@@ -7,11 +7,10 @@ import math
 from collections.abc import Iterable
 
 from services.scaler.effect import REQUEST_RATE
-from services.scaler.situation import Reading
+from services.scaler.situation import LATEST_S, Reading
 from shared.contracts.resource import ResourceSample
 
 KEPT_S = 90.0
-LATEST_S = 3.0
 NO_TRAFFIC_PER_S = 0.5
 """Requests/s per instance up to which a latency without any sample means that nobody asked."""
 

@@ -11,6 +11,9 @@ from pydantic import Field
 from shared.contracts.base import Message
 from shared.contracts.scaling import Action
 
+LATEST_S = 3.0
+"""What ``Reading.latest`` averages over."""
+
 Verdict = Literal["helped", "no_effect", "worse", "unknown"]
 
 
@@ -114,3 +117,8 @@ class Memory(Message):
     highest_wanted: int = 0
     lowest_wanted: int = 0
     loud_since_s: dict[str, float] = Field(default_factory=dict)
+
+
+def undecided(changes: tuple[Change, ...]) -> Change | None:
+    """The change that is under way, if one is."""
+    return next((change for change in reversed(changes) if change.undecided), None)

@@ -66,6 +66,7 @@ UP: list[tuple[str, Observation, dict[str, Any], tuple[OpenBreach, ...], tuple[s
     ("a slow workflow of unknown cause moves nothing", running(2), SLOW, slow_workflow(""), ("no_action", 2, "spent_elsewhere")),
     ("one silent instance of two counts as idle on the way up", running(2), CALM | {"cpu_usage": reading(0.9, missing=1, reported=1)}, (), ("no_action", 2, "steady")),
     ("a rule needs its whole window", running(2), CALM | {"cpu_usage": reading(1.5, span_s=7.9)}, (), ("no_action", 2, "steady")),
+    ("what has come down again is no reason", running(2), CALM | {"cpu_usage": reading(1.5, latest=0.5)}, (), ("no_action", 2, "steady")),
     ("a breach needs no window of ours", running(2), CALM | {"routing_latency": reading(200.0, span_s=1.0)}, (open_breach(),), ("scale_up", 4, "breach_open")),
     ("silence of all is no reason to move", running(3), {}, (), ("no_action", 3, "metrics_missing")),
     ("a service being updated is left alone", running(2, updating=True), CALM | {"cpu_usage": 3.0}, (open_breach(),), ("no_action", 2, "updating")),
@@ -127,6 +128,25 @@ def test_a_breach_that_is_not_measured_here_must_speak_of_the_time_after_the_las
 
     assert decided(AUTMATRIX, situation(NOW_S - 45), past)[2] == "awaiting_breach_update"
     assert decided(AUTMATRIX, situation(NOW_S - 2), past) == ("scale_up", 6, "breach_open")
+
+
+@pytest.mark.parametrize(
+    ("cause", "done_ago_s", "judged_ago_s", "expected"),
+    [
+        ("cpu_usage", 9, 1, ("scale_up", 8, "breach_open")),
+        ("routing_latency", 9, 1, ("no_action", 4, "awaiting_effect")),
+        ("cpu_usage", 9, 8, ("no_action", 4, "awaiting_effect")),
+        ("cpu_usage", 4, 1, ("no_action", 4, "awaiting_effect")),
+    ],
+    ids=["another cause", "the same cause", "judged before it settled", "readings reach back too far"],
+)
+def test_only_a_breach_of_another_cause_does_not_wait_for_the_effect_of_the_last_change(
+    cause: str, done_ago_s: float, judged_ago_s: float, expected: tuple[str, int, str]
+) -> None:
+    past = change(20, cause=cause, done_s=NOW_S - done_ago_s, verdict=None, breaches=())
+    breach = open_breach(value=400.0, judged_s=NOW_S - judged_ago_s)
+    situation = facts(running(4), SLOW | {"routing_latency": 400.0}, (breach,))
+    assert decided(RELAYCORE, situation, Memory(changes=(past,))) == expected
 
 
 def test_a_breach_at_its_very_limit_adds_one() -> None:
