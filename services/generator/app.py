@@ -121,6 +121,8 @@ class Worker:
             self._registry.hear_desired(heard)
             self._wake.set()
         else:
+            if self._registry.get(heard.run).state is None:
+                self._wake.set()
             self._registry.hear_state(heard)
 
     def _words(self) -> bytes:
@@ -174,7 +176,8 @@ class Worker:
         now_us = wall_us()
         live = self._members.live(now_us) | {self._settings.worker_id}
         for run, known in active.items():
-            if known.desired is None or run in self._ending:
+            # Until its coordinator has spoken nothing tells a new run from one that ended long ago.
+            if known.desired is None or known.state is None or run in self._ending:
                 continue
             try:
                 await self._tend(run, known.desired, live, self._members.claims(run, now_us))

@@ -8,7 +8,7 @@ import json
 import logging
 
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 
 from services.generator.coordination import Plan, next_state
@@ -69,7 +69,7 @@ class Coordinator:
                 continue
             try:
                 if await self._lead(run):
-                    await self._advance(known.desired, known.state)
+                    await self._advance(known.desired, known.state or await self._last_state(run))
             except (NatsError, APIError, TimeoutError) as error:
                 logger.warning("run %s not moved on: %s", run, error or type(error).__name__)
 
@@ -84,7 +84,19 @@ class Coordinator:
             await lease.renew(value)
         return lease.held
 
+    async def _last_state(self, run: str) -> RunState | None:
+        """What was last said of a run of which this process has only heard that it is asked for."""
+        stream, subject = self._bus.subjects.stream("RUNS"), self._bus.subjects.run_state(run)
+        try:
+            message = await self._bus.js.get_last_msg(stream, subject)
+        except NotFoundError:
+            return None
+        return RunState.model_validate_json(message.data or b"")
+
     async def _advance(self, desired: RunDesired, previous: RunState | None) -> None:
+        if previous is not None and previous.phase.final:
+            self._registry.hear_state(previous)
+            return
         now_us = wall_us()
         plan = self._plan.get(desired.run) or await self._plans.read(desired.run)
         if plan is None:

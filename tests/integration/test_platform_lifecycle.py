@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.integration.platform_process import ROOT, run_platform
+from tests.integration.platform_process import PASSWORD, ROOT, run_platform
 
 pytestmark = pytest.mark.integration
 
@@ -83,3 +85,24 @@ def test_what_cannot_work_is_refused_in_one_line(flags: list[str], environment: 
     assert ended.returncode == 2
     assert ended.stderr.startswith(message.replace("TAKEN", port))
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_platform_started_again_on_its_folder_is_ready_at_once_and_keeps_its_counts(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for times_started in (1, 2):
+        folder = tmp_path / str(times_started)
+        folder.mkdir()
+        with run_platform(folder, *SMALL, TIDEGATE_PLATFORM_DATA=str(data)) as platform:
+            target = platform.targets["relaycore"]
+            request = urllib.request.Request(
+                f"{target}/api/auth/login",
+                data=json.dumps({"username": "user-1", "password": PASSWORD}).encode(),
+                headers={"Content-Type": "application/json", "X-Tidegate-Run": "r", "X-Tidegate-Action": "s/login"},
+            )
+            with urllib.request.urlopen(request, timeout=5):
+                pass
+            with urllib.request.urlopen(f"{platform.supervisor_url}/counts?run=r", timeout=5) as answer:
+                assert json.load(answer)["relaycore"] == {"s/login": times_started}
+            assert "ended with code" not in (folder / "platform.log").read_text()
+            assert platform.stop() == 0

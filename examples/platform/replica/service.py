@@ -47,7 +47,8 @@ class Service:
         self.tracer = make_tracer(spec.service, spec.instance, spec.otlp_endpoint)
         self.peers = Peers(spec.peers, ServiceToken(self.authority, spec.service), self.tracer)
         self.documents = Documents(data / f"{config.system}.sqlite")
-        self.ledger = Ledger(data / f"{config.system}.{spec.instance}.counts")
+        # The moment makes the name unique: DATA may hold the counts of an earlier life of the platform.
+        self.ledger = Ledger(data / f"{config.system}.{spec.instance}.{time.time_ns()}.counts")
         self.background: set[asyncio.Task[None]] = set()
         self.app = web.Application(client_max_size=1024 * 1024)
         self.app.router.add_post("/api/auth/login", self._answer(self._login, "/api/auth/login", is_open=True))
