@@ -28,7 +28,7 @@ down: $(STAMP) ## Stop it
 	$(BIN)/tidegate down --data $(DATA)
 
 test: $(STAMP) ## Unit, integration and end-to-end tests
-	$(BIN)/python -m pytest -n 4 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 unit: $(STAMP) ## Unit tests alone
 	$(BIN)/python -m pytest tests/unit

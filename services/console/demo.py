@@ -39,11 +39,11 @@ from shared.store.listings import find_crossing_trace, read_workflow_p95_ms
 FOLDER = Path(".tidegate/demo")
 SCENARIO = "cross_system_integration"
 SERVICES = ["autmatrix-backend", "relaycore", "neuroweaver-backend"]
-# Three AI tasks a workflow, 2.4 s from one to the next: this many users ask for about 86 routings/s. Two replicas of a
-# RelayCore that takes 30 ms for each can do 66, four 133. A new one needs 10 s to be ready, long enough
-# to be sure of the breach, as real ones do.
-USERS, DURATION_S, RAMP_UP_S = 70, 60.0, 3.0
-ROUTING_MS, START_UP_S, REPLICAS = 30, 10.0, 2
+# Three AI tasks a workflow, 2.4 s from one to the next: this many users ask for about 103 routings/s. Two replicas of a
+# RelayCore that takes 26 ms for each can do 77, four 154. A new one needs 10 s to be ready, as real ones do: long
+# enough to be sure of the breach.
+USERS, DURATION_S, RAMP_UP_S = 84, 60.0, 3.0
+ROUTING_MS, START_UP_S, REPLICAS = 26, 10.0, 2
 SETTLING, AROUND = timedelta(seconds=5), timedelta(seconds=10)
 TRACE_S = 10.0
 

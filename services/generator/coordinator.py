@@ -19,7 +19,8 @@ from shared.clock import wall_us
 from shared.contracts.run import RunDesired, RunState
 from shared.lease import Lease
 
-LEAD_US = 500_000
+# Every worker hears of the run and takes its stripes before the first request is due.
+LEAD_US = 1_500_000
 logger = logging.getLogger(__name__)
 
 

@@ -59,7 +59,7 @@ async def test_a_run_is_measured_to_the_request_though_services_are_killed(tmp_p
                 "--json", str(report_file), timeout_s=120,
             )
         )  # fmt: skip
-        run = await carried(stack["store_dsn"], 24, 15)
+        run = await carried(stack["store_dsn"], 24, 40)
         kill(stack, "collector")
         kill(stack, "generator-w2")
         code, out, err = await running

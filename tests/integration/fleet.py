@@ -109,6 +109,16 @@ class Fleet:
         self.processes[worker] = process
         return process
 
+    async def ready(self, *names: str) -> None:
+        """Start workers and wait until each has said that it is present."""
+        presence = await self.client.subscribe(f"$KV.{self.subjects.bucket('leases')}.worker.*")
+        await asyncio.gather(*(self.start(name) for name in names))
+        missing = set(names)
+        while missing:
+            message = await presence.next_msg(timeout=30)
+            missing.discard(message.subject.rsplit(".", 1)[-1])
+        await presence.unsubscribe()
+
     def log(self, worker: str) -> str:
         return (self._folder / f"{worker}.log").read_text()
 
