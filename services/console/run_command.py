@@ -18,6 +18,7 @@ from deploy.embedded import StackOptions
 from services.console.backing import Backing, find_backing, own_backing
 from services.console.catalogue import Catalogue
 from services.console.connecting import connected
+from services.console.documents import check_documents
 from services.console.json_paths import check_json_paths
 from services.console.live_view import open_view
 from services.console.outputs import ReportFiles
@@ -85,6 +86,8 @@ def carry_out(asked: Asked) -> int:
     given = read_targets(asked.targets, systems)
     allowed = tuple(dict.fromkeys([*settings.allowed_hosts, *asked.allow_hosts]))
     backing = find_backing(settings, asked.data)
+    if backing is None:
+        check_documents(settings.config_dir)
     stand_in = STAND_IN if backing is None else backing.targets
     check_targets(systems, {**stand_in, **given}, allowed)
     if backing is None and asked.detach:

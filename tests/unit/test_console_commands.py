@@ -1,5 +1,6 @@
 """Every mistake at the command line is one line, exit code 2, and nothing is started."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from services.console.json_paths import check_json_paths
 from services.console.session import Outcome
 from shared.contracts.run import Phase
 from shared.contracts.scenario import Scenario
+from shared.settings import PROJECT_ROOT
 
 OWN = """
 name: own
@@ -127,6 +129,39 @@ def test_a_stack_that_is_up_elsewhere_but_silent_is_one_line(monkeypatch: pytest
     monkeypatch.setenv("TIDEGATE_NATS_URL", "nats://127.0.0.1:1")
     monkeypatch.setenv("TIDEGATE_STORE_DSN", "postgresql://tidegate@127.0.0.1:1/tidegate?connect_timeout=1")
     assert_one_line(call("runs"), "the store did not answer")
+
+
+@pytest.mark.parametrize("command", [("run", "smoke"), ("up",)], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    ("document", "right", "wrong", "said"),
+    [
+        (
+            "benchmarks.yaml",
+            "critical: 500",
+            "critical: 100",
+            "api_response_time: critical 100 must lie above target 200",
+        ),
+        ("benchmarks.yaml", "unit: ms", "unit: sec", "unit"),
+        ("scaling.yaml", "max: 10", "max: 0", "max"),
+    ],
+)
+@pytest.mark.usefixtures("starts")
+def test_a_document_that_cannot_be_used_is_named_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    document: str,
+    right: str,
+    wrong: str,
+    said: str,
+) -> None:
+    shutil.copytree(PROJECT_ROOT / "config", tmp_path / "config")
+    path = tmp_path / "config" / document
+    text = path.read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong, 1))
+    monkeypatch.setenv("TIDEGATE_CONFIG_DIR", str(tmp_path / "config"))
+    assert_one_line(call(*command, "--data", str(tmp_path / "data")), said)
 
 
 def test_a_stack_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -30,7 +30,13 @@ PORT = click.IntRange(1, 65535)
 @click.option("--no-platform", is_flag=True, help="Leave the stand-in platform out.")
 @click.option("--nats-port", type=PORT, help="Port of NATS.  [default: a free one]")
 @click.option("--postgres-port", type=PORT, help="Port of PostgreSQL.  [default: a free one]")
-@click.option("--environment", default="local", show_default=True, help="Prefix of every subject and stream.")
+@click.option(
+    "--environment",
+    default="local",
+    envvar="TIDEGATE_ENVIRONMENT",
+    show_default=True,
+    help="Prefix of every subject and stream.  [env TIDEGATE_ENVIRONMENT]",
+)
 @JSON
 def up(
     data: Path,
@@ -42,8 +48,16 @@ def up(
     as_json: bool,
 ) -> None:
     """Start NATS, the store, the services and the stand-in platform; they stay up until `tidegate down`."""
+    # Here, because their imports would slow `down` and every help text.
+    from services.console.documents import check_documents
+    from services.console.settings import ConsoleSettings
+    from shared.settings import read_settings
+
+    config_dir = read_settings(ConsoleSettings).config_dir
+    check_documents(config_dir)
     options = StackOptions(
         data=data,
+        config_dir=config_dir,
         workers=workers,
         platform=not no_platform,
         environment=environment,
