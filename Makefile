@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 DATA   ?= .tidegate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo test unit lint types format contracts lock clean
+.PHONY: help setup up down demo test unit bench lint types format contracts lock clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test: $(STAMP) ## Unit, integration and end-to-end tests
 
 unit: $(STAMP) ## Unit tests alone
 	$(BIN)/python -m pytest tests/unit
+
+bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (newcomer, worker-loss)
+	$(BIN)/python -m bench $(BENCH)
 
 lint: $(STAMP) ## Ruff, and that the code is formatted
 	$(BIN)/ruff check .

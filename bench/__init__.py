@@ -1,0 +1,1 @@
+"""Tidegate against its promises, measured: ``make bench`` or ``make bench BENCH=NAME``."""

@@ -1,0 +1,21 @@
+"""``python -m bench [NAME…]``: run benches by name, all of them without one; exit code 1 when a bar fails."""
+
+import sys
+
+from bench import newcomer, worker_loss
+from bench.bars import publish
+
+BENCHES = {"newcomer": newcomer.measure, "worker-loss": worker_loss.measure}
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        print(f"error: unknown bench {unknown[0]!r}; known: {', '.join(BENCHES)}", file=sys.stderr)
+        return 2
+    hold = [publish(name, BENCHES[name]()) for name in names or BENCHES]
+    return 0 if all(hold) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
