@@ -34,14 +34,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         bus = await stack.enter_async_context(open_bus(settings.nats_url, settings.environment, "validator"))
         judge = Judge(settings.environment, benchmarks)
         inbox = Inbox(bus, judge)
-        store = Store(settings.store_dsn)
         presider = Presider(
             judge,
             inbox,
             Lease(await bus.bucket("leases"), "validator"),
             BreachStream(bus.js, bus.subjects),
-            store,
-            Reporter(store, benchmarks),
+            Reporter(Store(settings.store_dsn), benchmarks),
             BreachTracing(provider),
         )
 

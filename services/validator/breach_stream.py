@@ -1,7 +1,8 @@
 """Adapter of the stream BREACHES: open episodes read from it, events appended to it once each.
 
 Each subject is appended with the sequence expected of its last message, so that two validators never both write one
-episode; a refused append whose last message is the very event was a lost answer and counts as done.
+episode; a refused append whose last message is the very event was a lost answer and counts as done. The broker's own
+duplicate window is not used: it would take another validator's event of the same revision for ours.
 """
 
 import logging
@@ -70,7 +71,6 @@ class BreachStream:
         subject = self._subjects.breach(breach.system, breach.metric, breach.series)
         headers = {
             "Content-Type": CONTENT_TYPE,
-            Header.MSG_ID.value: event.id,
             Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._last.get(subject, 0)),
             **context,
         }
@@ -81,8 +81,7 @@ class BreachStream:
             return
         except (NatsError, TimeoutError) as error:
             raise TransientError(f"breach {event.id} is not confirmed: {error or type(error).__name__}") from error
-        # A duplicate's sequence is that of the first one, which others of this episode may have followed.
-        self._last[subject] = max(self._last.get(subject, 0), ack.seq)
+        self._last[subject] = ack.seq
 
     async def _reread(self, subject: str, event: BreachEvent, cause: Exception) -> None:
         try:
@@ -94,5 +93,5 @@ class BreachStream:
         except (NatsError, TimeoutError) as error:
             raise TransientError(f"breach {event.id}: {error or type(error).__name__}") from error
         self._last[subject] = int(last.seq or 0)
-        if last.data is None or BreachEvent.model_validate_json(last.data).id != event.id:
+        if last.data is None or BreachEvent.model_validate_json(last.data) != event:
             raise StaleWriterError(f"{subject}: another wrote before {event.id}") from cause

@@ -12,7 +12,7 @@ from services.validator.samples import Completions, Failures, Latencies, Reading
 from services.validator.score import counts, score_of
 from services.validator.verdict import Judgement, Verdict, invalid, judge
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source, SystemBenchmarks, samples_to_confirm
-from shared.contracts.scenario import Gate
+from shared.contracts.scenario import Gate, Scenario
 from shared.contracts.timing import Kind
 
 RUN_SIGNIFICANCE = 0.01
@@ -71,7 +71,7 @@ def judge_gates(facts: Facts) -> Iterator[GateResult]:
     """The targets of the run's scenarios."""
     for load in facts.desired.loads:
         for gate in load.scenario.targets:
-            yield _judge_gate(facts, load.scenario.name, gate)
+            yield _judge_gate(facts, load.scenario, gate)
 
 
 def _judge(facts: Facts, system: str, benchmark: Benchmark) -> Judgement:
@@ -145,11 +145,12 @@ def _recommend(facts: Facts, system: str, owner: SystemBenchmarks, benchmark: Be
     )
 
 
-def _judge_gate(facts: Facts, scenario: str, gate: Gate) -> GateResult:
+def _judge_gate(facts: Facts, of: Scenario, gate: Gate) -> GateResult:
+    scenario = of.name
     kind = Kind.WORKFLOW if gate.metric == "workflow_execution_time" else Kind.REQUEST
     actions = (gate.action,) if gate.action and kind is Kind.REQUEST else ()
     total = facts.total_after(kind, scenario=scenario, actions=actions)
-    if any(facts.at_fault(system) for load in facts.desired.loads for system in load.scenario.systems):
+    if any(facts.at_fault(system) for system in of.systems):
         return GateResult(scenario, gate, Verdict.INVALID, None, total.count, GENERATOR)
     actual = _gate_value(facts, gate, total)
     if actual is None:

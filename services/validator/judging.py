@@ -6,42 +6,18 @@ may judge, belongs to ``app.py``.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from services.validator.board import Key, RunBoard, concerns
+from services.validator.board import RunBoard, concerns
+from services.validator.breach_event import Judged, describe
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
-from services.validator.measuring import Measured, kind_of, measure_requests, measure_resource
-from services.validator.recommendation import Evidence, recommend
+from services.validator.measuring import Measured, measure_requests, measure_resource
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_token
 from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_hang
-from services.validator.windows import worst_of
-from shared.contracts.base import utc_of_us
-from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
-from shared.contracts.breach import Breach, BreachStatus, BreachWindow
-from shared.contracts.timing import Kind
-from shared.contracts.window import Exemplar
-from shared.histogram import Histogram
-
-RECORDED_SHOWN = 3
-UNRECORDED_SHOWN = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One benchmark of one run at one moment."""
-
-    board: RunBoard
-    system: str
-    owner: SystemBenchmarks
-    benchmark: Benchmark
-    measured: Measured | None
-    judgement: Judgement
-
-    @property
-    def key(self) -> Key:
-        return (self.system, self.benchmark.metric, series_token(self.board.run))
+from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
+from shared.contracts.breach import Breach, BreachStatus
 
 
 class Judge:
@@ -92,7 +68,7 @@ class Judge:
             if board.live:
                 for judged in self.judge_run(board, now_us):
                     self.verdicts[judged.judgement.verdict] += 1
-                    events.extend(self._follow(judged, now_us))
+                    events.extend(self._follow(judged))
         return events
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
@@ -129,6 +105,13 @@ class Judge:
             board.breaches[episode.breach] = events[-1]
         return events
 
+    def forget_episodes(self) -> None:
+        """What was judged may not have been told; ``restore`` then takes up what was."""
+        for board in self.boards.values():
+            board.episodes.clear()
+            board.breaches.clear()
+            board.floors_s.clear()
+
     def forget(self, run: str) -> None:
         self.boards.pop(run, None)
 
@@ -142,7 +125,7 @@ class Judge:
             return measure_resource(benchmark, self.resources, system, floor_s, now_us, offered)
         return measure_requests(benchmark, windows, floor_s, now_us) if windows else None
 
-    def _follow(self, judged: Judged, now_us: int) -> Iterator[Breach]:
+    def _follow(self, judged: Judged) -> Iterator[Breach]:
         """Lead the episode of one benchmark on by one judgement."""
         board, key, measured = judged.board, judged.key, judged.measured
         if measured is None:
@@ -155,9 +138,9 @@ class Judge:
             step = open_episode(breach, judged.judgement, measured.end_us)
         else:
             step = advance(episode, judged.judgement, _judge_recovery(judged), measured.end_us)
-        yield from self._take(judged, measured, step, now_us)
+        yield from self._take(judged, measured, step)
 
-    def _take(self, judged: Judged, measured: Measured, step: Step, now_us: int) -> Iterator[Breach]:
+    def _take(self, judged: Judged, measured: Measured, step: Step) -> Iterator[Breach]:
         board, key = judged.board, judged.key
         if step.episode is None:
             return
@@ -168,101 +151,9 @@ class Judge:
             del board.episodes[key]
             board.floors_s[key] = measured.last_s + 1
             judged = replace(judged, judgement=_judge_recovery(judged))
-        breach = self._describe(judged, measured, step.episode, step.status, now_us)
+        breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
         board.breaches[breach.breach] = breach
         yield breach
-
-    def _describe(
-        self, judged: Judged, measured: Measured, episode: Episode, status: BreachStatus, now_us: int
-    ) -> Breach:
-        board, benchmark, judgement = judged.board, judged.benchmark, judged.judgement
-        resolved = status is BreachStatus.RESOLVED
-        level = "critical" if episode.level == "critical" else "target"
-        value = judgement.value if judgement.value is not None else episode.told_value
-        limit = benchmark.critical if level == "critical" else benchmark.target
-        return Breach(
-            breach=episode.breach,
-            revision=episode.revision,
-            status=status,
-            environment=self.environment,
-            run=board.run,
-            system=judged.system,
-            service=judged.owner.service,
-            metric=benchmark.metric,
-            series=judged.key[2],
-            level=level,
-            statistic=benchmark.statistic,
-            value=value,
-            limit=limit,
-            target=benchmark.target,
-            critical=benchmark.critical,
-            unit=benchmark.unit,
-            better=benchmark.better,
-            confidence=judgement.confidence,
-            samples=judgement.samples,
-            window=BreachWindow(
-                start=utc_of_us(measured.first_s * 1_000_000),
-                end=utc_of_us(measured.end_us),
-                seconds=measured.end_us / 1e6 - measured.first_s,
-            ),
-            opened_at=utc_of_us(episode.opened_us),
-            resolved_at=utc_of_us(measured.end_us) if resolved else None,
-            exemplars=() if resolved else self._exemplars(judged, measured),
-            recommendation="" if resolved else recommend(self._evidence(judged, measured, value, limit)),
-            note=judgement.note,
-        )
-
-    def _exemplars(self, judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:
-        """The worst recorded requests of the window, and worse ones that were not recorded, slowest first.
-
-        For a resource of a system that the run does not call itself: those of the systems it does call.
-        """
-        boards = judged.board.windows
-        own = [boards[judged.system]] if judged.system in boards else list(boards.values())
-        kind = kind_of(judged.benchmark)
-        worst = worst_of(
-            (
-                exemplar
-                for windows in own
-                for _, tally in windows.tallies(kind, judged.benchmark.actions, measured.first_s, measured.last_s)
-                for exemplar in tally.worst
-            ),
-            keep=1000,
-        )
-        recorded = [exemplar for exemplar in worst if exemplar.recorded][:RECORDED_SHOWN]
-        unrecorded = [exemplar for exemplar in worst if not exemplar.recorded][:UNRECORDED_SHOWN]
-        return worst_of((*recorded, *unrecorded))
-
-    def _evidence(self, judged: Judged, measured: Measured, value: float, limit: float) -> Evidence:
-        benchmark, windows = judged.benchmark, judged.board.windows.get(judged.system)
-        resources = {}
-        last_s = self.resources.last_second(judged.system)
-        for metric in ("cpu_usage", "queue_length") if last_s is not None else ():
-            values = self.resources.values(judged.system, metric, "mean", measured.first_s, measured.last_s)
-            if values:
-                resources[metric] = sum(values) / len(values)
-        errors: Counter[int] = Counter()
-        by_action: dict[str, Histogram] = {}
-        if windows:
-            tallies = windows.tallies(Kind.REQUEST, benchmark.actions, measured.first_s, measured.last_s)
-            for (_, action, _), tally in tallies:
-                errors.update(tally.errors)
-                by_action.setdefault(action, Histogram()).merge(tally.response)
-        slow = {action: histogram.percentile_us(0.95) or 0.0 for action, histogram in by_action.items()}
-        slowest = max(slow, key=lambda action: slow[action], default="")
-        timed = benchmark.source is Source.RESPONSE_TIME and bool(slowest)
-        return Evidence(
-            display=judged.owner.name,
-            service=judged.owner.service,
-            benchmark=benchmark,
-            value=value,
-            limit=limit,
-            resources=resources,
-            errors=dict(errors),
-            stuck=measured.recent.stuck.above(benchmark.critical * 1e3) if measured.recent else 0,
-            slowest_action=slowest if timed else "",
-            slowest_ms=slow[slowest] / 1e3 if timed else 0.0,
-        )
 
 
 def _judge(benchmark: Benchmark, measured: Measured | None) -> Judgement:

@@ -100,11 +100,13 @@ def measure_resource(
     while len(read(first_s)) < benchmark.min_samples and first_s > max(furthest_s, floor_s):
         first_s -= 1
     recovery_s = last_s - RECOVERY_LEAST_S + 1
+    begin_s = max(first_s, floor_s)
+    each = resources.each(system, benchmark.resource, begin_s, last_s) if benchmark.instances == "mean" else ()
     return Measured(
-        max(first_s, floor_s),
+        begin_s,
         last_s,
         (last_s + 1) * 1_000_000,
-        Readings(read(first_s), offered),
+        Readings(read(first_s), offered, each),
         Readings(read(recovery_s), offered),
     )
 

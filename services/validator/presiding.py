@@ -19,7 +19,6 @@ from services.validator.breach_tracing import BreachTracing
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
 from services.validator.reporter import Reporter
-from services.validator.timescale import Store
 from shared import metrics
 from shared.clock import wall_us
 from shared.contracts.base import utc_of_us
@@ -45,12 +44,11 @@ class Presider:
         inbox: Inbox,
         lease: Lease,
         stream: BreachStream,
-        store: Store,
         reporter: Reporter,
         tracing: BreachTracing,
     ) -> None:
         self._judge, self._inbox, self._lease, self._stream = judge, inbox, lease, stream
-        self._store, self._reporter, self._tracing = store, reporter, tracing
+        self._reporter, self._tracing = reporter, tracing
         self._outbox: deque[tuple[BreachEvent, dict[str, str]]] = deque()
         self._taken_up = False
         self._reports: dict[str, asyncio.Task[None]] = {}
@@ -100,7 +98,7 @@ class Presider:
                 await self._take_up()
             for breach in self._judge.tick(wall_us()):
                 self._post(breach)
-            await self._end_runs()
+            self._end_runs()
             await self._deliver()
         except StaleWriterError as error:
             logger.warning("%s; reading the open breaches again", error)
@@ -113,8 +111,7 @@ class Presider:
         """Open episodes are what the stream last said of them; what was meant to be said is judged anew."""
         breaches = await self._stream.read_last()
         self._outbox.clear()
-        for board in self._judge.boards.values():
-            board.episodes.clear()
+        self._judge.forget_episodes()
         for breach in breaches:
             if breach.status is not BreachStatus.RESOLVED or breach.run in self._judge.boards:
                 self._judge.restore(breach, wall_us())
@@ -129,11 +126,11 @@ class Presider:
             if board.over and _ended_before(board, timedelta(seconds=90)):
                 self._judge.forget(board.run)
 
-    async def _end_runs(self) -> None:
+    def _end_runs(self) -> None:
         """Resolve and report runs that are over, drop those nobody has told of for long."""
         for run, board in list(self._judge.boards.items()):
             if board.over and run not in self._reports:
-                await self._end_run(board)
+                self._end_run(board)
             elif board.state is None and board.stale(wall_us(), UNKNOWN_S):
                 for breach in self._judge.end_run(board):
                     self._post(breach)
@@ -144,16 +141,13 @@ class Presider:
                 self._inbox.finish(run)
                 task.result()
 
-    async def _end_run(self, board: RunBoard) -> None:
+    def _end_run(self, board: RunBoard) -> None:
         for breach in self._judge.end_run(board):
             self._post(breach)
         if _ended_before(board, RECENT) or board.desired is None:
             # Without its desired state (expired, or still to come) there is nothing to report against.
             if _ended_before(board, RECENT):
                 self._inbox.finish(board.run)
-            return
-        if await self._store.has_report(board.run):
-            self._inbox.finish(board.run)
             return
         self._reports[board.run] = asyncio.create_task(self._reporter.report(board), name=f"report-{board.run}")
 

@@ -45,9 +45,12 @@ class Reporter:
         self._settle_s, self._late_s = settle_s, late_s
 
     async def report(self, board: RunBoard) -> None:
-        """Write the report of a run that is over, again with a higher revision when late rows or results come."""
+        """Write the report of a run that is over, again with a higher revision when late rows or results come.
+
+        A run that has one already was reported by an earlier validator.
+        """
         desired, state = board.desired, board.state
-        if desired is None or state is None:
+        if desired is None or state is None or await _retried(lambda: self._store.has_report(desired.run)):
             return
         await self._settle(desired.run, state)
         seen = await _retried(lambda: self._fingerprint(desired, state))

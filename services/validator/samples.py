@@ -59,10 +59,14 @@ class Completions:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """One value a second of a resource. ``offered``: the load asked of a demand-limited one, None where unknown."""
+    """One value a second of a resource. ``offered``: the load asked of a demand-limited one, None where unknown.
+
+    ``each``: the readings of the single instances of which ``values`` are the means, where they are known.
+    """
 
     values: tuple[float, ...]
     offered: float | None = None
+    each: tuple[float, ...] = ()
 
 
 Sample = Latencies | Failures | Completions | Readings

@@ -41,6 +41,11 @@ def student(mean: float, variance: float, count: int, limit: float) -> Odds:
     return Odds(float(stdtr(count - 1, -t)), float(stdtr(count - 1, t)))
 
 
+def sign(readings: Sequence[float], limit: float) -> float:
+    """The sign test: how probable so many readings above a limit are, were each as likely to lie below it."""
+    return binomial(sum(reading > limit for reading in readings), len(readings), 0.5).worse
+
+
 def mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample variance (n − 1) of at least one value; the variance of a single one is 0."""
     mean = math.fsum(values) / len(values)

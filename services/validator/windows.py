@@ -174,7 +174,11 @@ class SystemWindows:
                 if line[2] is Kind.REQUEST and (not actions or line[1] in actions):
                     total += producer.sent_between(line, first_s, last_s)
             if producer.live(now_us):
-                total += sum(a.waiting for a in producer.actions if not actions or a.action in actions)
+                total += sum(
+                    action.waiting
+                    for action in producer.actions
+                    if action.kind is Kind.REQUEST and (not actions or action.action in actions)
+                )
         return total
 
     def _advance_watermark(self, now_us: int) -> None:

@@ -29,7 +29,8 @@ class BreachWindow(Message):
 class Breach(Message):
     """One state of one episode. ``limit`` is the one crossed (target or critical); values in the metric's ``unit``.
 
-    ``note`` says what the figures cannot: that a run ended, that requests hang.
+    ``worst`` is the farthest value told since the episode opened; ``exemplars`` and ``recommendation`` are of that
+    moment, also once it is resolved. ``note`` says what the figures cannot: that a run ended, that requests hang.
     """
 
     breach: str
@@ -46,6 +47,7 @@ class Breach(Message):
     level: Literal["target", "critical"]
     statistic: str
     value: float
+    worst: float | None = None
     limit: float
     target: float
     critical: float

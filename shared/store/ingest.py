@@ -189,6 +189,8 @@ async def advance_sent(connection: AsyncConnection[Any], counts: Iterable[Sent])
 
 async def ensure_partitions(connection: AsyncConnection[Any], around: datetime, days_ahead: int) -> int:
     """Make the daily partitions of every large table around a moment; returns how many are new. In a transaction."""
+    # A day of the schema's function is one of the session's time zone: of 23 hours where a summer begins.
+    await connection.execute("SET LOCAL TIME ZONE 'UTC'")
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PARTITION_LOCK,))
     created = 0
     for table in _PARTITIONED:

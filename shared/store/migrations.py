@@ -54,6 +54,7 @@ def migrate(dsn: str, folder: Path = FOLDER) -> int:
     """
     migrations = read_migrations(folder)
     with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET TIME ZONE 'UTC'")  # the first partitions are days of UTC, wherever the server is
         connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
         try:
             connection.execute(

@@ -15,6 +15,7 @@ from shared.contracts.timing import Check, ErrorKind, Kind
 from shared.store.figures import SeriesAfter, SeriesResult, Stored, Times
 
 Row = dict[str, Any]
+SCRAPE_GAP_S = 3
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 _FAILED = f"(t.error NOT IN ({ErrorKind.OK:d}, {ErrorKind.CANCELLED:d}) OR t.check_result = {Check.FAILED:d})"
@@ -91,9 +92,15 @@ SELECT system, metric, second, avg(told) AS mean, max(told) AS max, sum(told) AS
 """
 
 _REPLICAS = """
-SELECT service, (floor(extract(epoch FROM at) / %(step)s) * %(step)s)::bigint AS second,
+WITH told AS (
+    SELECT service, instance, ready, floor(extract(epoch FROM at))::bigint AS second,
+           lead(floor(extract(epoch FROM at))::bigint) OVER (PARTITION BY service, instance ORDER BY at) AS next
+      FROM resource_sample WHERE environment = %(environment)s AND at >= %(since)s AND at < %(until)s
+)
+SELECT service, s / %(step)s * %(step)s AS second,
        count(DISTINCT instance) FILTER (WHERE ready) AS ready, count(DISTINCT instance) AS instances
-  FROM resource_sample WHERE environment = %(environment)s AND at >= %(since)s AND at < %(until)s
+  FROM told CROSS JOIN generate_series(second, CASE WHEN next - second <= %(gap)s + 1 THEN greatest(second, next - 1)
+                                                    ELSE second END) AS s
  GROUP BY 1, 2 ORDER BY 2, 1
 """
 
@@ -186,8 +193,11 @@ async def read_resources(
 async def read_replicas(
     connection: AsyncConnection[Any], environment: str, since: datetime, until: datetime, step_s: int
 ) -> list[Row]:
-    """Per service and step of seconds: how many instances were seen and how many of them ready."""
-    asked = {"environment": environment, "since": since, "until": until, "step": step_s}
+    """Per service and step of seconds: how many instances were seen and how many of them ready.
+
+    An instance that was not scraped for up to ``SCRAPE_GAP_S`` seconds is as it was before them.
+    """
+    asked = {"environment": environment, "since": since, "until": until, "step": step_s, "gap": SCRAPE_GAP_S}
     return await _rows(connection, _REPLICAS, asked)
 
 

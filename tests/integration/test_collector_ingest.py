@@ -5,9 +5,11 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 
 from deploy.embedded.postgres import PostgresServer
@@ -17,6 +19,7 @@ from shared.contracts.base import utc_of_us
 from shared.contracts.frame import encode
 from shared.contracts.timing import Kind
 from shared.histogram import bucket_of
+from shared.store import ingest
 from tests.integration.collector_rig import Rig, eventually, open_rig
 from tests.unit.collector_frames import RUN, SYSTEM, make_events, make_frame
 
@@ -241,3 +244,17 @@ async def test_a_collector_killed_in_full_flight_loses_and_doubles_nothing(rig: 
     assert await rig.query("SELECT count(*), max(seq) FROM frames") == [(published, published)]
     assert await rig.count("request_timing") == published * 50
     assert {windows.seq for windows in rig.windows()} == set(range(1, published + 1))
+
+
+async def test_partitions_are_days_of_utc_whatever_the_time_zone_of_the_server(postgres_dsn: str) -> None:
+    """Where a summer begins, a day of the server's own zone has 23 hours: the next one overlapped or was missing."""
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        await connection.execute("SET TIME ZONE 'Europe/Berlin'")
+        for day in range(27, 32):
+            async with connection.transaction():
+                await ingest.ensure_partitions(connection, datetime(2027, 3, day, 12, tzinfo=UTC), 2)
+        for hour in range(7 * 24):
+            await connection.execute(
+                "INSERT INTO resource_sample VALUES (%s, 'e', 's', 'y', 'i', true, '{}')",
+                (datetime(2027, 3, 26, tzinfo=UTC) + timedelta(hours=hour),),
+            )

@@ -20,11 +20,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.validator.app import serve
+from services.validator.breach_stream import BreachStream, StaleWriterError
 from services.validator.settings import Settings
+from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.run import Phase, RunDesired, RunState
 from shared.contracts.window import FrameWindows
+from shared.streams import ensure_streams
 from shared.subjects import Subjects
-from tests.unit.validator_frames import START_S, cell, desired, frame, state
+from tests.unit.test_validator_judging import judge_of_a_run, play
+from tests.unit.validator_frames import START, START_S, cell, desired, frame, state
 
 pytestmark = pytest.mark.integration
 
@@ -93,16 +97,16 @@ async def bench(nats_url: str, environment: str) -> AsyncIterator[Bench]:
     await client.close()
 
 
-Start = Callable[[], Awaitable[Callable[[], Awaitable[None]]]]
+Start = Callable[..., Awaitable[Callable[[], Awaitable[None]]]]
 
 
 @pytest.fixture
 async def start(nats_url: str, environment: str, postgres_dsn: str) -> AsyncIterator[Start]:
     """Starts a validator within this process; returns what stops it."""
     running: list[tuple[asyncio.Event, asyncio.Task[None]]] = []
-    settings = Settings(environment=environment, nats_url=nats_url, store_dsn=postgres_dsn)
 
-    async def begin() -> Callable[[], Awaitable[None]]:
+    async def begin(store_dsn: str = postgres_dsn) -> Callable[[], Awaitable[None]]:
+        settings = Settings(environment=environment, nats_url=nats_url, store_dsn=store_dsn)
         stop = asyncio.Event()
         task = asyncio.create_task(serve(settings, stop))
         running.append((stop, task))
@@ -161,7 +165,6 @@ async def test_a_breach_is_opened_resolved_and_readable_by_any_subscriber(
     assert first.subject == f"tidegate.{bench.environment}.breach.autmatrix.api_response_time.{RUN}"
     assert first.headers
     assert first.headers["Content-Type"] == "application/cloudevents+json"
-    assert first.headers["Nats-Msg-Id"] == f"{episode}.1"
     worst = data["exemplars"][0]
     assert first.headers["traceparent"].split("-")[1] == worst["trace_id"]
     assert {message.headers["traceparent"] for message in bench.heard if message.headers} == {
@@ -210,6 +213,40 @@ async def test_the_end_of_a_run_resolves_its_open_breach(bench: Bench, start: St
     await bench.tell(5, Phase.STOPPED)
     await until(lambda: "resolved" in bench.statuses)
     assert bench.events[-1]["data"]["note"] == "the run ended (stopped) while the breach was open"
+
+
+async def test_a_store_that_is_away_keeps_no_breach_back(bench: Bench, start: Start) -> None:
+    await start("postgresql://nobody@127.0.0.1:1/none")
+    await streams_exist(bench)
+    await bench.begin()
+    await bench.load(4, 700)
+    await until(lambda: "opened" in bench.statuses)
+    await bench.tell(5, Phase.STOPPED)
+    await until(lambda: "resolved" in bench.statuses)
+
+
+async def test_an_event_of_another_validator_is_never_taken_for_ours(nats_url: str, environment: str) -> None:
+    """Both speak of the same revision, but not the same: the broker's duplicate window would drop the second."""
+    client = await nats.connect(nats_url)
+    js, names = client.jetstream(), Subjects(environment)
+    await ensure_streams(js, names)
+    judge = judge_of_a_run()
+    opened = play(judge, 14, lambda _: [900.0] * 10)[0][1]
+    updated = opened.model_copy(update={"revision": 2, "status": BreachStatus.UPDATED})
+    resolved = updated.model_copy(update={"status": BreachStatus.RESOLVED})
+    ours, theirs = BreachStream(js, names), BreachStream(js, names)
+    try:
+        await theirs.publish(BreachEvent.of(opened, START), {})
+        await ours.read_last()
+        await theirs.publish(BreachEvent.of(updated, START), {})
+        with pytest.raises(StaleWriterError):
+            await ours.publish(BreachEvent.of(resolved, START), {})
+        await theirs.read_last()
+        forgotten = BreachStream(js, names)
+        await forgotten.publish(BreachEvent.of(updated, START), {})
+        assert await forgotten.read_last() == [updated], "a lost answer to the very event is no fault"
+    finally:
+        await client.close()
 
 
 async def test_the_example_subscriber_prints_breaches_and_answers_nobody(nats_url: str) -> None:

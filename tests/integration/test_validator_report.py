@@ -91,8 +91,8 @@ class Rows:
         )
         await self.connection.execute("UPDATE producer SET last_seq = %s WHERE producer_id = %s", (self.seq, producer))
 
-    async def cpu(self, instance: str, usage: float) -> None:
-        for second in range(30):
+    async def cpu(self, instance: str, usage: float, missed: range = range(0)) -> None:
+        for second in set(range(30)) - set(missed):
             await self.connection.execute(
                 "INSERT INTO resource_sample VALUES (%s, 'test', 'autmatrix-backend', 'autmatrix', %s, true, %s)",
                 (STARTED + timedelta(seconds=second), instance, Jsonb({"cpu_usage": usage})),
@@ -135,6 +135,7 @@ async def test_a_report_holds_the_stores_figures(rows: Rows, postgres_dsn: str) 
     await fill(rows)
     await rows.cpu("1", 0.4)
     await rows.cpu("2", 0.6)
+    await rows.cpu("3", 0.5, missed=range(14, 17))
     body = await report(postgres_dsn, ended())
 
     (line,) = body["results"]
@@ -190,7 +191,7 @@ async def test_a_report_holds_the_stores_figures(rows: Rows, postgres_dsn: str) 
     points = {point["second"]: point for point in body["timeline"]["points"]}
     middle = points[int(STARTED.timestamp()) + 15]
     assert middle["systems"]["autmatrix"]["rate"] == 40
-    assert middle["replicas"] == {"autmatrix-backend": 2}
+    assert middle["replicas"] == {"autmatrix-backend": 3}, "three scrapes that failed are no replica lost"
 
 
 async def test_a_slow_run_is_missed_with_advice_and_issues(rows: Rows, postgres_dsn: str) -> None:
@@ -246,15 +247,18 @@ async def test_late_rows_give_a_higher_revision_and_nothing_else_does(rows: Rows
     producer, series = await fill(rows)
     board = RunBoard(RUN, desired=ASKED, state=ended())
     store = Store(postgres_dsn)
-    await Reporter(store, BENCHMARKS, settle_s=2.0, late_s=0.05).report(board)
+    for _ in range(2):
+        # The second time it is a run that an earlier validator has reported.
+        await Reporter(store, BENCHMARKS, settle_s=2.0, late_s=0.05).report(board)
     assert await store.has_report(RUN)
+    await rows.connection.execute("DELETE FROM report")
 
     class LateStore(Store):
         """A store into which rows come just after the first report of this reporter."""
 
         async def write_report(self, run: str, body: dict[str, Any]) -> int:
             revision = await super().write_report(run, body)
-            if revision == 2:
+            if revision == 1:
                 await rows.requests(producer, series, [(20, 0.0, 50.0, ErrorKind.OK)])
             return revision
 
@@ -264,7 +268,7 @@ async def test_late_rows_give_a_higher_revision_and_nothing_else_does(rows: Rows
             "SELECT revision, body->'revision', body->'results'->0->'stored' FROM report ORDER BY revision"
         )
     ).fetchall()
-    assert stored == [(1, 1, 1020), (2, 2, 1020), (3, 3, 1021)]
+    assert stored == [(1, 1, 1020), (2, 2, 1021)]
 
 
 async def test_a_run_is_settled_when_every_frame_its_workers_speak_of_is_committed(

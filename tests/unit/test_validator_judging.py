@@ -186,6 +186,30 @@ def test_the_end_of_a_run_resolves_what_is_open_and_says_so() -> None:
     assert judge.tick(at_us(16)) == []
 
 
+def test_an_episode_keeps_the_advice_and_evidence_of_its_worst_moment() -> None:
+    times = around(random.Random(13), lambda now_s: 900 if 10 < now_s <= 14 else 600 if 14 < now_s <= 20 else 40)
+    told = [breach for _, breach in play(judge_of_a_run(), 40, times)]
+    assert told[-1].status is BreachStatus.RESOLVED
+    worst = max(told, key=lambda breach: breach.value)
+    assert [breach.worst for breach in told] == [max(b.value for b in told[: n + 1]) for n in range(len(told))]
+    assert told[-1].value < 200 < worst.value == told[-1].worst
+    assert worst.exemplars
+    assert (told[-1].exemplars, told[-1].recommendation) == (worst.exemplars, worst.recommendation)
+
+    restarted = judge_of_a_run()
+    restarted.restore(told[-2], at_us(14))
+    again = [breach for _, breach in play(restarted, 40, around(random.Random(14), lambda _: 40))]
+    assert (again[-1].worst, again[-1].recommendation) == (worst.worst, worst.recommendation)
+
+
+def test_what_was_judged_but_never_told_is_forgotten_when_the_told_is_taken_up() -> None:
+    judge = judge_of_a_run()
+    assert play(judge, 14, around(random.Random(15), lambda _: 900))
+    judge.forget_episodes()
+    board = judge.board("run-of-tests")
+    assert (board.episodes, board.breaches, board.floors_s) == ({}, {}, {})
+
+
 def test_a_restarted_judge_goes_on_with_the_same_episode() -> None:
     first = judge_of_a_run()
     slow = around(random.Random(8), lambda _: 900)

@@ -92,6 +92,50 @@ def test_a_sample_gets_its_verdict(benchmark: Benchmark, sample: Sample, verdict
     assert judge(benchmark, sample).verdict is verdict
 
 
+ROUTING = Benchmark.model_validate(
+    {"metric": "routing_latency", "target": 50, "critical": 100, "unit": "ms", "better": "lower"}
+    | {"source": "resource", "significance": 0.0005}
+)
+GROWING = (58.0, 137.0, 190.0, 331.0, 453.0, 404.0)
+
+
+@pytest.mark.parametrize(
+    ("means", "each", "verdict", "test"),
+    [
+        pytest.param(GROWING, (), Verdict.INSUFFICIENT, "student", id="growing, one instance: the variance hides it"),
+        pytest.param(GROWING, GROWING * 2, Verdict.MISSED, "sign", id="growing, twelve of twelve above the target"),
+        pytest.param(GROWING, (*GROWING, *GROWING[1:], 49.0), Verdict.INSUFFICIENT, "sign", id="eleven of twelve"),
+        pytest.param(
+            (30.0, 30.0, 30.0, 30.0, 9_000.0, 30.0),
+            (30.0,) * 10 + (9_000.0,) * 2,
+            Verdict.INSUFFICIENT,
+            "student",
+            id="a single spike on both",
+        ),
+        pytest.param(
+            (60.0, 61.0) * 3, (40.0, 80.0, 40.0, 82.0) * 3, Verdict.MISSED, "student", id="one instance idles"
+        ),
+        pytest.param((48.0,) * 6, (51.0,) * 14 + (27.0,) * 2, Verdict.MET, "student", id="the mean keeps the limit"),
+    ],
+)
+def test_enough_readings_above_a_limit_break_it_whatever_their_variance(
+    means: tuple[float, ...], each: tuple[float, ...], verdict: Verdict, test: str
+) -> None:
+    judgement = judge(ROUTING, Readings(means, each=each))
+    assert judgement.verdict is verdict
+    assert judgement.test == test or not judgement.broken
+
+
+def test_readings_about_the_limit_break_it_no_oftener_than_the_significance() -> None:
+    rng, benchmark = random.Random(12), ROUTING.model_copy(update={"significance": 0.02})
+    broken = 0
+    for _ in range(3_000):
+        pairs = [(50 * rng.lognormvariate(0, 0.1), 50 * rng.lognormvariate(0, 0.1)) for _ in range(6)]
+        each = tuple(value for pair in pairs for value in pair)
+        broken += judge(benchmark, Readings(tuple(sum(pair) / 2 for pair in pairs), each=each)).broken
+    assert 10 < broken < 75, "2 % would be 60"
+
+
 def test_a_judgement_tells_value_limit_samples_test_and_confidence() -> None:
     judgement = judge(response_time(), times((400, 100.0), (100, 250.0)))
     assert judgement.value == pytest.approx(250, rel=0.01)
