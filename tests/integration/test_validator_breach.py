@@ -61,6 +61,9 @@ class Bench:
     def statuses(self) -> list[str]:
         return [event["data"]["status"] for event in self.events]
 
+    async def hear(self, message: Msg) -> None:
+        self.heard.append(message)
+
     async def publish(self, subject: str, message: RunDesired | RunState | FrameWindows) -> None:
         await self.client.jetstream().publish(subject, message.model_dump_json().encode())
 
@@ -88,11 +91,7 @@ class Bench:
 async def bench(nats_url: str, environment: str) -> AsyncIterator[Bench]:
     client = await nats.connect(nats_url)
     bench = Bench(client, environment)
-
-    async def hear(message: Msg) -> None:
-        bench.heard.append(message)
-
-    await client.subscribe(f"tidegate.{environment}.breach.>", cb=hear)
+    await client.subscribe(f"tidegate.{environment}.breach.>", cb=bench.hear)
     yield bench
     await client.close()
 
