@@ -24,6 +24,7 @@ from shared.contracts.breach import BreachEvent
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.scaling import ScalingRecord
 from shared.errors import TransientError
+from shared.reading import raw_body
 from shared.store.breaches import save_breach
 from shared.store.runs import save_desired, save_state
 from shared.store.scaling import save_scaling
@@ -73,7 +74,7 @@ class ControlPlane:
             config=ConsumerConfig(ack_wait=30.0, max_deliver=-1),
             pull_sub=PullSub(batch_size=16, timeout=1.0),
             ack_policy=AckPolicy.NACK_ON_ERROR,
-            decoder=_raw,
+            decoder=raw_body,
         )(handle)
 
     async def _handle(self, body: bytes, message: NatsMessage, stream: str, kind: type[M], save: Save[M]) -> None:
@@ -107,7 +108,3 @@ class ControlPlane:
         async with self._store.transaction() as connection:
             found = await save(connection, parsed, text)
         return UNKNOWN_RUN if found is False else ""
-
-
-async def _raw(message: NatsMessage) -> bytes:
-    return bytes(message.body)

@@ -5,24 +5,19 @@ stream emptied into DEAD.
 """
 
 import asyncio
-import base64
 import logging
 import random
 from collections import deque
-from datetime import UTC, datetime
 
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError
 
 from services.collector import backoff
-from shared import metrics
-from shared.bus import Bus, publish_now
-from shared.contracts.dead import DeadLetter
+from shared.bus import Bus
+from shared.dead_letters import bury
 from shared.errors import TidegateError
 
 SERVICE = "collector"
-MAX_BODY_BYTES = 512 * 1024
-"""Of the original; in base64 it still fits a message."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,31 +58,15 @@ class DeadLetters:
                 f"more than {self._limit.most} messages within {self._limit.span_s:g} s could not be processed; "
                 f"the last is {stream} {sequence}: {reason}"
             )
-        logger.error("%s %d on %s to DEAD: %s", stream, sequence, subject, reason)
-        if len(body) > MAX_BODY_BYTES:
-            reason = f"{reason} (only the first {MAX_BODY_BYTES} of {len(body)} bytes are kept)"
-        letter = DeadLetter(
-            service=SERVICE,
-            environment=self._bus.subjects.environment,
-            subject=subject,
-            stream=stream,
-            sequence=sequence,
-            reason=reason,
-            at=datetime.now(UTC),
-            body=base64.b64encode(body[:MAX_BODY_BYTES]).decode(),
-        )
-        # A message that comes again because its acknowledgement was lost is one letter, not two.
-        headers = {"Nats-Msg-Id": f"{stream}.{sequence}"}
         attempt = 0
         while True:
             try:
-                await publish_now(
-                    self._bus.js, self._bus.subjects.dead(SERVICE), letter.model_dump_json().encode(), headers
+                await bury(
+                    self._bus, SERVICE, subject=subject, stream=stream, sequence=sequence, body=body, reason=reason
                 )
             except (NatsError, APIError, TimeoutError) as error:
                 attempt += 1
                 logger.warning("DEAD did not take %s %d: %s", stream, sequence, error)
                 await asyncio.sleep(backoff.delay_s(attempt, random.random()))
                 continue
-            metrics.DEAD_LETTERS.labels(SERVICE).inc()
             return

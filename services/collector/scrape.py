@@ -21,7 +21,8 @@ from shared.bus import Bus, publish_now
 from shared.contracts.base import Message
 from shared.contracts.resource import ResourceSample
 from shared.errors import BadMessageError, TransientError
-from shared.lease import RENEW_S, Lease
+from shared.leadership import keep
+from shared.lease import Lease
 from shared.store.spans import save_samples
 
 LEASE_KEY = "scraper"
@@ -77,7 +78,7 @@ class Scraper:
         lease = Lease(await self._bus.bucket("leases"), LEASE_KEY)
         holder = f"collector-{uuid.uuid4().hex}".encode()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-            keeper = asyncio.ensure_future(_keep(lease, holder))
+            keeper = asyncio.ensure_future(keep(lease, holder))
             try:
                 while True:
                     began = time.monotonic()
@@ -171,12 +172,3 @@ class Scraper:
         if what in self._silent:
             self._silent.discard(what)
             logger.info("%s: answers again", what)
-
-
-async def _keep(lease: Lease, holder: bytes) -> None:
-    while True:
-        if lease.lost:
-            await lease.acquire(holder)
-        else:
-            await lease.renew(holder)
-        await asyncio.sleep(RENEW_S)

@@ -9,15 +9,15 @@ import aiohttp
 from services.scaler.audit import AuditStream
 from services.scaler.controller import Controller
 from services.scaler.inputs import Inputs
-from services.scaler.leadership import Leadership
 from services.scaler.local import LocalTarget
-from services.scaler.samples_only import SamplesOnly
 from services.scaler.settings import ScalerSettings
-from services.scaler.target import Target
+from services.scaler.target import SamplesOnly, Target
 from shared.bus import open_bus
 from shared.config import load_document
 from shared.contracts.scaling_rules import ScalingRules
 from shared.http import HttpDoor
+from shared.leadership import keep
+from shared.lease import Lease
 from shared.service import run_until
 from shared.telemetry import configure_tracing
 
@@ -50,18 +50,19 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         if settings.platform_url is not None:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             target = LocalTarget(session, str(settings.platform_url), settings.scaler_target_timeout_s)
-        leadership = Leadership(await bus.bucket("leases"), settings.scaler_id, settings.scaler_lease_s, wake)
-        stack.push_async_callback(leadership.step_down)
+        lease = Lease(await bus.bucket("leases"), "scaler")
+        stack.push_async_callback(lease.release)
         audit = AuditStream(bus.js, bus.subjects)
         tracer = tracing.get_tracer("tidegate.scaler")
         controllers.extend(
-            Controller(service, its, settings, inputs, audit, target, leadership, tracer)
+            Controller(service, its, settings, inputs, audit, target, lease, tracer)
             for service, its in rules.services.items()
         )
         inputs.listen(bus)
         await bus.broker.start()
         started.set()
-        side_tasks = [leadership.keep(), _prune(inputs), *(controller.run() for controller in controllers)]
+        holding = keep(lease, settings.scaler_id.encode(), won=wake, every_s=settings.scaler_lease_s)
+        side_tasks = [holding, _prune(inputs), *(controller.run() for controller in controllers)]
         try:
             await run_until(stop, side_tasks)
         finally:

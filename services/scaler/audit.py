@@ -13,13 +13,14 @@ from typing import Any
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
+from nats.js.api import DeliverPolicy, Header
 from nats.js.errors import BadRequestError, NotFoundError
 from pydantic import ValidationError
 
 from services.scaler.chain import Head, link, verify
 from shared.contracts.scaling import ScalingRecord
 from shared.errors import TidegateError, TransientError
+from shared.reading import read_all
 from shared.subjects import Subjects
 
 ATTEMPTS = 4
@@ -52,15 +53,18 @@ class AuditStream:
     async def read(self, service: str) -> Past:
         """The whole chain of a service that the stream still holds. Raises ``TransientError``."""
         try:
-            messages = await self._messages(self._subjects.scaling(service))
+            messages = await read_all(self._js, self._stream, self._subjects.scaling(service), DeliverPolicy.ALL)
         except (NatsError, TimeoutError) as error:
             raise TransientError(f"SCALING of {service} was not read: {error or type(error).__name__}") from error
         raw: list[dict[str, Any]] = []
         records, position = [], 0
-        for position, body in messages:
+        for message in messages:
+            position = int(message.metadata.sequence.stream)
             try:
-                raw.append(json.loads(body))
-                records.append(ScalingRecord.model_validate_json(body))
+                found = json.loads(message.data)
+                if isinstance(found, dict):
+                    raw.append(found)
+                records.append(ScalingRecord.model_validate(found))
             except (ValidationError, ValueError) as error:
                 logger.error("%s: message %d is no scaling record: %s", service, position, str(error).splitlines()[0])  # noqa: TRY400
         last = raw[-1] if raw else {}
@@ -117,19 +121,3 @@ class AuditStream:
         if found.get("hash") == record.previous_hash:
             return None
         raise ChainMovedError(f"{record.service}: another wrote record {found.get('sequence')} first")
-
-    async def _messages(self, subject: str) -> list[tuple[int, bytes]]:
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, inactive_threshold=30.0, mem_storage=True
-        )
-        subscription = await self._js.subscribe(subject, stream=self._stream, config=config)
-        try:
-            info = await subscription.consumer_info()
-            expected = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
-            messages = []
-            for _ in range(expected):
-                message = await subscription.next_msg(timeout=5.0)
-                messages.append((int(message.metadata.sequence.stream), message.data))
-            return messages
-        finally:
-            await subscription.unsubscribe()

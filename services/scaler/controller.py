@@ -20,11 +20,9 @@ from opentelemetry.trace import Span, Tracer
 from services.scaler.audit import AuditStream, ChainMovedError
 from services.scaler.chain import Head
 from services.scaler.decision import Decision
-from services.scaler.effect import judge, latency_limits
+from services.scaler.effect import finished, judge, latency_limits, measurable
 from services.scaler.history import Tracker, change_of, changes_of, outcome
 from services.scaler.inputs import Inputs
-from services.scaler.leadership import Leadership
-from services.scaler.pending import finished, measurable
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
 from services.scaler.settings import ScalerSettings
@@ -34,6 +32,7 @@ from shared import metrics
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
+from shared.lease import Lease
 from shared.telemetry import context_of, parent_context, traceparent
 
 BEFORE_S = 5.0
@@ -56,12 +55,12 @@ class Controller:
         inputs: Inputs,
         audit: AuditStream,
         target: Target,
-        leadership: Leadership,
+        lease: Lease,
         tracer: Tracer,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
         self._inputs, self._audit, self._target = inputs, audit, target
-        self._leadership, self._tracer = leadership, tracer
+        self._lease, self._tracer = lease, tracer
         self._scribe = Scribe(service, settings.environment, rules)
         self._wake = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
@@ -71,6 +70,7 @@ class Controller:
         self._changes: tuple[Change, ...] = ()
         self._tracker = Tracker()
         self._said: tuple[object, ...] = ()
+        self._said_at_s = float("-inf")
         self._held_at_s = float("-inf")
 
     def wake(self) -> None:
@@ -88,7 +88,7 @@ class Controller:
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
             self._wake.clear()
-            if self._leadership.held:
+            if self._lease.held:
                 self._step = asyncio.ensure_future(self._guarded_step())
                 await asyncio.shield(self._step)
 
@@ -100,13 +100,13 @@ class Controller:
 
     async def _guarded_step(self) -> None:
         try:
-            if self._epoch != self._leadership.epoch:
+            if self._epoch != self._lease.epoch:
                 await self._take_over()
             await self._look()
         except FencedError as error:
             logger.warning("%s: fenced: %s", self._service, error)
             self._epoch = 0
-            await self._leadership.step_down()
+            await self._lease.release()
         except ChainMovedError as error:
             logger.warning("%s", error)
             self._epoch = 0
@@ -117,13 +117,14 @@ class Controller:
 
     async def _take_over(self) -> None:
         """Know what the chain tells before deciding anything."""
-        epoch = self._leadership.epoch
+        epoch = self._lease.epoch
         past = await self._audit.read(self._service)
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._changes, self._epoch = past.head, changes_of(past.records), epoch
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
         self._said = () if last is None else _words_of(last)
+        self._said_at_s = float("-inf") if last is None else last.at.timestamp()
 
     async def _look(self) -> None:
         seen, unobserved = await self._observe()
@@ -194,7 +195,7 @@ class Controller:
             if change is None:
                 return
             self._changes = (*self._changes, change)
-            if change.dry_run or not self._leadership.held:
+            if change.dry_run or not self._lease.held:
                 return
             try:
                 await self._target.set_replicas(self._service, change.target, self._epoch, change.decision)
@@ -215,7 +216,8 @@ class Controller:
         record = self._scribe.decision(
             decision, facts, memory, before, name=name, epoch=self._epoch, dry_run=self._target.dry_run
         )
-        if _words_of(record) == self._said or not self._leadership.held:
+        repeated = _words_of(record) == self._said and facts.now_s - self._said_at_s < self._settings.scaler_repeat_s
+        if repeated or not self._lease.held:
             return None
         headers: dict[str, str] = {}
         if span is not None:
@@ -226,7 +228,7 @@ class Controller:
                     context.trace_id, context.span_id, sampled=context.trace_flags.sampled
                 )
         kept, self._head = await self._audit.append(self._head, record, headers)
-        self._said = _words_of(kept)
+        self._said, self._said_at_s = _words_of(kept), facts.now_s
         metrics.DECISIONS.labels(self._service, str(decision.action)).inc()
         logger.info("%s: %s: %s (%s)", name, decision.action, decision.reason, decision.reason_code)
         return kept
@@ -237,7 +239,7 @@ class Controller:
         await self._append_outcome(change, record)
 
     async def _append_outcome(self, change: Change, record: ScalingRecord) -> None:
-        if not self._leadership.held:
+        if not self._lease.held:
             return
         kept, self._head = await self._audit.append(self._head, record, {})
         updated = outcome(change, kept)

@@ -1,7 +1,5 @@
 """What the scaler hears - breaches, resource samples, windows - kept in pure containers, and the facts made of it."""
 
-import base64
-import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -17,22 +15,21 @@ from services.scaler.open_breaches import OpenBreaches
 from services.scaler.readings import KEPT_S, SampleWindow
 from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import LATEST_S, Facts, Observation, Reading
-from shared import metrics
-from shared.bus import Bus, publish_now
+from shared.bus import Bus
 from shared.config import describe
 from shared.contracts.breach import BreachEvent, BreachStatus
-from shared.contracts.dead import DeadLetter
 from shared.contracts.resource import ResourceSample
 from shared.contracts.scaling_rules import RULE_METRICS, ScalingRules, ServiceRules, Shape
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
+from shared.dead_letters import bury
+from shared.reading import raw_body
 
 SERVICE = "scaler"
 KEPT_CONSUMER_S = 600.0
 """How long the broker keeps the place of a scaler it cannot reach."""
 
 M = TypeVar("M", bound=BaseModel)
-logger = logging.getLogger(__name__)
 
 
 class Inputs:
@@ -79,7 +76,7 @@ class Inputs:
             stream=JStream(names.stream("BREACHES"), declare=False),
             config=kept,
             ack_policy=AckPolicy.NACK_ON_ERROR,
-            decoder=_raw,
+            decoder=raw_body,
         )(hear_breach)
         for stream, subject, hear in (
             ("RESOURCES", names.resource("*"), hear_sample),
@@ -96,7 +93,7 @@ class Inputs:
                 stream=JStream(names.stream(stream), declare=False),
                 config=streamed,
                 ack_policy=AckPolicy.MANUAL,
-                decoder=_raw,
+                decoder=raw_body,
             )(hear)
 
     def take_breach(self, message: NatsMessage, event: BreachEvent) -> None:
@@ -182,24 +179,13 @@ async def _parse(bus: Bus, kind: type[M], body: bytes, message: NatsMessage) -> 
     except ValidationError as error:
         reason = f"no {kind.__name__}: {describe(error)}"
     raw = message.raw_message
-    stream, sequence = str(raw.metadata.stream), int(raw.metadata.sequence.stream)
-    logger.error("%s %d on %s to DEAD: %s", stream, sequence, raw.subject, reason)
-    letter = DeadLetter(
-        service=SERVICE,
-        environment=bus.subjects.environment,
+    await bury(
+        bus,
+        SERVICE,
         subject=raw.subject,
-        stream=stream,
-        sequence=sequence,
+        stream=str(raw.metadata.stream),
+        sequence=int(raw.metadata.sequence.stream),
+        body=body,
         reason=reason,
-        at=datetime.now(UTC),
-        body=base64.b64encode(body).decode(),
     )
-    # A standby hears it too; the broker keeps one of the two.
-    headers = {"Nats-Msg-Id": f"{SERVICE}.{stream}.{sequence}"}
-    await publish_now(bus.js, bus.subjects.dead(SERVICE), letter.model_dump_json().encode(), headers)
-    metrics.DEAD_LETTERS.labels(SERVICE).inc()
     return None
-
-
-async def _raw(message: NatsMessage) -> bytes:
-    return bytes(message.body)

@@ -18,6 +18,8 @@ class ScalerSettings(ServiceSettings):
 
     ``scaler_tick_s``: how often each service is looked at when nothing wakes it. ``scaler_poll_s``: how often while
     replicas are on their way. ``scaler_reason_interval_s``: least time between two records that nothing moves.
+    ``scaler_repeat_s``: after so long it is recorded again although nothing is new, before the stream has forgotten the
+    chain and a second one would begin at 1.
     """
 
     platform_url: HttpUrl | None = None
@@ -25,6 +27,7 @@ class ScalerSettings(ServiceSettings):
     scaler_tick_s: float = Field(default=1.0, gt=0, le=60)
     scaler_poll_s: float = Field(default=0.25, gt=0, le=60)
     scaler_reason_interval_s: float = Field(default=5.0, ge=0)
+    scaler_repeat_s: float = Field(default=86_400.0, gt=0)
     scaler_lease_s: float = Field(default=1.0, gt=0, le=1.0)
     scaler_target_timeout_s: float = Field(default=2.0, gt=0, le=30)
 

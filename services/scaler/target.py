@@ -1,9 +1,12 @@
 """What the scaler asks of whatever runs the replicas, and how it may fail. Adapters implement it, one file each."""
 
+import time
 from typing import Protocol
 
+from services.scaler.readings import SampleWindow
 from services.scaler.situation import Observation
-from shared.errors import TidegateError
+from shared.contracts.scaling_rules import ScalingRules
+from shared.errors import TidegateError, TransientError
 
 
 class FencedError(TidegateError):
@@ -30,3 +33,23 @@ class Target(Protocol):
         it is not known whether it was heard.
         """
         ...
+
+
+class SamplesOnly:
+    """The target where none is configured: replicas are those whose samples arrive, and none is ever moved."""
+
+    dry_run = True
+
+    def __init__(self, samples: SampleWindow, rules: ScalingRules) -> None:
+        self._samples = samples
+        self._rules = rules
+
+    async def observe(self, service: str) -> Observation:
+        freshness_s = self._rules.services[service].tuning.freshness
+        count = len(self._samples.ready_instances(service, time.time(), freshness_s))
+        if count == 0:
+            raise TransientError(f"no instance of {service} has sent a sample within {freshness_s:g} s")
+        return Observation(desired=count, ready=count)
+
+    async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
+        raise RefusedError(f"{service}: no platform is configured (TIDEGATE_PLATFORM_URL), so nothing is moved")

@@ -17,6 +17,7 @@ from shared.bus import open_bus
 from shared.config import load_document
 from shared.contracts.benchmarks import Benchmarks
 from shared.http import HttpDoor
+from shared.leadership import keep
 from shared.lease import Lease
 from shared.service import run_until
 from shared.telemetry import configure_tracing
@@ -34,10 +35,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         bus = await stack.enter_async_context(open_bus(settings.nats_url, settings.environment, "validator"))
         judge = Judge(settings.environment, benchmarks)
         inbox = Inbox(bus, judge)
+        lease = Lease(await bus.bucket("leases"), "validator")
         presider = Presider(
             judge,
             inbox,
-            Lease(await bus.bucket("leases"), "validator"),
+            lease,
             BreachStream(bus.js, bus.subjects),
             Reporter(Store(settings.store_dsn), benchmarks),
             BreachTracing(provider),
@@ -52,7 +54,5 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         inbox.listen()
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
-        name = f"validator-{uuid.uuid4().hex[:8]}"
-        await run_until(
-            stop, [inbox.read_windows(), inbox.read_resources(), presider.hold_lease(name), presider.preside()]
-        )
+        name = f"validator-{uuid.uuid4().hex[:8]}".encode()
+        await run_until(stop, [inbox.read_windows(), inbox.read_resources(), keep(lease, name), presider.preside()])

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header
+from nats.js.api import DeliverPolicy, Header
 from nats.js.errors import BadRequestError, NotFoundError
 from pydantic import ValidationError
 
 from shared.contracts.breach import CONTENT_TYPE, Breach, BreachEvent
 from shared.errors import TransientError
+from shared.reading import read_all
 from shared.subjects import Subjects
 
 logger = logging.getLogger(__name__)
@@ -37,28 +38,13 @@ class BreachStream:
         """The last event of every subject. A message that is no breach is logged and passed over."""
         self._last.clear()
         breaches = []
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=30.0,
-            mem_storage=True,
-        )
-        subscription = await self._js.subscribe(
-            self._subjects.breach("*", "*", "*"), stream=self._stream, config=config
-        )
-        try:
-            info = await subscription.consumer_info()
-            delivered = info.delivered.consumer_seq if info.delivered else 0
-            expected = (info.num_pending or 0) + delivered
-            for _ in range(expected):
-                message = await subscription.next_msg(timeout=5.0)
-                self._last[message.subject] = message.metadata.sequence.stream
-                try:
-                    breaches.append(BreachEvent.model_validate_json(message.data).data)
-                except ValidationError as error:
-                    logger.warning("%s: not a breach, passed over: %s", message.subject, error.errors()[0]["msg"])
-        finally:
-            await subscription.unsubscribe()
+        subject = self._subjects.breach("*", "*", "*")
+        for message in await read_all(self._js, self._stream, subject, DeliverPolicy.LAST_PER_SUBJECT):
+            self._last[message.subject] = message.metadata.sequence.stream
+            try:
+                breaches.append(BreachEvent.model_validate_json(message.data).data)
+            except ValidationError as error:
+                logger.warning("%s: not a breach, passed over: %s", message.subject, error.errors()[0]["msg"])
         return breaches
 
     async def publish(self, event: BreachEvent, context: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ from shared.config import describe
 from shared.contracts.resource import ResourceSample
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.window import FrameWindows
+from shared.reading import raw_body
 
 LOOK_BACK = timedelta(seconds=120)
 QUIET_JOIN_S = 0.5
@@ -64,7 +65,7 @@ class Inbox:
                     deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=KEPT_CONSUMER_S
                 ),
                 ack_policy=AckPolicy.NACK_ON_ERROR,
-                decoder=_raw,
+                decoder=raw_body,
             )(hear)
 
     async def read_windows(self) -> None:
@@ -102,11 +103,6 @@ class Inbox:
     def _join(self) -> None:
         self.joined = True
         self._judge.settle_joining()
-
-
-async def _raw(message: NatsMessage) -> bytes:
-    # Without a decoder FastStream guesses at the content type.
-    return bytes(message.body)
 
 
 def _parse(kind: type[M], body: bytes, subject: str) -> M | None:

@@ -24,7 +24,7 @@ from shared.clock import wall_us
 from shared.contracts.base import utc_of_us
 from shared.contracts.breach import Breach, BreachEvent, BreachStatus
 from shared.errors import TransientError
-from shared.lease import RENEW_S, Lease
+from shared.lease import Lease
 
 TICK_S = 0.25
 CLOSE_S = 3.0
@@ -50,25 +50,13 @@ class Presider:
         self._judge, self._inbox, self._lease, self._stream = judge, inbox, lease, stream
         self._reporter, self._tracing = reporter, tracing
         self._outbox: deque[tuple[BreachEvent, dict[str, str]]] = deque()
-        self._taken_up = False
+        self._epoch = 0
         self._reports: dict[str, asyncio.Task[None]] = {}
         self._counted: dict[str, int] = {}
 
     @property
     def presiding(self) -> bool:
-        return self._taken_up and self._lease.held
-
-    async def hold_lease(self, name: str) -> None:
-        """Keep the lease, or keep asking for it, for ever."""
-        value = name.encode()
-        while True:
-            if self._lease.lost:
-                self._taken_up = False
-                if await self._lease.acquire(value):
-                    logger.info("judging from lease epoch %d on", self._lease.epoch)
-            else:
-                await self._lease.renew(value)
-            await asyncio.sleep(RENEW_S)
+        return self._lease.held and self._epoch == self._lease.epoch
 
     async def preside(self) -> None:
         """Tick for ever."""
@@ -94,7 +82,7 @@ class Presider:
 
     async def _turn(self) -> None:
         try:
-            if not self._taken_up:
+            if self._epoch != self._lease.epoch:
                 await self._take_up()
             for breach in self._judge.tick(wall_us()):
                 self._post(breach)
@@ -102,23 +90,24 @@ class Presider:
             await self._deliver()
         except StaleWriterError as error:
             logger.warning("%s; reading the open breaches again", error)
-            self._taken_up = False
+            self._epoch = 0
         except (TransientError, NatsError, JetStreamError, TimeoutError) as error:
             logger.warning("judging goes on, telling waits: %s", error or type(error).__name__)
         self._measure()
 
     async def _take_up(self) -> None:
         """Open episodes are what the stream last said of them; what was meant to be said is judged anew."""
+        epoch = self._lease.epoch
         breaches = await self._stream.read_last()
         self._outbox.clear()
         self._judge.forget_episodes()
         for breach in breaches:
             if breach.status is not BreachStatus.RESOLVED or breach.run in self._judge.boards:
                 self._judge.restore(breach, wall_us())
-        self._taken_up = True
+        self._epoch = epoch
 
     def _stand_by(self) -> None:
-        self._taken_up = False
+        self._epoch = 0
         now_us = wall_us()
         for board in list(self._judge.boards.values()):
             for windows in board.windows.values():

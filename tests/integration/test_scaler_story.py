@@ -12,7 +12,7 @@ from services.scaler.chain import verify
 from services.scaler.policy import decide
 from services.scaler.records import replay_inputs
 from shared.contracts.breach import BreachStatus
-from shared.contracts.scaling import Action
+from shared.contracts.scaling import Action, ScalingRecord
 from tests.integration.scaler_rig import SERVICE, TRACE, Supervisor, World, background, eventually, open_world
 
 pytestmark = pytest.mark.integration
@@ -119,6 +119,16 @@ async def test_without_a_platform_decisions_are_recorded_once_and_none_is_acted_
         assert (decision.target, decision.dry_run) == (4, True)
         assert await world.records("result") == []
     assert world.supervisor.puts == []
+
+
+async def test_a_quiet_service_says_so_again_before_its_chain_expires(world: World) -> None:
+    async with background(world.load()), world.scaler(scaler_repeat_s=0.2, scaler_reason_interval_s=0.05):
+
+        async def twice() -> list[ScalingRecord]:
+            said = await world.records("decision")
+            return said if len(said) > 1 and said[-1].reason_code == said[-2].reason_code else []
+
+        await eventually("the same reason twice", twice)
 
 
 async def test_what_is_no_breach_goes_to_the_dead_letters_with_its_reason(world: World) -> None:

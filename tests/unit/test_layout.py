@@ -48,7 +48,7 @@ DECISIONS = {
     "collector": ("batching", "windows", "copy_rows", "samples"),
     "validator": ("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
     "scaler": (
-        *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect", "pending"),
+        *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
     ),
 }

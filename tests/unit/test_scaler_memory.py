@@ -2,10 +2,9 @@
 
 import pytest
 
-from services.scaler.effect import REQUEST_RATE, judge
+from services.scaler.effect import REQUEST_RATE, finished, judge, measurable
 from services.scaler.history import Tracker, changes_of
 from services.scaler.open_breaches import OpenBreaches
-from services.scaler.pending import finished, measurable
 from services.scaler.readings import SampleWindow
 from services.scaler.records import Scribe
 from services.scaler.response_times import ResponseTimes
