@@ -4,6 +4,7 @@ FastStream's default policy acknowledges a message whose handler raised; subscri
 ``AckPolicy.NACK_ON_ERROR`` or acknowledge by hand, so that a fault is a redelivery and never a loss.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ from nats.js.kv import KeyValue
 from shared.streams import ensure_streams
 from shared.subjects import Subjects
 
+# A broker that does not answer must not keep a process from ending in order.
+CLOSE_S = 3.0
 logger = logging.getLogger(__name__)
 
 
@@ -64,9 +67,11 @@ async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[
         yield Bus(broker, client, js, subjects)
     finally:
         # A connection that is away cannot be drained; it is closed then, or it would go on connecting.
-        with contextlib.suppress(ConnectionReconnectingError, ConnectionClosedError):
-            await broker.stop()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(ConnectionReconnectingError, ConnectionClosedError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await broker.stop()
+        # With what it still had to say it writes to a transport that is gone; uvloop calls that a RuntimeError.
+        with contextlib.suppress(OSError, RuntimeError):
             await client.close()
 
 

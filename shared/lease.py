@@ -5,8 +5,10 @@ lease only until ``SAFE_S`` after the start of its last confirmed renewal, which
 frozen and thawed holder finds itself expired before it acts.
 """
 
+import asyncio
 import logging
 import time
+from collections import deque
 
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, KeyDeletedError, KeyNotFoundError, KeyWrongLastSequenceError
@@ -14,6 +16,8 @@ from nats.js.kv import KeyValue
 
 RENEW_S = 1.0
 SAFE_S = 3.0
+# An answer that has not come by then is taken for lost, while there is time to ask again.
+ANSWER_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ class Lease:
         self.epoch = 0
         self._revision = 0
         self._confirmed_at = float("-inf")
+        self._offered: deque[bytes] = deque(maxlen=8)
 
     @property
     def held(self) -> bool:
@@ -42,7 +47,8 @@ class Lease:
         """Take the lease if it is free; False when another holds it. A broker that is away raises nothing: False."""
         began = time.monotonic()
         try:
-            revision = await self._bucket.create(self.key, value)
+            async with asyncio.timeout(ANSWER_S):
+                revision = await self._bucket.create(self.key, value)
         except KeyWrongLastSequenceError:
             return False
         except (NatsError, APIError, TimeoutError) as error:
@@ -50,6 +56,7 @@ class Lease:
             return False
         self.epoch = self._revision = revision
         self._confirmed_at = began
+        self._offered.clear()
         return True
 
     async def renew(self, value: bytes) -> bool:
@@ -57,28 +64,33 @@ class Lease:
         if self.lost:
             return False
         began = time.monotonic()
+        self._offered.append(value)
         try:
-            self._revision = await self._bucket.update(self.key, value, last=self._revision)
+            async with asyncio.timeout(ANSWER_S):
+                self._revision = await self._bucket.update(self.key, value, last=self._revision)
         except KeyWrongLastSequenceError:
             # Either it expired or another took it; or a renewal whose answer was lost went through, which the
-            # value tells.
-            return await self._reread(value, began)
+            # values offered since the last answer tell.
+            return await self._reread(began)
         except (NatsError, APIError, TimeoutError) as error:
             logger.warning("lease %s not confirmed: %s", self.key, error)
             return False
         self._confirmed_at = began
+        self._offered.clear()
         return True
 
-    async def _reread(self, value: bytes, began: float) -> bool:
+    async def _reread(self, began: float) -> bool:
         try:
-            entry = await self._bucket.get(self.key)
+            async with asyncio.timeout(ANSWER_S):
+                entry = await self._bucket.get(self.key)
         except (KeyNotFoundError, KeyDeletedError):
             self._revision = 0
             return False
         except (NatsError, APIError, TimeoutError):
             return False
-        if entry.value == value and entry.revision is not None:
+        if entry.value in self._offered and entry.revision is not None:
             self._revision, self._confirmed_at = entry.revision, began
+            self._offered.clear()
             return True
         self._revision = 0
         return False
@@ -89,6 +101,7 @@ class Lease:
             return
         revision, self._revision = self._revision, 0
         try:
-            await self._bucket.delete(self.key, last=revision)
+            async with asyncio.timeout(ANSWER_S):
+                await self._bucket.delete(self.key, last=revision)
         except (NatsError, APIError, TimeoutError) as error:
             logger.debug("lease %s left to expire: %s", self.key, error)

@@ -33,12 +33,30 @@ def run_service(name: str, kind: type[S], serve: Callable[[S, asyncio.Event], Aw
         sys.exit(2)
 
 
+class Stop(asyncio.Event):
+    """Set when the process is asked to stop. ``heeded``: the service has opened and waits for it (``run_until``)."""
+
+    heeded = False
+
+
 async def _supervise(settings: S, serve: Callable[[S, asyncio.Event], Awaitable[None]]) -> None:
-    stop = asyncio.Event()
+    stop = Stop()
     loop = asyncio.get_running_loop()
+    serving = asyncio.ensure_future(serve(settings, stop))
+
+    def ask() -> None:
+        stop.set()
+        if not stop.heeded:
+            # It is still opening, perhaps waiting for a server that never comes.
+            serving.cancel()
+
     for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, stop.set)
-    await serve(settings, stop)
+        loop.add_signal_handler(sign, ask)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
 
 
 async def run_until(stop: asyncio.Event, tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -46,6 +64,8 @@ async def run_until(stop: asyncio.Event, tasks: Iterable[Coroutine[Any, Any, Non
 
     A service whose ear has died but whose heart beats on is the worst kind of up: so no side task dies alone.
     """
+    if isinstance(stop, Stop):
+        stop.heeded = True
     running = [asyncio.ensure_future(task) for task in tasks]
     stopped = asyncio.ensure_future(stop.wait())
     try:

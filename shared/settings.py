@@ -26,8 +26,9 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", frozen=True)
 
     environment: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
-    nats_url: str = "nats://127.0.0.1:4222"
-    store_dsn: str = "postgresql://tidegate@127.0.0.1:5432/tidegate"
+    # Both may carry a password.
+    nats_url: str = Field(default="nats://127.0.0.1:4222", repr=False)
+    store_dsn: str = Field(default="postgresql://tidegate@127.0.0.1:5432/tidegate", repr=False)
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=0, ge=0, le=65535)
     config_dir: Path = PROJECT_ROOT / "config"
