@@ -4,14 +4,17 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import Any
 
 from faststream import AckPolicy
 from faststream.nats import JStream
 from faststream.nats.annotations import NatsMessage
 from faststream.nats.message import NatsMessage as Incoming
+from faststream.nats.subscriber.usecases.basic import LogicSubscriber
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NotFoundError
 from nats.js.kv import KeyValue
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Tracer
@@ -36,6 +39,9 @@ from shared.telemetry import configure_tracing
 
 WORDS = TypeAdapter(list[WorkerProgress])
 TICK_S = 0.5
+EARS_S = 5.0
+# How long frames may wait for the broker before they are left on disk: when a run ends, and when the process does.
+PUBLISH_S, CLOSE_S = 20.0, 3.0
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +57,10 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
         await worker.open(Plans(await bus.bucket("shards")))
         stack.push_async_callback(worker.close)
         ready.clear()
-        await run_until(stop, [worker.vitals.watch(), worker.run(stop), publish_leftovers(bus.js, settings)])
+        await run_until(
+            stop,
+            [worker.vitals.watch(), worker.run(stop), worker.mind_ears(), publish_leftovers(bus.js, worker.spool_dir)],
+        )
 
 
 class Worker:
@@ -67,6 +76,8 @@ class Worker:
         self._shares: dict[str, RunShare] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        self._ears: list[LogicSubscriber[Any]] = []
+        self.spool_dir = settings.spool_dir / settings.environment
 
     async def open(self, plans: Plans) -> None:
         """Take the presence lease and listen; ``ConfigError`` when another process has this worker's name."""
@@ -104,12 +115,27 @@ class Worker:
         for handler, subject in ((hear_desired, subjects.run_desired("*")), (hear_state, subjects.run_state("*"))):
             # A configuration of its own for each: the client writes the subscriber's subjects into it.
             config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=60.0)
-            broker.subscriber(subject, stream=stream, config=config, decoder=_raw, ack_policy=AckPolicy.NACK_ON_ERROR)(
-                handler
+            ear = broker.subscriber(
+                subject, stream=stream, config=config, decoder=_raw, ack_policy=AckPolicy.NACK_ON_ERROR
             )
+            ear(handler)
+            self._ears.append(ear)
         presence = f"$KV.{subjects.bucket('leases')}.worker.*"
         # Renewals carry the reply subject of their publisher; an answer of ours there would pass for the broker's.
         broker.subscriber(presence, decoder=_raw, no_reply=True)(hear_worker)
+
+    async def mind_ears(self) -> None:
+        """Make a consumer anew that the server gave up (it does while a client is away for long), until cancelled."""
+        while True:
+            await asyncio.sleep(EARS_S)
+            for ear in self._ears:
+                try:
+                    if not await _hears(ear):
+                        logger.warning("a consumer of runs is gone, making another")
+                        await ear.stop()
+                        await ear.start()
+                except (NatsError, APIError, TimeoutError) as error:
+                    logger.debug("cannot tell whether runs are heard: %s", error)
 
     def _hear(self, kind: type[RunDesired] | type[RunState], body: bytes, subject: str) -> None:
         try:
@@ -153,13 +179,15 @@ class Worker:
 
     async def _renew_presence(self) -> None:
         words = self._words()
-        if await self._presence.renew(words) or not self._presence.lost:
-            return
-        logger.warning("presence lost; starting a new epoch")
-        await asyncio.gather(*(share.drain(at_once=True, graceful_s=0.0) for share in self._shares.values()))
-        # The first word of the new epoch is the last of the old one: what it drained is not lost.
-        if await self._presence.acquire(self._words()):
-            await asyncio.gather(*(self._end(run, at_once=True) for run in list(self._shares)))
+        past = [run for run, share in self._shares.items() if share.drained and share.epoch != self._presence.epoch]
+        if await self._presence.renew(words):
+            # The first words of a new epoch are the last of the old one: what was drained is not lost.
+            await asyncio.gather(*(self._end(run, PUBLISH_S) for run in past))
+        elif self._presence.lost:
+            logger.warning("presence lost; starting a new epoch")
+            for share in self._shares.values():
+                share.begin_drain(at_once=True, graceful_s=0.0)
+            await self._presence.acquire(words)
 
     async def _tend_shares(self) -> None:
         active = self._registry.active()
@@ -169,8 +197,8 @@ class Worker:
                 share.desired = known.desired
                 if known.desired.status == "stopped":
                     share.close_gates()
-            if run not in active:
-                self._ending.setdefault(run, asyncio.ensure_future(self._end(run, at_once=True)))
+            if run not in active and run not in self._ending:
+                self._ending[run] = asyncio.ensure_future(self._end(run, PUBLISH_S))
         if not self._presence.held:
             return
         now_us = wall_us()
@@ -199,40 +227,49 @@ class Worker:
                 self._leases,
                 self.vitals,
                 self._tracer,
-                self._settings.spool_dir,
+                self.spool_dir,
                 self._settings.memory_limit_mb * 1024 * 1024,
             )
             self._shares[run] = share
             share.compile(self._secrets, self._settings.allowed_hosts, self._settings.max_users)
-        if share.over and not share.drained:
+        if share.over:
             at_once = desired.status == "stopped" or bool(share.refused)
-            self._ending[run] = asyncio.ensure_future(self._drain(run, share, at_once=at_once))
-            return
+            share.begin_drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)
         await share.balance(live, claims)
 
-    async def _drain(self, run: str, share: RunShare, *, at_once: bool) -> None:
-        await share.drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)
-        self._ending.pop(run, None)
-        self._wake.set()
-
-    async def _end(self, run: str, *, at_once: bool) -> None:
+    async def _end(self, run: str, publish_s: float) -> None:
         share = self._shares.get(run)
         if share is None:
             return
-        await share.drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)
+        await share.drain(at_once=True, graceful_s=0.0, publish_s=publish_s)
         await share.close()
         self._shares.pop(run, None)
         self._ending.pop(run, None)
 
     async def close(self) -> None:
         """Hand everything over: drain the shares, then give back coordination and presence."""
+        for task in self._ending.values():
+            task.cancel()
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
-        await asyncio.gather(*(share.drain(at_once=True, graceful_s=0.0) for share in self._shares.values()))
+        await asyncio.gather(
+            *(share.drain(at_once=True, graceful_s=0.0, publish_s=CLOSE_S) for share in self._shares.values())
+        )
         # The last word tells the coordinator that nothing was lost with this worker.
         await self._presence.renew(self._words())
-        await asyncio.gather(*(self._end(run, at_once=True) for run in list(self._shares)))
+        await asyncio.gather(*(self._end(run, 0.0) for run in list(self._shares)))
         await self._coordinator.close()
         await self._presence.release()
+
+
+async def _hears(ear: LogicSubscriber[Any]) -> bool:
+    subscription = ear.subscription
+    if not isinstance(subscription, JetStreamContext.PushSubscription):
+        return False
+    try:
+        await subscription.consumer_info()
+    except NotFoundError:
+        return False
+    return True
 
 
 async def _raw(message: Incoming) -> bytes:

@@ -1,6 +1,6 @@
 """A scenario compiled once per run: every step to functions of a user's variables; pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from services.generator.answer import compile_path
 from services.generator.template import Variables, compile_body, compile_text
 from shared import __version__
 from shared.contracts.run import Load, RunDesired
-from shared.contracts.scenario import Scenario, Step
+from shared.contracts.scenario import TEMPLATE, Scenario, Step
 from shared.contracts.timing import Kind
 from shared.contracts.units import parse_duration_s
 from shared.errors import ConfigError
@@ -66,6 +66,8 @@ def compile_run(desired: RunDesired, secrets: Mapping[str, str]) -> list[Compile
     first_user = 0
     for load in desired.loads:
         scenario = load.scenario
+        for name, value in scenario.vars.items():
+            _check_secrets(f"variable {name!r}", TEMPLATE.findall(str(value)), secrets)
         steps = [_compile_step(step, scenario.name, desired, secrets) for step in scenario.steps]
         compiled.append(
             CompiledScenario(
@@ -88,12 +90,11 @@ def compile_run(desired: RunDesired, secrets: Mapping[str, str]) -> list[Compile
 def _compile_step(step: Step, scenario: str, desired: RunDesired, secrets: Mapping[str, str]) -> CompiledStep:
     if step.system not in desired.targets:
         raise ConfigError(f"scenario {scenario!r} needs a target for system {step.system!r}")
-    for name in sorted(step.templates()):
-        if name.startswith("secret.") and name.removeprefix("secret.") not in secrets:
-            variable = f"TIDEGATE_SECRET_{name.removeprefix('secret.').upper()}"
-            raise ConfigError(f"step {step.action!r} needs ${{{name}}}: set {variable} where the workers run")
-    for condition in (*step.expect.json_is, *((step.poll.until,) if step.poll else ())):
-        compile_path(condition.json_path)
+    _check_secrets(f"step {step.action!r}", step.templates(), secrets)
+    polled = (step.poll.until, step.poll.fail_when) if step.poll else ()
+    for condition in (*step.expect.json_is, *polled):
+        if condition is not None:
+            compile_path(condition.json_path)
     for path in step.capture.values():
         compile_path(path)
     valid_for_s, valid_for_path = None, None
@@ -119,6 +120,13 @@ def _compile_step(step: Step, scenario: str, desired: RunDesired, secrets: Mappi
         valid_for_s=valid_for_s,
         valid_for_path=valid_for_path,
     )
+
+
+def _check_secrets(where: str, names: Iterable[str], secrets: Mapping[str, str]) -> None:
+    for name in sorted(names):
+        if name.startswith("secret.") and name.removeprefix("secret.") not in secrets:
+            variable = f"TIDEGATE_SECRET_{name.removeprefix('secret.').upper()}"
+            raise ConfigError(f"{where} needs ${{{name}}}: set {variable} where the workers run")
 
 
 def actions_of(compiled: CompiledScenario) -> list[tuple[str, str, Kind]]:

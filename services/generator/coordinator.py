@@ -17,7 +17,7 @@ from services.generator.registry import Registry
 from shared.bus import Bus
 from shared.clock import wall_us
 from shared.contracts.run import RunDesired, RunState
-from shared.lease import Lease
+from shared.lease import ANSWER_S, Lease
 
 # Every worker hears of the run and takes its stripes before the first request is due.
 LEAD_US = 1_500_000
@@ -66,10 +66,8 @@ class Coordinator:
             self._plan.pop(run, None)
             self._members.forget(run)
         for run, known in active.items():
-            if known.desired is None:
-                continue
             try:
-                if await self._lead(run):
+                if known.desired is not None and await self._lead(run):
                     await self._advance(known.desired, known.state or await self._last_state(run))
             except (NatsError, APIError, TimeoutError) as error:
                 logger.warning("run %s not moved on: %s", run, error or type(error).__name__)
@@ -99,6 +97,8 @@ class Coordinator:
             self._registry.hear_state(previous)
             return
         now_us = wall_us()
+        if self._members.deaf(now_us):
+            return
         plan = self._plan.get(desired.run) or await self._plans.read(desired.run)
         if plan is None:
             plan = await self._plans.create(desired, now_us)
@@ -106,7 +106,8 @@ class Coordinator:
         if previous is not None:
             self._members.recall(previous)
         state = next_state(desired, plan, previous, self._members.of(desired.run), self._worker, now_us)
-        await self._bus.js.publish(self._bus.subjects.run_state(desired.run), state.model_dump_json().encode())
+        subject = self._bus.subjects.run_state(desired.run)
+        await self._bus.js.publish(subject, state.model_dump_json().encode(), timeout=ANSWER_S)
         self._registry.hear_state(state)
         if previous is None or previous.phase is not state.phase:
             logger.info("run %s is %s%s", desired.run, state.phase, f": {state.reason}" if state.reason else "")

@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.clock import Anchor
 from shared.contracts.frame import MAX_ACTIONS, ActionState, Frame, FrameId, Health
@@ -16,6 +17,7 @@ from shared.histogram import bucket_of
 
 _ROW = struct.Struct(ROW_FORMAT)
 _U32 = 0xFFFF_FFFF
+MAX_EVENTS = 1_000
 
 
 @dataclass(slots=True)
@@ -85,10 +87,6 @@ class EventStream:
             if ticket.sent_us is not None and self._actions[ticket.action].kind is Kind.REQUEST
         )
 
-    @property
-    def seq(self) -> int:
-        return self._seq
-
     def declare(self, scenario: str, name: str, kind: Kind) -> int:
         """Row of an action in the table, made on first use; ``ValueError`` past 256 of them."""
         key = (scenario, name, kind)
@@ -140,20 +138,44 @@ class EventStream:
         self.pending += 1
 
     def drop(self, ticket: Ticket) -> None:
-        """It left the line without being sent."""
+        """It left the line without being sent; without effect on what has ended."""
         self._tickets.pop(id(ticket), None)
 
-    def cut(self, now_us: int, health: Health, *, at_fault: bool = False, final: bool = False) -> Frame:
-        """Next frame with every row so far; also without rows, as a heartbeat."""
+    def cut(self, now_us: int, health: Health, *, at_fault: bool = False, final: bool = False) -> list[Frame]:
+        """Every row so far in frames of at most ``MAX_EVENTS``; one frame without rows as a heartbeat.
+
+        Only the last of them moves the watermark and is ``final``.
+        """
+        rows = np.frombuffer(bytes(self._rows), ROW_DTYPE)
+        last = max(0, len(rows) - 1) // MAX_EVENTS * MAX_EVENTS
+        frames = [
+            self._frame(
+                now_us,
+                rows[at : at + MAX_EVENTS],
+                health,
+                at_fault=at_fault,
+                final=final and at == last,
+                last=at == last,
+            )
+            for at in range(0, last + 1, MAX_EVENTS)
+        ]
+        self._rows.clear()
+        self.pending = 0
+        self._schedule_error_us = 0
+        self.last_cut_us = now_us
+        return frames
+
+    def _frame(
+        self, now_us: int, events: NDArray[np.void], health: Health, *, at_fault: bool, final: bool, last: bool
+    ) -> Frame:
         self._seq += 1
         run, worker, epoch, system = self._identity
         relative = now_us - self._anchor.monotonic_us
-        events = np.frombuffer(bytes(self._rows), ROW_DTYPE)
-        frame = Frame(
+        return Frame(
             id=FrameId(run, worker, epoch, system, self._seq),
             anchor_wall_us=self._anchor.wall_us,
             anchor_monotonic_us=self._anchor.monotonic_us,
-            watermark_us=relative,
+            watermark_us=relative if last else self.last_cut_us - self._anchor.monotonic_us,
             emitted_us=relative,
             actions=self._states(now_us),
             events=events,
@@ -167,11 +189,6 @@ class EventStream:
             final=final,
             at_fault=at_fault,
         )
-        self._rows.clear()
-        self.pending = 0
-        self._schedule_error_us = 0
-        self.last_cut_us = now_us
-        return frame
 
     def _states(self, now_us: int) -> tuple[ActionState, ...]:
         in_flight = [0] * len(self._actions)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from shared.contracts.run import RunState, WorkerProgress
 from shared.streams import LEASE_S
 
+# Every worker speaks each second.
+DEAF_S = 2.5
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -33,8 +36,16 @@ class Membership:
     def __init__(self) -> None:
         self._seen_us: dict[str, int] = {}
         self._members: dict[tuple[str, str, int], Member] = {}
+        self._heard_us = 0
+
+    def deaf(self, now_us: int) -> bool:
+        """Nobody was heard for a while, not even this process: no silence of others means anything now."""
+        return now_us - self._heard_us > DEAF_S * 1e6
 
     def hear(self, worker: str, words: list[WorkerProgress], now_us: int) -> None:
+        if self._heard_us and self.deaf(now_us):
+            self._excuse(now_us - self._heard_us)
+        self._heard_us = now_us
         self._seen_us[worker] = now_us
         for progress in words:
             key = (progress.run, worker, progress.epoch)
@@ -44,6 +55,12 @@ class Membership:
                 rate = (member.sent - before.sent) / ((now_us - before.seen_us) / 1e6)
                 member = Member(progress, now_us, max(rate, 0.0))
             self._members[key] = member
+
+    def _excuse(self, silence_us: int) -> None:
+        """The broker was away: its silence is no worker's."""
+        self._seen_us = {worker: seen_us + silence_us for worker, seen_us in self._seen_us.items()}
+        for key, member in self._members.items():
+            self._members[key] = replace(member, seen_us=member.seen_us + silence_us)
 
     def recall(self, state: RunState) -> None:
         """Take words that were said before this process lived from the run's last state, at its average rate."""

@@ -1,6 +1,7 @@
 """Frames to JetStream: in order, each acknowledged before it is forgotten, bounded in memory, then on disk."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import defaultdict, deque
@@ -25,8 +26,8 @@ class Publisher:
     """Publishes parcels of one run in the order they were cut.
 
     ``acknowledged`` counts events per system that the broker has kept, ``last_seq`` the last such frame. While the
-    broker is away or refuses (its stream is full), parcels wait in memory up to a limit and then on disk; nothing
-    is dropped.
+    broker is away or refuses (its stream is full), parcels wait in memory up to a limit, then on disk, and in memory
+    again where the disk refuses too; nothing is dropped.
     """
 
     def __init__(self, js: JetStreamContext, subjects: Subjects, spool_path: Path, memory_limit_bytes: int) -> None:
@@ -34,7 +35,9 @@ class Publisher:
         self._queue: deque[Parcel] = deque()
         self._queued_bytes = 0
         self._limit = memory_limit_bytes
+        self._spool_path = spool_path
         self._spool = Spool(spool_path)
+        self._tail: deque[Parcel] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -69,18 +72,29 @@ class Publisher:
 
     def _accept(self, parcel: Parcel) -> None:
         self.backlog_events += parcel.events
+        metrics.EVENT_BACKLOG.inc(parcel.events)
         self._idle.clear()
-        if not self._spool.empty or self._queued_bytes + len(parcel.body) > self._limit:
-            self._spool.append(parcel)
-        else:
+        if self._tail:
+            self._tail.append(parcel)
+        elif self._spool.empty and self._queued_bytes + len(parcel.body) <= self._limit:
             self._queue.append(parcel)
             self._queued_bytes += len(parcel.body)
+        else:
+            try:
+                self._spool.append(parcel)
+                metrics.EVENTS_SPOOLED.inc(parcel.events)
+            except OSError as error:
+                logger.error("cannot spool to %s (%s); frames stay in memory", self._spool_path, error)  # noqa: TRY400
+                self._tail.append(parcel)
         self._wake.set()
 
     async def run(self) -> None:
         """Publish until cancelled."""
         delay_s = 0.05
         while True:
+            if not self._queue and self._spool.empty:
+                self._queue, self._tail = self._tail, self._queue
+                self._queued_bytes = sum(len(parcel.body) for parcel in self._queue)
             parcel = self._queue[0] if self._queue else self._spool.peek()
             if parcel is None:
                 self._idle.set()
@@ -105,25 +119,35 @@ class Publisher:
             self._queued_bytes -= len(parcel.body)
         else:
             self._spool.drop()
+            metrics.EVENTS_SPOOLED.dec(parcel.events)
         self.backlog_events -= parcel.events
+        metrics.EVENT_BACKLOG.dec(parcel.events)
         self.acknowledged[parcel.system] += parcel.events
         self.last_seq[parcel.system] = parcel.seq
         self.last_ack_us = wall_us()
         metrics.EVENTS_ACKNOWLEDGED.inc(parcel.events)
 
-    async def drain(self, deadline_s: float) -> bool:
-        """Wait until everything is acknowledged; False when it is not by the deadline."""
-        try:
+    async def drain(self, deadline_s: float) -> None:
+        """Wait until everything is acknowledged or the deadline has passed; ``idle`` tells which."""
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), deadline_s)
-        except TimeoutError:
-            return False
-        return True
 
     def keep(self) -> None:
-        """Put what memory still holds on disk, so that a later start of this worker publishes it."""
-        while self._queue:
-            self._spool.append(self._queue.popleft())
-        self._queued_bytes = 0
+        """Put what memory still holds on disk and let go of it: another publishes it (``leftovers``)."""
+        metrics.EVENT_BACKLOG.dec(self.backlog_events)
+        metrics.EVENTS_SPOOLED.dec(self._spool.events)
+        self.backlog_events = 0
+        # The queue is older than the spool; in a file of its own, whose name sorts first, it stays so.
+        older = Spool(self._spool_path.with_name(f"{self._spool_path.stem}-.spool"))
+        for waiting, spool in ((self._queue, older), (self._tail, self._spool)):
+            try:
+                while waiting:
+                    spool.append(waiting[0])
+                    waiting.popleft()
+            except OSError as error:
+                events = sum(parcel.events for parcel in waiting)
+                logger.error("%d events are lost: cannot spool to %s: %s", events, self._spool_path, error)  # noqa: TRY400
+            spool.close()
 
 
 async def publish(js: JetStreamContext, parcel: Parcel) -> None:

@@ -14,7 +14,7 @@ from services.generator.coordination import Plan
 from services.generator.event_stream import EventStream
 from services.generator.publisher import Publisher
 from services.generator.shards import quota, to_acquire, to_release
-from services.generator.stripe import Stripe
+from services.generator.stripe import HALT_GRACE_S, Stripe
 from services.generator.trace_budget import TraceBudget
 from services.generator.tracing import Tracing
 from services.generator.transport import Transport
@@ -48,7 +48,6 @@ class RunShare:
         self.epoch = epoch
         self.desired = desired
         self.refused = ""
-        self.drained = False
         self._draining: asyncio.Task[None] | None = None
         self._worker, self._plan, self._leases, self._vitals = worker, plan, leases, vitals
         self._anchor = Anchor.now()
@@ -105,6 +104,11 @@ class RunShare:
         """Its time has passed, it was stopped, or it was refused."""
         return self.desired.status == "stopped" or bool(self.refused) or self.elapsed_s() >= self.desired.duration_s
 
+    @property
+    def drained(self) -> bool:
+        """Nothing is sent any more and the broker has kept every frame."""
+        return self._draining is not None and self._draining.done() and self._publisher.idle
+
     def progress(self) -> WorkerProgress:
         systems = tuple(
             SystemProgress(
@@ -134,24 +138,32 @@ class RunShare:
     async def balance(self, live: set[str], claims: Mapping[str, tuple[int, ...]]) -> None:
         """Renew what is held, give back what others should carry, take what is free."""
         await asyncio.gather(*(stripe.lease.renew(self._claim(n)) for n, stripe in self._stripes.items()))
-        for number in [n for n, stripe in self._stripes.items() if stripe.lease.lost]:
-            logger.warning("stripe %d of run %s lost to another worker", number, self.run)
-            await self._stripes.pop(number).halt(0.0)
-        if self.over or not self._loads:
+        lost = [stripe for stripe in self._stripes.values() if stripe.lease.lost]
+        if lost:
+            logger.warning("%d stripes of run %s lost to other workers", len(lost), self.run)
+            await self._put_down(lost, 0.0)
+        if self.over or self._draining is not None or not self._loads:
             return
         allowed = quota(self._worker, live, self._plan.shards)
-        for number in to_release(self._stripes, allowed):
-            stripe = self._stripes.pop(number)
-            await stripe.halt()
-            await stripe.lease.release()
+        await self._put_down([self._stripes[n] for n in to_release(self._stripes, allowed)], HALT_GRACE_S)
         for number in to_acquire(self._worker, self._stripes, claims, self._plan.shards, allowed):
             lease = Lease(self._leases, f"shard.{self.run}.{number}")
             if await lease.acquire(self._claim(number)):
+                if self.over:
+                    await lease.release()
+                    break
                 stripe = Stripe(number, self._plan.shards, lease, self, self._loads)
                 self._stripes[number] = stripe
                 stripe.start()
         self._trace_budget.per_second = self.desired.traces_per_s * len(self._stripes) / self._plan.shards
         metrics.SHARDS_HELD.set(len(self._stripes))
+
+    async def _put_down(self, stripes: list[Stripe], grace_s: float) -> None:
+        """End stripes at the same time. One that is ending is still ours: its last requests are yet to be recorded."""
+        await asyncio.gather(*(stripe.halt(grace_s) for stripe in stripes))
+        await asyncio.gather(*(stripe.lease.release() for stripe in stripes))
+        for stripe in stripes:
+            self._stripes.pop(stripe.number, None)
 
     def _claim(self, number: int) -> bytes:
         return f"{self._worker}/{self.epoch}/{number}".encode()
@@ -166,35 +178,40 @@ class RunShare:
 
     def _cut(self, stream: EventStream, now_us: int, *, final: bool = False) -> None:
         health = self._vitals.health(self._publisher.backlog_events, self._publisher.spooled_events)
-        self._publisher.put(stream.cut(now_us, health, at_fault=self._vitals.at_fault, final=final))
+        for frame in stream.cut(now_us, health, at_fault=self._vitals.at_fault, final=final):
+            self._publisher.put(frame)
         metrics.REQUESTS_SENT.labels(stream.system).inc(stream.sent - self._counted.get(stream.system, 0))
         self._counted[stream.system] = stream.sent
-        metrics.EVENT_BACKLOG.set(self._publisher.backlog_events)
-        metrics.EVENTS_SPOOLED.set(self._publisher.spooled_events)
 
-    async def drain(self, *, at_once: bool, graceful_s: float, publish_s: float = 20.0) -> None:
-        """End every stripe, cut the last frames, and see them acknowledged; once, however often it is called.
+    def begin_drain(self, *, at_once: bool, graceful_s: float) -> "asyncio.Task[None]":
+        """Begin to end every stripe and to cut the last frames; once, however often it is called.
 
         ``at_once``: iterations are not finished, requests in flight have a moment.
         """
         if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain(at_once, graceful_s, publish_s))
+            self._draining = asyncio.ensure_future(self._drain(at_once, graceful_s))
         elif at_once:
             self.close_gates()
-        await asyncio.shield(self._draining)
+        return self._draining
 
-    async def _drain(self, at_once: bool, graceful_s: float, publish_s: float) -> None:
+    async def drain(self, *, at_once: bool, graceful_s: float, publish_s: float) -> None:
+        """``begin_drain``, then give the broker ``publish_s`` to keep every frame; ``drained`` tells whether it did."""
+        draining = self.begin_drain(at_once=at_once, graceful_s=graceful_s)
+        if at_once:
+            await asyncio.gather(*(stripe.halt() for stripe in self._stripes.values()))
+        await asyncio.shield(draining)
+        await self._publisher.drain(publish_s)
+
+    async def _drain(self, at_once: bool, graceful_s: float) -> None:
         stripes = list(self._stripes.values())
         await asyncio.gather(*(stripe.halt() if at_once else stripe.finish(graceful_s) for stripe in stripes))
+        self._stripes.clear()
+        metrics.SHARDS_HELD.set(0)
         now_us = monotonic_us()
         for stream in self._streams.values():
             self._cut(stream, now_us, final=True)
         self._tasks[1].cancel()
-        await self._publisher.drain(publish_s)
         await asyncio.gather(*(stripe.lease.release() for stripe in stripes))
-        self._stripes.clear()
-        metrics.SHARDS_HELD.set(0)
-        self.drained = self._publisher.idle
 
     async def close(self) -> None:
         """Stop everything; what was not acknowledged stays on disk."""

@@ -1,12 +1,17 @@
 """Frames on disk while the broker is away: an append-only file of (length, subject, message id, events, frame).
 
-One file per run and epoch of a worker. What is in it was cut but not acknowledged; a restarted worker publishes what
-it finds. A record cut short by a crash ends the file.
+One file per run and epoch of a worker, locked by it. What is in it was cut but not acknowledged; when its owner has let
+go of it, any worker on this disk publishes what it finds. A record cut short by a crash ends the file.
 """
 
+import errno
+import fcntl
+import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 _HEAD = struct.Struct("<IHHI")
@@ -25,38 +30,85 @@ class Parcel:
 
 
 class Spool:
-    """First in, first out on disk."""
+    """First in, first out on disk. A lock on the file says that its owner lives; it goes with the process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: FileIO | None = None
         self._read_at = 0
+        self._left = 0
         self.events = 0
 
     @property
     def empty(self) -> bool:
-        return self.events == 0
+        return self._left == 0
 
     def append(self, parcel: Parcel) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Write one parcel whole, or nothing and ``OSError``."""
         subject, name = parcel.subject.encode(), f"{parcel.message_id}\n{parcel.seq}\n{parcel.system}".encode()
-        with self._path.open("ab") as file:
-            file.write(_HEAD.pack(len(parcel.body), len(subject), len(name), parcel.events))
-            file.write(subject + name + parcel.body)
-        self.events += parcel.events or 1
+        head = _HEAD.pack(len(parcel.body), len(subject), len(name), parcel.events)
+        if self._file is None:
+            self._file = self._open()
+        end = self._file.seek(0, os.SEEK_END)
+        whole, written = head + subject + name + parcel.body, 0
+        try:
+            written = self._file.write(whole)
+        finally:
+            if written != len(whole):
+                self._file.truncate(end)
+        if written != len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._left += 1
+        self.events += parcel.events
+
+    def _open(self) -> FileIO:
+        """The file gets its name when it is locked, so that nobody takes it for a dead worker's."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        unnamed = self._path.with_suffix(".new")
+        file = FileIO(unnamed, "w")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        unnamed.rename(self._path)
+        return file
 
     def peek(self) -> Parcel | None:
         """The oldest parcel that was not dropped yet."""
-        return next((parcel for parcel, _ in read_parcels(self._path, self._read_at)), None)
+        return next((parcel for parcel, _ in read_parcels(self._path, self._read_at)), None) if self._left else None
 
     def drop(self) -> None:
         """Forget the oldest; the file goes when nothing is left in it."""
         for parcel, end in read_parcels(self._path, self._read_at):
             self._read_at = end
-            self.events -= parcel.events or 1
+            self._left -= 1
+            self.events -= parcel.events
             break
         if self.empty:
             self._path.unlink(missing_ok=True)
+            self.close()
             self._read_at = 0
+
+    def close(self) -> None:
+        """Let go of the file; what is in it may be published by whoever takes the lock next."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[bool]:
+    """Hold a spool file while its parcels are published; False when its owner lives or it is gone."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        # Its owner may have emptied and removed it between our two steps.
+        yield os.fstat(file.fileno()).st_nlink > 0
 
 
 def read_parcels(path: Path, start: int = 0) -> Iterator[tuple[Parcel, int]]:

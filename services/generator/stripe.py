@@ -10,7 +10,7 @@ from typing import Any
 from services.generator import pacing
 from services.generator.compiled import CompiledScenario
 from services.generator.shards import users_of
-from services.generator.user import Arrival, Share, StopLoadError, VirtualUser, arrive
+from services.generator.user import Arrival, Share, StopLoadError, VirtualUser, arrive, leave
 from shared.clock import monotonic_us
 from shared.lease import Lease
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 class _Line:
     """Arrivals of an open load that wait for a free user of this stripe."""
 
+    compiled: CompiledScenario
     waiting: deque[Arrival] = field(default_factory=deque)
     wake: asyncio.Condition = field(default_factory=asyncio.Condition)
     closed: bool = False
@@ -40,6 +41,7 @@ class Stripe:
         self._loads = loads
         self._halted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._lines: list[_Line] = []
 
     def _at_us(self, elapsed_s: float) -> int:
         return self._share.start_us + int(elapsed_s * 1e6)
@@ -47,10 +49,6 @@ class Stripe:
     @property
     def users(self) -> int:
         return sum(len(users_of(self.number, self._shards, compiled.load.users)) for compiled in self._loads)
-
-    @property
-    def done(self) -> bool:
-        return all(task.done() for task in self._tasks)
 
     async def permit(self) -> None:
         """Return when a request may be sent now; ``StopLoadError`` when none may any more.
@@ -85,15 +83,16 @@ class Stripe:
             shape = pacing.shape_of(compiled.load)
             users = [VirtualUser(compiled.first_user + i, compiled, self._share, self) for i in members]
             if compiled.load.rate is not None:
-                line = _Line()
+                line = _Line(compiled)
+                self._lines.append(line)
                 self._spawn(self._arrive(compiled, shape, compiled.load.rate, line))
                 for user in users:
                     self._spawn(self._serve(user, line))
                 continue
-            late = self._share.elapsed_s() > 1.0
+            begin_s = max(0.0, self._share.elapsed_s())
             for position, (member, user) in enumerate(zip(members, users, strict=True)):
-                delay_s = pacing.takeover_delay_s(position, len(users)) if late else 0.0
-                self._spawn(self._repeat(user, member, compiled, shape, delay_s))
+                delay_s = pacing.takeover_delay_s(position, len(users)) if begin_s > 1.0 else 0.0
+                self._spawn(self._repeat(user, member, compiled, shape, begin_s + delay_s))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.ensure_future(self._guard(coroutine)))
@@ -108,10 +107,10 @@ class Stripe:
             self._share.refuse(f"a virtual user stopped on a fault of the generator: {error!r}")
 
     async def _repeat(
-        self, user: VirtualUser, member: int, compiled: CompiledScenario, shape: pacing.Shape, delay_s: float
+        self, user: VirtualUser, member: int, compiled: CompiledScenario, shape: pacing.Shape, begin_s: float
     ) -> None:
-        """Closed load: iterate while this user is active in the profile."""
-        due_us = self._at_us(max(0.0, self._share.elapsed_s() + delay_s) if delay_s else 0.0)
+        """Closed load: iterate from ``begin_s`` on while this user is active in the profile."""
+        due_us = self._at_us(begin_s)
         while True:
             elapsed_s = max((due_us - self._share.start_us) / 1e6, 0.0)
             active_s = pacing.next_active_s(shape, compiled.load.users, member, elapsed_s)
@@ -177,3 +176,7 @@ class Stripe:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Nobody serves these any more; left in line they would look like requests that wait for ever.
+        for line in self._lines:
+            while line.waiting:
+                leave(line.compiled, self._share, line.waiting.popleft())

@@ -75,6 +75,8 @@ class VirtualUser:
         self._variables: dict[str, Any] = {**compiled.secrets, "user": number, "run": share.run, "iteration": 0}
         self._valid_until_s: dict[int, float] = {}
         self.ready_us = 0
+        # Signing in comes before the first iteration and may use the same variables.
+        self._draw_variables()
 
     def arrive(self, due_us: int) -> Arrival:
         return arrive(self._compiled, self._share, due_us, self.number)
@@ -82,47 +84,45 @@ class VirtualUser:
     async def iterate(self, arrival: Arrival, *, waited: bool = False) -> bool:
         """One iteration; True when it went well. ``waited``: it stood in line for this user."""
         self._iteration += 1
-        self._variables |= {"iteration": self._iteration, "uuid": str(uuid.UUID(int=self._random.getrandbits(128)))}
-        self._compiled.variables_of(self.number, self._iteration, self._variables)
+        self._draw_variables()
         stream = self._share.stream(self._compiled.scenario.system)
-        open_tickets = [arrival.first] if arrival.workflow is None else [arrival.workflow, arrival.first]
+        arrival.first.user = self.number
         trail = None
         error = ErrorKind.CANCELLED
         try:
             trail = self._share.tracing.begin(self._compiled.scenario.name, self.number, monotonic_us())
             if arrival.workflow is not None:
+                arrival.workflow.user = self.number
                 stream.send(arrival.workflow, monotonic_us(), own_delay=False)
-            await self._walk(arrival, trail, open_tickets, waited)
+            await self._walk(arrival, trail, waited)
             error = ErrorKind.OK
         except StepFailedError as failed:
             error = failed.kind
         finally:
-            self._close(arrival, trail, error, open_tickets)
+            self._close(arrival, trail, error)
         return error is ErrorKind.OK
 
-    async def _walk(self, arrival: Arrival, trail: Trail, open_tickets: list[Ticket], waited: bool) -> None:
+    async def _walk(self, arrival: Arrival, trail: Trail, waited: bool) -> None:
         due_us = arrival.due_us
         for position, step in enumerate(self._compiled.steps):
             ticket = arrival.first if position == 0 else None
-            if ticket is not None:
-                open_tickets.remove(ticket)
             own_delay = position > 0 or not waited
             response = await self._run_step(step, due_us, trail, ticket, own_delay)
             due_us = response.done_us + int(self.think_s(step.step.think_time) * 1e6)
 
-    def _close(self, arrival: Arrival, trail: Trail | None, error: ErrorKind, open_tickets: list[Ticket]) -> None:
-        if arrival.first in open_tickets:
-            self._share.stream(self._compiled.steps[0].step.system).drop(arrival.first)
+    def _close(self, arrival: Arrival, trail: Trail | None, error: ErrorKind) -> None:
         workflow = arrival.workflow
-        if workflow is not None:
-            stream = self._share.stream(self._compiled.scenario.system)
-            if workflow.sent_us is None:
-                stream.drop(workflow)
-            else:
-                flags, trace_id = (self._flags(trail), trail.trace_id_bytes) if trail else (0, bytes(16))
-                stream.finish(workflow, Outcome(monotonic_us(), error, flags=flags, trace_id=trace_id))
+        if workflow is not None and workflow.sent_us is not None and trail is not None:
+            outcome = Outcome(monotonic_us(), error, flags=self._flags(trail), trace_id=trail.trace_id_bytes)
+            self._share.stream(self._compiled.scenario.system).finish(workflow, outcome)
+        leave(self._compiled, self._share, arrival)
         if trail is not None:
             tracing.end(trail.root, error)
+
+    def _draw_variables(self) -> None:
+        drawn = str(uuid.UUID(int=self._random.getrandbits(128)))
+        self._variables |= {"iteration": self._iteration, "uuid": drawn}
+        self._compiled.variables_of(self.number, self._iteration, self._variables)
 
     def think_s(self, think: ThinkTime) -> float:
         return self._random.uniform(think.min, think.max) if think.max > 0 else 0.0
@@ -263,6 +263,13 @@ def arrive(compiled: CompiledScenario, share: Share, due_us: int, user: int) -> 
     return Arrival(
         due_us, workflow, stream.due(stream.declare(scenario.name, first.action, Kind.REQUEST), due_us, user)
     )
+
+
+def leave(compiled: CompiledScenario, share: Share, arrival: Arrival) -> None:
+    """Take out of the line what was not sent."""
+    if arrival.workflow is not None:
+        share.stream(compiled.scenario.system).drop(arrival.workflow)
+    share.stream(compiled.steps[0].step.system).drop(arrival.first)
 
 
 def _validity_s(step: CompiledStep, response: Response) -> float:

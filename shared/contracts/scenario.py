@@ -144,13 +144,20 @@ class Scenario(Document):
             raise ValueError(f"more than {MAX_ACTIONS} actions")
         if self.system not in self.systems:
             raise ValueError(f"system {self.system!r} is used by none of the steps ({', '.join(sorted(self.systems))})")
-        known = BUILT_IN | set(self.vars)
+        known = set(BUILT_IN)
+        for variable, value in self.vars.items():
+            _resolve(f"variable {variable!r}", "variable gives", set(TEMPLATE.findall(str(value))), known)
+            known.add(variable)
         for step in self.steps:
-            for name in sorted(step.templates()):
-                if name not in known and not re.fullmatch(r"secret\.[a-z0-9_]+", name):
-                    raise ValueError(
-                        f"step {step.action!r} uses ${{{name}}}, which no earlier step captures; "
-                        f"known here: {', '.join(sorted(known))}, secret.NAME"
-                    )
+            _resolve(f"step {step.action!r}", "step captures", step.templates(), known)
             known |= set(step.capture)
         return self
+
+
+def _resolve(where: str, giver: str, names: set[str], known: set[str]) -> None:
+    for name in sorted(names):
+        if name not in known and not re.fullmatch(r"secret\.[a-z0-9_]+", name):
+            raise ValueError(
+                f"{where} uses ${{{name}}}, which no earlier {giver}; "
+                f"known here: {', '.join(sorted(known))}, secret.NAME"
+            )

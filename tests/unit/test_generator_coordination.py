@@ -118,6 +118,22 @@ def test_members_live_as_long_as_their_lease() -> None:
     assert len(members.of("run-1")) == 1
 
 
+def test_while_nobody_is_heard_nobody_falls_silent() -> None:
+    members = Membership()
+    members.hear("w1", [word()], START_US)
+    members.hear("w2", [word("w2")], START_US)
+    assert not members.deaf(START_US + 2_000_000)
+    assert members.deaf(START_US + 6_000_000)
+    members.hear("w1", [word()], START_US + 6_000_000)
+    assert not members.deaf(START_US + 6_000_000)
+    assert members.live(START_US + 6_000_000) == {"w1", "w2"}
+    found = next_state(desired(), PLAN, None, members.of("run-1"), "w1", START_US + 7_000_000)
+    assert found.lost == ()
+    members.hear("w1", [word()], START_US + 8_000_000)
+    members.hear("w1", [word()], START_US + 10_000_000)
+    assert members.live(START_US + 10_000_000) == {"w1"}
+
+
 def test_a_coordinator_that_has_just_begun_knows_the_lost_from_the_last_state() -> None:
     members = Membership()
     members.recall(state(desired(), 10, word(), word("w2", sent=500)))

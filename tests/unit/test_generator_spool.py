@@ -1,11 +1,13 @@
 """The spool: first in, first out, and what a crash cut short is left out."""
 
+import resource
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.generator.spool import Parcel, Spool, read_parcels
+from services.generator.spool import Parcel, Spool, claim, read_parcels
 
 parcels = st.lists(
     st.builds(
@@ -45,5 +47,39 @@ def test_a_record_cut_short_by_a_crash_ends_the_file(tmp_path: Path) -> None:
     whole = Parcel("a.b", "id-1", 3, 1, "shop", b"frame one")
     spool.append(whole)
     spool.append(Parcel("a.b", "id-2", 3, 2, "shop", b"frame two"))
+    spool.close()
     path.write_bytes(path.read_bytes()[:-4])
     assert [parcel for parcel, _ in read_parcels(path)] == [whole]
+
+
+def test_what_a_living_worker_spools_is_not_taken_and_what_it_let_go_of_is(tmp_path: Path) -> None:
+    path = tmp_path / "w1-run-1.spool"
+    spool = Spool(path)
+    spool.append(Parcel("a.b", "id-1", 0, 1, "shop", b"a heartbeat"))
+    assert not spool.empty
+    with claim(path) as ours:
+        assert not ours
+    spool.close()
+    with claim(path) as ours:
+        assert ours
+    with claim(tmp_path / "gone.spool") as ours:
+        assert not ours
+
+
+def test_a_disk_that_refuses_a_parcel_leaves_the_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "w1.spool"
+    spool = Spool(path)
+    whole = Parcel("a.b", "id-1", 3, 1, "shop", b"frame one")
+    spool.append(whole)
+    size = path.stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"No space|File too large"):
+            spool.append(Parcel("a.b", "id-2", 3, 2, "shop", b"frame two"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    third = Parcel("a.b", "id-3", 1, 3, "shop", b"frame three")
+    spool.append(third)
+    spool.close()
+    assert [parcel for parcel, _ in read_parcels(path)] == [whole, third]
