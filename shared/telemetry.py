@@ -1,6 +1,5 @@
 """Logs, traces and their context: set up once per process, the same in every service."""
 
-import hashlib
 import logging
 import re
 import sys
@@ -67,8 +66,3 @@ def context_of(headers: Mapping[str, str] | None) -> trace.SpanContext | None:
 def parent_context(context: SpanContext | None) -> Context | None:
     """SDK context under which a child span continues a remote one."""
     return None if context is None else trace.set_span_in_context(NonRecordingSpan(context))
-
-
-def run_trace_id(run: str) -> int:
-    """The trace id that a run's own control-plane spans share: derived, so that nobody has to carry it."""
-    return int.from_bytes(hashlib.sha256(run.encode()).digest()[:16], "big")

@@ -28,7 +28,7 @@ from services.generator.run_share import RunShare
 from services.generator.settings import GeneratorSettings, read_secrets
 from services.generator.vitals import Vitals
 from shared.bus import Bus, open_bus
-from shared.clock import wall_us
+from shared.clock import Anchor, wall_us
 from shared.config import describe
 from shared.contracts.run import RunDesired, RunState, WorkerProgress
 from shared.errors import ConfigError
@@ -68,6 +68,7 @@ class Worker:
 
     def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, tracer: Tracer) -> None:
         self.vitals = Vitals()
+        self._anchor = Anchor.now()
         self._settings, self._bus, self._leases, self._tracer = settings, bus, leases, tracer
         self._secrets = read_secrets()
         self._registry = Registry()
@@ -178,13 +179,18 @@ class Worker:
         await asyncio.gather(*waits, return_exceptions=True)
 
     async def _renew_presence(self) -> None:
+        now = Anchor.now()
+        if self._anchor.stepped(now):
+            logger.warning("the wall clock stepped by %+.3f s; starting a new epoch", self._anchor.step_us(now) / 1e6)
+            self._anchor = now
+            await self._presence.release()
         words = self._words()
         past = [run for run, share in self._shares.items() if share.drained and share.epoch != self._presence.epoch]
         if await self._presence.renew(words):
             # The first words of a new epoch are the last of the old one: what was drained is not lost.
             await asyncio.gather(*(self._end(run, PUBLISH_S) for run in past))
         elif self._presence.lost:
-            logger.warning("presence lost; starting a new epoch")
+            logger.warning("presence is to be taken anew, in a new epoch")
             for share in self._shares.values():
                 share.begin_drain(at_once=True, graceful_s=0.0)
             await self._presence.acquire(words)
@@ -257,8 +263,7 @@ class Worker:
         # The last word tells the coordinator that nothing was lost with this worker.
         await self._presence.renew(self._words())
         await asyncio.gather(*(self._end(run, 0.0) for run in list(self._shares)))
-        await self._coordinator.close()
-        await self._presence.release()
+        await asyncio.gather(self._coordinator.close(), self._presence.release())
 
 
 async def _hears(ear: LogicSubscriber[Any]) -> bool:

@@ -4,6 +4,7 @@ Any worker may be it. Its death costs nothing: the plan is in the bucket, the la
 holder of the lease goes on from there.
 """
 
+import asyncio
 import json
 import logging
 
@@ -113,5 +114,4 @@ class Coordinator:
             logger.info("run %s is %s%s", desired.run, state.phase, f": {state.reason}" if state.reason else "")
 
     async def close(self) -> None:
-        for lease in self._held.values():
-            await lease.release()
+        await asyncio.gather(*(lease.release() for lease in self._held.values()))

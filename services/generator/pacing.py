@@ -43,22 +43,6 @@ def shape_of(load: Load) -> Shape:
     return Shape(((0.0, 0.0 if ramp else 1.0), (ramp, 1.0), (end, 1.0)))
 
 
-def level_at(shape: Shape, elapsed_s: float) -> float:
-    """Level at a moment; at a step the later one."""
-    if elapsed_s < shape.points[0][0] or elapsed_s >= shape.end_s:
-        return 0.0
-    level = 0.0
-    for (t0, l0), (t1, l1) in pairwise(shape.points):
-        if t0 <= elapsed_s <= t1:
-            level = l1 if t1 == t0 else l0 + (l1 - l0) * (elapsed_s - t0) / (t1 - t0)
-    return level
-
-
-def active_users(shape: Shape, users: int, elapsed_s: float) -> int:
-    """How many of ``users`` are active; a started ramp has at least one."""
-    return min(users, math.ceil(users * level_at(shape, elapsed_s) - 1e-9))
-
-
 def next_active_s(shape: Shape, users: int, user: int, elapsed_s: float) -> float | None:
     """Earliest moment from ``elapsed_s`` on at which this user is active; None when it never is again.
 

@@ -95,10 +95,10 @@ class Spool:
 
 @contextmanager
 def claim(path: Path) -> Iterator[bool]:
-    """Hold a spool file while its parcels are published; False when its owner lives or it is gone."""
+    """Hold a spool file while its parcels are published; False when its owner lives, or it is gone or not ours."""
     try:
         file = path.open("rb")
-    except FileNotFoundError:
+    except OSError:
         yield False
         return
     with file:

@@ -1,6 +1,6 @@
 """What a transport does: send one request, time it truly, and never raise for what the target did."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from shared.contracts.timing import ErrorKind
@@ -29,7 +29,6 @@ class Response:
     error: ErrorKind = ErrorKind.OK
     status: int = 0
     body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
     ttfb_us: int = 0
     connect_us: int = 0
     bytes_in: int = 0

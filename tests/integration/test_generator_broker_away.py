@@ -114,6 +114,7 @@ async def test_what_a_worker_could_not_publish_before_it_was_stopped_another_doe
         await workers.ask(run)
         await workers.until(run.run, lambda s: sent(s) > 50, 20)
         own_nats.kill()
+        await workers.start("w2")
         workers.processes["w1"].terminate()
         assert await asyncio.wait_for(workers.processes["w1"].wait(), 9.5) == 0
         counted = target.counts.copy()
@@ -121,7 +122,6 @@ async def test_what_a_worker_could_not_publish_before_it_was_stopped_another_doe
         spool = tmp_path / "spool" / environment
         assert list(spool.iterdir())
         await workers.ask(run.model_copy(update={"generation": 2, "status": "stopped"}))
-        await workers.start("w2")
         await until(lambda: not list(spool.iterdir()))
         frames = await workers.frames(run.run)
     assert stored([frame for frame in frames if frame.id.worker == "w1"]) == counted
