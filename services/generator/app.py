@@ -41,7 +41,7 @@ WORDS = TypeAdapter(list[WorkerProgress])
 TICK_S = 0.5
 EARS_S = 5.0
 # How long frames may wait for the broker before they are left on disk: when a run ends, and when the process does.
-PUBLISH_S, CLOSE_S = 20.0, 3.0
+PUBLISH_S, CLOSE_S = 20.0, 2.0
 logger = logging.getLogger(__name__)
 
 

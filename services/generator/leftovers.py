@@ -10,7 +10,7 @@ from services.generator.publisher import publish
 from services.generator.spool import claim, read_parcels
 from shared.errors import TransientError
 
-SCAN_S = 2.0
+SCAN_S = 1.0
 logger = logging.getLogger(__name__)
 
 

@@ -1,0 +1,56 @@
+"""Frames wait where they can: in memory, on disk, and in memory again where the disk refuses too."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from services.generator.publisher import Publisher
+from shared.contracts.frame import ActionState, Frame, FrameId, decode
+from shared.contracts.timing import ROW_DTYPE, Kind
+from shared.subjects import Subjects
+
+
+class Broker:
+    """Refuses until it is ``up``; keeps the sequence numbers of what it took."""
+
+    def __init__(self) -> None:
+        self.up = asyncio.Event()
+        self.taken: list[int] = []
+
+    async def publish(self, _: str, body: bytes, **__: Any) -> None:
+        if not self.up.is_set():
+            raise NatsTimeoutError
+        self.taken.append(decode(body).id.seq)
+
+
+def frame(seq: int) -> Frame:
+    actions = (ActionState("things", "look", Kind.REQUEST),)
+    return Frame(FrameId("run-1", "w1", 1, "shop", seq), 0, 0, 0, 0, actions, np.zeros(10, ROW_DTYPE))
+
+
+async def test_frames_that_neither_broker_nor_disk_takes_are_kept_in_order(tmp_path: Path) -> None:
+    broker: Any = Broker()
+    folder = tmp_path / "spool"
+    folder.write_text("a file where the folder should be")
+    publisher = Publisher(broker, Subjects("local"), folder / "w1.spool", 3_000)
+    publishing = asyncio.ensure_future(publisher.run())
+    for seq in range(1, 6):
+        publisher.put(frame(seq))
+    folder.unlink()
+    for seq in range(6, 9):
+        publisher.put(frame(seq))
+    assert publisher.backlog_events == 80
+    broker.up.set()
+    await publisher.drain(5.0)
+    assert publisher.idle
+    for seq in range(9, 12):
+        publisher.put(frame(seq))
+    await publisher.drain(5.0)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    assert broker.taken == list(range(1, 12))
+    assert publisher.backlog_events == 0
+    assert publisher.acknowledged == {"shop": 110}
