@@ -1,11 +1,25 @@
-"""How streams are read: the raw body for FastStream's handlers, and all that a subject holds at a moment."""
+"""How streams are read: the raw body for FastStream's handlers, a watch over them, what a subject holds at a moment."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime
 
 from faststream.nats import NatsMessage
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError, NotFoundError
+
+from shared.bus import Bus
+from shared.errors import TidegateError
 
 ANSWER_S = 5.0
+CHECK_S = 5.0
+
+
+class DeafError(TidegateError):
+    """The broker has forgotten a consumer: its subscriber looks alive and hears nothing more."""
 
 
 async def raw_body(message: NatsMessage) -> bytes:
@@ -13,12 +27,38 @@ async def raw_body(message: NatsMessage) -> bytes:
     return bytes(message.body)
 
 
-async def read_all(js: JetStreamContext, stream: str, subject: str, policy: DeliverPolicy) -> list[Msg]:
-    """Every message there is now (or the last per subject, by ``policy``), in the order of the stream.
+async def watch_ears(bus: Bus) -> None:
+    """Until cancelled. Raises ``DeafError``: the process ends, and the next one subscribes anew."""
+    while True:
+        await asyncio.sleep(CHECK_S)
+        for subscriber in bus.broker.subscribers:
+            subscription = getattr(subscriber, "subscription", None)
+            if not isinstance(subscription, JetStreamContext.PushSubscription | JetStreamContext.PullSubscription):
+                continue
+            try:
+                await subscription.consumer_info()
+            except NotFoundError as error:
+                raise DeafError(f"{subscriber}: the broker has lost its consumer") from error
+            except (NatsError, APIError, TimeoutError):
+                continue  # away, not deaf: the next look tells
 
-    Raises what nats-py raises.
+
+async def read_last(js: JetStreamContext, stream: str, subject: str) -> list[Msg]:
+    """The last message of every subject. Raises what nats-py raises."""
+    return await _read(js, stream, subject, ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT))
+
+
+async def read_since(js: JetStreamContext, stream: str, subject: str, since: datetime) -> list[Msg]:
+    """Every message kept since a moment, in the order of the stream. Raises what nats-py raises.
+
+    They come at once, so what is asked for must stay well below the 128 MiB that nats-py holds for one subscription.
     """
-    config = ConsumerConfig(deliver_policy=policy, ack_policy=AckPolicy.NONE, inactive_threshold=30.0, mem_storage=True)
+    config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since)
+    return await _read(js, stream, subject, config)
+
+
+async def _read(js: JetStreamContext, stream: str, subject: str, config: ConsumerConfig) -> list[Msg]:
+    config = replace(config, ack_policy=AckPolicy.NONE, inactive_threshold=30.0, mem_storage=True)
     subscription = await js.subscribe(subject, stream=stream, config=config)
     try:
         info = await subscription.consumer_info()

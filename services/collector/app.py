@@ -32,6 +32,7 @@ from shared.bus import Bus, open_bus
 from shared.config import load_document
 from shared.errors import ConfigError, TransientError
 from shared.http import HttpDoor
+from shared.reading import watch_ears
 from shared.service import run_until
 from shared.store.migrations import migrate
 
@@ -101,7 +102,7 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
         logger.info("ready")
         flowing = asyncio.ensure_future(pipeline.run())
         writing = asyncio.ensure_future(span_door.write())
-        tasks = [_through(flowing), _through(writing), control_plane.watch(), _keep_partitions(frames)]
+        tasks = [_through(flowing), _through(writing), control_plane.watch(), watch_ears(bus), _keep_partitions(frames)]
         if settings.platform_url:
             scraper = Scraper(bus, resources, settings.platform_url, resource_map, settings.scrape_interval_s)
             tasks.append(scraper.run())

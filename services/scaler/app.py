@@ -18,6 +18,7 @@ from shared.contracts.scaling_rules import ScalingRules
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
+from shared.reading import watch_ears
 from shared.service import run_until
 from shared.telemetry import configure_tracing
 
@@ -62,7 +63,7 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         await bus.broker.start()
         started.set()
         holding = keep(lease, settings.scaler_id.encode(), won=wake, every_s=settings.scaler_lease_s)
-        side_tasks = [holding, _prune(inputs), *(controller.run() for controller in controllers)]
+        side_tasks = [holding, watch_ears(bus), _prune(inputs), *(controller.run() for controller in controllers)]
         try:
             await run_until(stop, side_tasks)
         finally:

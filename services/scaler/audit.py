@@ -1,4 +1,4 @@
-"""Adapter of the stream SCALING: one audit chain per service, read whole and appended to without forks.
+"""Adapter of the stream SCALING: one audit chain per service, read from its end and appended to without forks.
 
 An append names the position of the subject's last message, so of two writers one is refused. After an answer that was
 lost the subject is read again: the same hash there means it was kept.
@@ -9,23 +9,27 @@ import json
 import logging
 import random
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import DeliverPolicy, Header
+from nats.js.api import Header
 from nats.js.errors import BadRequestError, NotFoundError
 from pydantic import ValidationError
 
 from services.scaler.chain import Head, link, verify
 from shared.contracts.scaling import ScalingRecord
 from shared.errors import TidegateError, TransientError
-from shared.reading import read_all
+from shared.reading import read_last, read_since
 from shared.subjects import Subjects
 
 ATTEMPTS = 4
 BACKOFF_S = 0.1
 PUBLISH_TIMEOUT_S = 2.0
+REACH = timedelta(hours=6)
+"""How far back one who takes over needs to know: far past any stabilization and effect. A chain of a month can be more
+than a subscription holds, and then it would never be read."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +54,13 @@ class AuditStream:
         self._js, self._subjects = js, subjects
         self._stream = subjects.stream("SCALING")
 
-    async def read(self, service: str) -> Past:
-        """The whole chain of a service that the stream still holds. Raises ``TransientError``."""
+    async def read(self, service: str, reach: timedelta = REACH) -> Past:
+        """The chain of a service as far back as ``reach``, at least its last record. Raises ``TransientError``."""
+        subject, since = self._subjects.scaling(service), datetime.now(UTC) - reach
         try:
-            messages = await read_all(self._js, self._stream, self._subjects.scaling(service), DeliverPolicy.ALL)
+            messages = await read_since(self._js, self._stream, subject, since)
+            if not messages:
+                messages = await read_last(self._js, self._stream, subject)
         except (NatsError, TimeoutError) as error:
             raise TransientError(f"SCALING of {service} was not read: {error or type(error).__name__}") from error
         raw: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ from shared.contracts.benchmarks import Benchmarks
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
+from shared.reading import watch_ears
 from shared.service import run_until
 from shared.telemetry import configure_tracing
 
@@ -55,4 +56,5 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
-        await run_until(stop, [inbox.read_windows(), inbox.read_resources(), keep(lease, name), presider.preside()])
+        reading = [inbox.read_windows(), inbox.read_resources(), watch_ears(bus)]
+        await run_until(stop, [*reading, keep(lease, name), presider.preside()])

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import DeliverPolicy, Header
+from nats.js.api import Header
 from nats.js.errors import BadRequestError, NotFoundError
 from pydantic import ValidationError
 
 from shared.contracts.breach import CONTENT_TYPE, Breach, BreachEvent
 from shared.errors import TransientError
-from shared.reading import read_all
+from shared.reading import read_last
 from shared.subjects import Subjects
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class BreachStream:
         self._last.clear()
         breaches = []
         subject = self._subjects.breach("*", "*", "*")
-        for message in await read_all(self._js, self._stream, subject, DeliverPolicy.LAST_PER_SUBJECT):
+        for message in await read_last(self._js, self._stream, subject):
             self._last[message.subject] = message.metadata.sequence.stream
             try:
                 breaches.append(BreachEvent.model_validate_json(message.data).data)

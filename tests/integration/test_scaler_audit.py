@@ -1,6 +1,7 @@
 """The audit stream on a real NATS: one chain whoever writes, also when answers are lost."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -34,6 +35,14 @@ async def test_of_two_writers_one_is_refused_and_the_chain_stays_one(bus: Bus) -
     assert (past.records, past.head, past.faults) == ((kept,), head, ())
     await second.append(past.head, record(bus, ready=5), {})
     assert [one.sequence for one in (await first.read("relaycore")).records] == [1, 2]
+
+
+async def test_a_chain_is_taken_up_from_its_end_however_long_it_is(bus: Bus) -> None:
+    audit, head = AuditStream(bus.js, bus.subjects), Head()
+    for ready in (4, 5, 6):
+        last, head = await audit.append(head, record(bus, ready=ready), {})
+    past = await audit.read("relaycore", timedelta(0))
+    assert (past.records, past.head, past.faults) == ((last,), head, ())
 
 
 class DeafJetStream:

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from deploy.embedded.nats import NatsServer
+from services.scaler.app import serve
+from services.scaler.settings import ScalerSettings
+from shared import reading
 from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action, ScalingRecord
+from shared.reading import DeafError
 from tests.integration.scaler_rig import Supervisor, background, eventually, open_world
 
 pytestmark = pytest.mark.integration
@@ -47,6 +51,22 @@ async def test_a_broker_killed_while_replicas_start_leaves_one_decision_with_its
             assert [put["replicas"] for put in world.supervisor.moves].count(4) == len(world.supervisor.moves)
     finally:
         server.stop()
+
+
+async def test_a_scaler_whose_consumer_the_broker_has_lost_ends_instead_of_standing_there_deaf(
+    nats_url: str, environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "CHECK_S", 0.1)
+    async with open_world(nats_url, environment, tmp_path, Supervisor()) as world:
+        named = world.environment_variables("deaf").items()
+        settings = ScalerSettings.model_validate({name.removeprefix("TIDEGATE_").lower(): v for name, v in named})
+        running = asyncio.create_task(serve(settings, asyncio.Event()))
+        await eventually("the stamp", lambda: _given(world.supervisor.puts))
+        stream = world.bus.subjects.stream("BREACHES")
+        for consumer in await world.bus.js.consumers_info(stream):
+            await world.bus.js.delete_consumer(stream, consumer.name)
+        with pytest.raises(DeafError):
+            await asyncio.wait_for(running, 8)
 
 
 async def _given(found: list[dict[str, object]]) -> bool:
