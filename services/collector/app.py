@@ -36,7 +36,7 @@ from shared.reading import watch_ears
 from shared.service import run_until
 from shared.store.migrations import migrate
 
-PARTITIONS_EVERY_S = 3_600.0
+TEND_EVERY_S = 3_600.0
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
         logger.info("ready")
         flowing = asyncio.ensure_future(pipeline.run())
         writing = asyncio.ensure_future(span_door.write())
-        tasks = [_through(flowing), _through(writing), control_plane.watch(), watch_ears(bus), _keep_partitions(frames)]
+        tasks = [_through(flowing), _through(writing), control_plane.watch(), watch_ears(bus), _tend_store(frames)]
         if settings.platform_url:
             scraper = Scraper(bus, resources, settings.platform_url, resource_map, settings.scrape_interval_s)
             tasks.append(scraper.run())
@@ -159,11 +159,12 @@ async def _prepare_store(dsn: str, store: Timescale, ready: Readiness) -> bool:
         return True
 
 
-async def _keep_partitions(store: Timescale) -> None:
+async def _tend_store(store: Timescale) -> None:
     while True:
-        await asyncio.sleep(PARTITIONS_EVERY_S)
+        await asyncio.sleep(TEND_EVERY_S)
         with contextlib.suppress(TransientError):
             await store.ensure_partitions(datetime.now(UTC))
+            await store.prune_frames(datetime.now(UTC))
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -24,6 +24,8 @@ from shared.store import ingest
 TRANSACTION_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5
 PARTITION_DAYS_AHEAD = 2
+# TIMINGS keeps seven days: no frame is delivered again after that.
+FRAMES_KEPT = timedelta(days=8)
 
 _PASSING = (
     psycopg.OperationalError,
@@ -75,6 +77,11 @@ class Timescale:
         """Make the daily partitions around ``now``."""
         async with self.transaction() as connection:
             return await ingest.ensure_partitions(connection, now, PARTITION_DAYS_AHEAD)
+
+    async def prune_frames(self, now: datetime) -> int:
+        """Forget frame identities past the age of TIMINGS, with a day to spare."""
+        async with self.transaction() as connection:
+            return await ingest.prune_frames(connection, now - FRAMES_KEPT)
 
     async def _connected(self) -> AsyncConnection[Any]:
         if self._connection is None:

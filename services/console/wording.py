@@ -23,7 +23,8 @@ def compare_breach(breach: Breach) -> str:
         target, lasted = format_value(breach.target, breach.unit), ""
         if breach.resolved_at:
             lasted = f", after {(breach.resolved_at - breach.opened_at).total_seconds():.0f} s"
-        return f"{where}: {breach.statistic} {value}, target {target}{lasted}"
+        worst = "" if breach.worst is None else f"{format_value(breach.worst, breach.unit)} at worst, now "
+        return f"{where}: {breach.statistic} {worst}{value}, target {target}{lasted}"
     sign = ">" if breach.better == "lower" else "<"
     return f"{where}: {breach.statistic} {value} {sign} {breach.level} {limit}"
 

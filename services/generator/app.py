@@ -9,7 +9,6 @@ from typing import Any
 from faststream import AckPolicy
 from faststream.nats import JStream
 from faststream.nats.annotations import NatsMessage
-from faststream.nats.message import NatsMessage as Incoming
 from faststream.nats.subscriber.usecases.basic import LogicSubscriber
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -34,6 +33,7 @@ from shared.contracts.run import RunDesired, RunState, WorkerProgress
 from shared.errors import ConfigError
 from shared.http import HttpDoor
 from shared.lease import RENEW_S, Lease
+from shared.reading import raw_body
 from shared.service import pause, run_until
 from shared.telemetry import configure_tracing
 
@@ -117,13 +117,13 @@ class Worker:
             # A configuration of its own for each: the client writes the subscriber's subjects into it.
             config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=60.0)
             ear = broker.subscriber(
-                subject, stream=stream, config=config, decoder=_raw, ack_policy=AckPolicy.NACK_ON_ERROR
+                subject, stream=stream, config=config, decoder=raw_body, ack_policy=AckPolicy.NACK_ON_ERROR
             )
             ear(handler)
             self._ears.append(ear)
         presence = f"$KV.{subjects.bucket('leases')}.worker.*"
         # Renewals carry the reply subject of their publisher; an answer of ours there would pass for the broker's.
-        broker.subscriber(presence, decoder=_raw, no_reply=True)(hear_worker)
+        broker.subscriber(presence, decoder=raw_body, no_reply=True)(hear_worker)
 
     async def mind_ears(self) -> None:
         """Make a consumer anew that the server gave up (it does while a client is away for long), until cancelled."""
@@ -275,8 +275,3 @@ async def _hears(ear: LogicSubscriber[Any]) -> bool:
     except NotFoundError:
         return False
     return True
-
-
-async def _raw(message: Incoming) -> bytes:
-    """Bodies as they came: FastStream would otherwise guess at their type."""
-    return bytes(message.body)

@@ -187,6 +187,12 @@ async def advance_sent(connection: AsyncConnection[Any], counts: Iterable[Sent])
     )
 
 
+async def prune_frames(connection: AsyncConnection[Any], before: datetime) -> int:
+    """Forget the identities of frames committed before a moment, which no redelivery can reach any more; how many."""
+    cursor = await connection.execute("DELETE FROM frames WHERE committed_at < %s", (before,))
+    return cursor.rowcount
+
+
 async def ensure_partitions(connection: AsyncConnection[Any], around: datetime, days_ahead: int) -> int:
     """Make the daily partitions of every large table around a moment; returns how many are new. In a transaction."""
     # A day of the schema's function is one of the session's time zone: of 23 hours where a summer begins.

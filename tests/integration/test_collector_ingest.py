@@ -258,3 +258,16 @@ async def test_partitions_are_days_of_utc_whatever_the_time_zone_of_the_server(p
                 "INSERT INTO resource_sample VALUES (%s, 'e', 's', 'y', 'i', true, '{}')",
                 (datetime(2027, 3, 26, tzinfo=UTC) + timedelta(hours=hour),),
             )
+
+
+async def test_identities_of_frames_are_forgotten_once_no_redelivery_can_reach_them(
+    rig: Rig, postgres_dsn: str
+) -> None:
+    async with rig.collector():
+        await rig.publish(make_frame(1), make_frame(2))
+        await rig.settled()
+    await rig.query("UPDATE frames SET committed_at = now() - interval '9 days' WHERE seq = 1 RETURNING seq")
+    store = Timescale(postgres_dsn, "test")
+    assert await store.prune_frames(datetime.now(UTC)) == 1
+    await store.close()
+    assert await rig.query("SELECT seq FROM frames") == [(2,)]
