@@ -38,7 +38,7 @@ from shared.service import pause, run_until
 from shared.telemetry import configure_tracing
 
 WORDS = TypeAdapter(list[WorkerProgress])
-TICK_S = 0.5
+TICK_S = 0.25
 EARS_S = 5.0
 # How long frames may wait for the broker before they are left on disk: when a run ends, and when the process does.
 PUBLISH_S, CLOSE_S = 20.0, 2.0
@@ -156,7 +156,7 @@ class Worker:
         return WORDS.dump_json([share.progress() for share in self._shares.values()])
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Presence, coordination and shares, each half second or when a run's desired state changes."""
+        """Presence, coordination and shares, each quarter second or when a run's desired state changes."""
         loop = asyncio.get_running_loop()
         renewed_at = coordinated_at = float("-inf")
         while not stop.is_set():

@@ -100,6 +100,6 @@ def first_arrival(shape: Shape, rate: float, stripe: int, stripes: int, elapsed_
     return due + (stripe - due) % stripes
 
 
-def takeover_delay_s(position: int, users: int, spread_s: float = 1.5) -> float:
+def takeover_delay_s(position: int, users: int, spread_s: float = 1.0) -> float:
     """Delay of the ``position``-th of ``users`` that begin at once, spread so that sign-ins are no storm."""
     return spread_s * position / users if users else 0.0

@@ -103,4 +103,4 @@ def test_users_taken_over_begin_spread_and_not_as_a_storm() -> None:
     delays = [takeover_delay_s(position, 100) for position in range(100)]
     assert delays == sorted(delays)
     assert delays[0] == 0
-    assert 1.0 < delays[-1] < 1.5
+    assert 0.9 < delays[-1] < 1.0
