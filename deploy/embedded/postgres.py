@@ -82,6 +82,12 @@ class PostgresServer:
         # Asked for with the parent: the folder itself is given to the other user.
         user = plan_unprivileged([self.data.resolve().parent], binaries / "postgres", DEATH_SIGNAL)
         cluster = Cluster(self.data, binaries, user)
+        if self._child is not None and not cluster.path.exists():
+            # An empty cluster in its place would pass for the store and hide that the data is gone.
+            raise StackError(
+                f"postgres: {cluster.path} is gone while the stack is up; put it back, "
+                "or begin with an empty store by tidegate down and up"
+            )
         cluster.ensure(self._password, self._durable)
         cluster.wait_for_leftovers()
         settings = {**SETTINGS, **(DURABLE if self._durable else NOT_DURABLE), "port": str(self.port)}

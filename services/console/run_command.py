@@ -220,6 +220,8 @@ async def _tell(console: Console, outcome: Outcome, stack: Backing) -> list[Doss
         console.print(Text(f"run failed: {outcome.reason or 'no reason was given'}", style="bold red"), soft_wrap=True)
     elif outcome.report is None:
         console.print(f"no report came within {REPORT_S:g} s; see the validator's log", style="bold red")
+    elif dossier is None:
+        console.print(f"the store has a report of {outcome.run} and not the run: was it replaced?", style="bold red")
     elif outcome.phase is Phase.STOPPED:
         console.print(f"run stopped: {outcome.reason or 'as asked'}", style="yellow")
     return [] if dossier is None else [dossier]

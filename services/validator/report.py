@@ -28,10 +28,10 @@ EXIT_MET, EXIT_MISSED, EXIT_UNMEASURED, EXIT_NOT_CARRIED = 0, 1, 3, 4
 def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
     """Everything a reader needs to know of one run."""
     compared, gates = compare(benchmarks, facts), list(judge_gates(facts))
-    verdict, exit_code = decide(facts.state.phase, compared, gates)
     scores = score_systems(benchmarks, compared)
     overall = combine((benchmarks.systems[system].weight, scored.score) for system, scored in scores.items())
     results = list_results(facts)
+    verdict, exit_code = decide(facts.state.phase, compared, gates, sum(row["missing"] for row in results))
     return {
         "run": run_section(facts),
         "verdict": verdict,
@@ -53,8 +53,13 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
     }
 
 
-def decide(phase: Phase, compared: Iterable[Compared], gates: Iterable[GateResult]) -> tuple[str, int]:
-    """Verdict of a run and the exit code that follows; a benchmark missed outweighs one that could not be measured."""
+def decide(
+    phase: Phase, compared: Iterable[Compared], gates: Iterable[GateResult], missing: int = 0
+) -> tuple[str, int]:
+    """Verdict of a run and the exit code that follows; a benchmark missed outweighs one that could not be measured.
+
+    ``missing``: requests that were sent and are not in the store; with any, what is there confirms nothing.
+    """
     compared, gates = list(compared), list(gates)
     if phase is Phase.FAILED:
         return Verdict.INVALID.value, EXIT_NOT_CARRIED
@@ -62,7 +67,7 @@ def decide(phase: Phase, compared: Iterable[Compared], gates: Iterable[GateResul
         return Verdict.MISSED.value, EXIT_MISSED
     required = [item.judgement.verdict for item in compared if item.benchmark.required]
     required += [gate.verdict for gate in gates]
-    if Verdict.INVALID in required:
+    if missing or Verdict.INVALID in required:
         return Verdict.INVALID.value, EXIT_UNMEASURED
     met = any(item.judgement.verdict is Verdict.MET for item in compared) or Verdict.MET in required
     if Verdict.INSUFFICIENT in required or not met:

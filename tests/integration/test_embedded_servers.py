@@ -100,6 +100,24 @@ def test_an_initdb_that_was_killed_half_way_is_made_anew(tmp_path: Path, make_se
     assert not unfinished.exists()
 
 
+def test_a_store_whose_folder_is_gone_is_not_replaced_by_an_empty_one_and_comes_back_with_it(
+    tmp_path: Path, make_server: MakeServer
+) -> None:
+    server = make_server(tmp_path / "postgres")
+    server.start()
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("create table kept as select 42 as value")
+    server.stop()
+    cluster, elsewhere = server.data / "cluster", tmp_path / "elsewhere"
+    cluster.rename(elsewhere)
+    with pytest.raises(StackError, match=f"{re.escape(str(cluster))} is gone while the stack is up; put it back"):
+        server.start()
+    assert not cluster.exists()
+    elsewhere.rename(cluster)
+    server.start()
+    assert answer(server, "select value from kept") == 42
+
+
 def test_a_wrong_password_and_another_version_are_named(tmp_path: Path, make_server: MakeServer) -> None:
     server = make_server(tmp_path / "postgres")
     server.start()

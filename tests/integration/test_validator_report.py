@@ -211,6 +211,17 @@ async def test_a_slow_run_is_missed_with_advice_and_issues(rows: Rows, postgres_
     ]
 
 
+async def test_a_run_of_which_requests_are_missing_from_the_store_confirms_nothing(
+    rows: Rows, postgres_dsn: str
+) -> None:
+    producer, series = await rows.producer(), await rows.series(Kind.REQUEST, "create")
+    await rows.requests(producer, series, [(6 + n / 100, 0.0, 20.0, ErrorKind.OK) for n in range(500)])
+    await rows.sent(producer, series, 501)
+    body = await report(postgres_dsn, ended())
+    assert (body["verdict"], body["exit_code"]) == ("invalid", 3)
+    assert body["critical_issues"] == ["1 requests were sent and are not in the store"]
+
+
 @pytest.mark.parametrize(
     ("phase", "verdict", "code"),
     [(Phase.FINISHED, "insufficient", 3), (Phase.STOPPED, "insufficient", 3), (Phase.FAILED, "invalid", 4)],
