@@ -27,18 +27,29 @@ async def raw_body(message: NatsMessage) -> bytes:
     return bytes(message.body)
 
 
+async def lost_consumer(subscriber: object) -> bool:
+    """Whether the broker has forgotten a subscriber's consumer; one outside JetStream has none to lose.
+
+    Raises what nats-py raises when the broker cannot be asked.
+    """
+    subscription = getattr(subscriber, "subscription", None)
+    if not isinstance(subscription, JetStreamContext.PushSubscription | JetStreamContext.PullSubscription):
+        return False
+    try:
+        await subscription.consumer_info()
+    except NotFoundError:
+        return True
+    return False
+
+
 async def watch_ears(bus: Bus) -> None:
     """Until cancelled. Raises ``DeafError``: the process ends, and the next one subscribes anew."""
     while True:
         await asyncio.sleep(CHECK_S)
         for subscriber in bus.broker.subscribers:
-            subscription = getattr(subscriber, "subscription", None)
-            if not isinstance(subscription, JetStreamContext.PushSubscription | JetStreamContext.PullSubscription):
-                continue
             try:
-                await subscription.consumer_info()
-            except NotFoundError as error:
-                raise DeafError(f"{subscriber}: the broker has lost its consumer") from error
+                if await lost_consumer(subscriber):
+                    raise DeafError(f"{subscriber}: the broker has lost its consumer")
             except (NatsError, APIError, TimeoutError):
                 continue  # away, not deaf: the next look tells
 

@@ -11,9 +11,8 @@ from faststream.nats import JStream
 from faststream.nats.annotations import NatsMessage
 from faststream.nats.subscriber.usecases.basic import LogicSubscriber
 from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError
 from nats.js.kv import KeyValue
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Tracer
@@ -33,7 +32,7 @@ from shared.contracts.run import RunDesired, RunState, WorkerProgress
 from shared.errors import ConfigError
 from shared.http import HttpDoor
 from shared.lease import RENEW_S, Lease
-from shared.reading import raw_body
+from shared.reading import lost_consumer, raw_body
 from shared.service import pause, run_until
 from shared.telemetry import configure_tracing
 
@@ -131,7 +130,7 @@ class Worker:
             await asyncio.sleep(EARS_S)
             for ear in self._ears:
                 try:
-                    if not await _hears(ear):
+                    if ear.subscription is None or await lost_consumer(ear):
                         logger.warning("a consumer of runs is gone, making another")
                         await ear.stop()
                         await ear.start()
@@ -264,14 +263,3 @@ class Worker:
         await self._presence.renew(self._words())
         await asyncio.gather(*(self._end(run, 0.0) for run in list(self._shares)))
         await asyncio.gather(self._coordinator.close(), self._presence.release())
-
-
-async def _hears(ear: LogicSubscriber[Any]) -> bool:
-    subscription = ear.subscription
-    if not isinstance(subscription, JetStreamContext.PushSubscription):
-        return False
-    try:
-        await subscription.consumer_info()
-    except NotFoundError:
-        return False
-    return True

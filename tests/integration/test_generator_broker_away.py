@@ -139,3 +139,20 @@ async def test_an_iteration_under_way_at_the_end_is_finished_however_long_a_leas
         state = await workers.until(run.run, final, 20)
     assert state.phase is Phase.FINISHED
     assert target.counts == {"things/authenticate": 2, "things/create": 2, "things/watch": 2}
+
+
+async def test_a_worker_whose_consumers_the_broker_gave_up_hears_of_runs_again(
+    nats_url: str, environment: str, tmp_path: Path
+) -> None:
+    async with Target() as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.ready("w1")
+        stream = workers.subjects.stream("RUNS")
+        given_up = await workers.js.consumers_info(stream)
+        for consumer in given_up:
+            await workers.js.delete_consumer(stream, consumer.name)
+        assert len(given_up) == 2
+        run = desired(target.url, environment, duration_s=1.0)
+        await workers.ask(run)
+        state = await workers.until(run.run, final, 40)
+    assert state.phase is Phase.FINISHED
+    assert sum(target.counts.values()) > 0
