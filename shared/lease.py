@@ -36,7 +36,12 @@ class Lease:
     @property
     def held(self) -> bool:
         """True while this holder may act: the last confirmed renewal began less than ``SAFE_S`` ago."""
-        return self._revision > 0 and time.monotonic() - self._confirmed_at < SAFE_S
+        return self._revision > 0 and time.monotonic() < self.held_until
+
+    @property
+    def held_until(self) -> float:
+        """Until when (s, ``time.monotonic``) this holder may act without another renewal."""
+        return self._confirmed_at + SAFE_S
 
     @property
     def lost(self) -> bool:

@@ -24,6 +24,11 @@ class Subjects:
     def run_state(self, run: str) -> str:
         return f"{self.prefix}.run.{run}.state"
 
+    @property
+    def kill(self) -> str:
+        """The kill switch: whatever is said here closes the gates of every worker at once."""
+        return f"{self.prefix}.kill"
+
     def timing(self, run: str, system: str) -> str:
         return f"{self.prefix}.timing.{run}.{system}"
 

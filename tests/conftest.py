@@ -4,18 +4,25 @@ Nothing is shared between tests but the servers: each gets an environment of its
 and bucket) and a database copied from a template that holds the migrated schema.
 """
 
+import asyncio
 import importlib
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from deploy.embedded.nats import NatsServer
 from deploy.embedded.postgres import PostgresServer
 
 TEMPLATE = "template_of_tests"
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the services run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,10 @@ SECTIONS = {
     },
     "Runs": {
         "run": LazyCommand(f"{COMMANDS}.run:run", "Put load on the systems, watch it, judge it."),
-        "stop": LazyCommand(f"{COMMANDS}.stop:stop", "Stop a run; what was measured is kept and reported."),
+        "load": LazyCommand(f"{COMMANDS}.steer:load", "Change the users or the rate of a run while it runs."),
+        "pause": LazyCommand(f"{COMMANDS}.steer:pause", "Pause the load of a run."),
+        "resume": LazyCommand(f"{COMMANDS}.steer:resume", "Let a paused run go on."),
+        "stop": LazyCommand(f"{COMMANDS}.steer:stop", "Stop a run, or all; what was measured is kept and reported."),
         "runs": LazyCommand(f"{COMMANDS}.runs:runs", "List runs, newest first."),
         "report": LazyCommand(f"{COMMANDS}.report:report", "Show or write the report of a run."),
     },

@@ -3,7 +3,7 @@
 from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.parser import parse
 
-from shared.contracts.scenario import Scenario, Step
+from shared.contracts.scenario import Scenario, Step, Stream
 from shared.errors import ConfigError
 
 
@@ -20,12 +20,15 @@ def check_json_paths(scenario: Scenario) -> None:
 
 
 def _paths(step: Step) -> list[tuple[str, str]]:
-    paths = [(f"capture.{name}", path) for name, path in step.capture.items()]
+    captured = {name: how if isinstance(how, str) else how.json_path for name, how in step.capture.items()}
+    paths = [(f"capture.{name}", path) for name, path in captured.items() if path is not None]
     paths += [("expect.json", condition.json_path) for condition in step.expect.json_is]
     if step.poll:
         paths.append(("poll.until", step.poll.until.json_path))
         if step.poll.fail_when:
             paths.append(("poll.fail_when", step.poll.fail_when.json_path))
+    if isinstance(step.stream, Stream) and step.stream.token is not None:
+        paths.append(("stream.token", step.stream.token))
     if step.valid_for and step.valid_for.startswith("$"):
         paths.append(("valid_for", step.valid_for))
     return paths

@@ -42,6 +42,28 @@ class RateType(click.ParamType[float]):
         return rate
 
 
+class StagesType(click.ParamType[tuple[tuple[float, float], ...]]):
+    """Legs of a load, ``30s:0.5,2m:1``: how long, and the share of the load at its end."""
+
+    name = "STAGES"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[float, float], ...]:
+        stages = []
+        for leg in str(value).split(","):
+            length, _, level = leg.partition(":")
+            try:
+                stages.append((parse_duration_s(length.strip()), float(level)))
+            except ValueError:
+                self.fail(f"{leg!r} is no DURATION:LEVEL; write e.g. 30s:0.5,2m:1", param, ctx)
+            if not 0 <= stages[-1][1] <= 1:
+                self.fail(f"level {level!r} in {leg!r} is outside 0 to 1, the share of --users or --rate", param, ctx)
+        if not any(seconds > 0 for seconds, _ in stages):
+            self.fail(f"{value!r} takes no time", param, ctx)
+        return tuple(stages)
+
+
 class HostType(click.ParamType[str]):
     """A host name or address without scheme and port."""
 
@@ -57,6 +79,7 @@ class HostType(click.ParamType[str]):
 DURATION = DurationType()
 RATE = RateType()
 HOST = HostType()
+STAGES = StagesType()
 
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:

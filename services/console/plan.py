@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 from services.console.hosts import check_target
 from services.console.lazy_group import closest
 from shared.config import parse
-from shared.contracts.run import Load, Profile, RunDesired
+from shared.contracts.run import ENDLESS_S, Limits, Load, Profile, RunDesired
 from shared.contracts.scenario import MAX_ACTIONS, Scenario
 from shared.contracts.suite import scale_duration_s, scale_users
 from shared.errors import ConfigError
@@ -30,6 +31,9 @@ class LoadOptions:
     ramp_up_s: float | None = None
     profile: Profile = "steady"
     scale: float | None = None
+    stages: tuple[tuple[float, float], ...] = ()
+    spacing: Literal["even", "poisson"] | None = None
+    max_waiting: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Request:
     allowed_hosts: tuple[str, ...]
     seed: int = 0
     requested_by: str = ""
+    limits: Limits = field(default_factory=Limits)
+    tags: Mapping[str, str] = field(default_factory=dict)
     reason: str = field(default="")
 
 
@@ -64,6 +70,10 @@ def plan_load(scenario: Scenario, options: LoadOptions) -> Load:
     The scenario's own ramp-up counts for its own duration; another duration takes at most a quarter of itself.
     """
     duration_s = scenario.duration if options.duration_s is None else options.duration_s
+    if options.duration_s is None and options.stages:
+        duration_s = sum(seconds for seconds, _ in options.stages)
+    elif options.duration_s is None and options.profile == "canary":
+        duration_s = ENDLESS_S
     users = scenario.users if options.users is None else options.users
     ramp_up_s = options.ramp_up_s
     if options.scale is not None:
@@ -77,7 +87,21 @@ def plan_load(scenario: Scenario, options: LoadOptions) -> Load:
         raise ConfigError(
             f"--ramp-up: {ramp_up_s:g} s is longer than the duration of {duration_s:g} s (scenario {scenario.name})"
         )
-    values = {"users": users, "rate": options.rate, "duration_s": duration_s, "ramp_up_s": ramp_up_s}
+    values: dict[str, Any] = {
+        "users": users,
+        "rate": options.rate,
+        "duration_s": duration_s,
+        "ramp_up_s": ramp_up_s,
+        # A canary must not beat with anything else that comes at even times.
+        "spacing": options.spacing or ("poisson" if options.profile == "canary" else "even"),
+        "stages": [{"duration_s": seconds, "level": level} for seconds, level in options.stages],
+    }
+    if options.rate is None:
+        for option, value in (("--spacing", options.spacing), ("--max-waiting", options.max_waiting)):
+            if value is not None:
+                raise ConfigError(f"{option}: {value} is about arrivals; give their --rate too")
+    if options.max_waiting is not None:
+        values["max_waiting"] = options.max_waiting
     return parse(Load, {"scenario": scenario, "profile": options.profile, **values}, f"scenario {scenario.name}")
 
 
@@ -110,6 +134,17 @@ def read_targets(pairs: Iterable[str], systems: Iterable[str]) -> dict[str, str]
     return targets
 
 
+def read_tags(pairs: Iterable[str]) -> dict[str, str]:
+    """``KEY=VALUE`` pairs of the command line."""
+    tags = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError(f"--tag: {pair!r} is no KEY=VALUE; write e.g. commit=1a2b3c")
+        tags[key.strip()] = value.strip()
+    return tags
+
+
 def check_targets(systems: Iterable[str], targets: Mapping[str, str], allowed: Sequence[str]) -> dict[str, str]:
     """The target of each system, within the allow-list; ``ConfigError`` names the first system that has none."""
     checked = {}
@@ -138,16 +173,10 @@ def desire(planned: PlannedRun, run: str, request: Request, now: datetime) -> Ru
         targets=dict(request.targets),
         allowed_hosts=request.allowed_hosts,
         seed=request.seed,
+        limits=request.limits,
+        tags={**{key: text for load in planned.loads for key, text in load.scenario.tags.items()}, **request.tags},
         suite=planned.suite,
         requested_by=request.requested_by,
         requested_at=now,
         reason=request.reason,
     )
-
-
-def stop_of(desired: RunDesired, now: datetime, reason: str) -> RunDesired:
-    """The next generation of a run, that it should stop. Idempotent for one that already should."""
-    if desired.status == "stopped":
-        return desired
-    changed = {"generation": desired.generation + 1, "status": "stopped", "requested_at": now, "reason": reason}
-    return desired.model_copy(update=changed)

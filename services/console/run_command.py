@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
@@ -30,6 +31,7 @@ from services.console.plan import (
     desire,
     name_run,
     plan_run,
+    read_tags,
     read_targets,
 )
 from services.console.reading import ask_store, read_dossier
@@ -38,7 +40,7 @@ from services.console.report_text import open_console, print_dossier, print_suit
 from services.console.session import REPORT_S, Outcome, Session, Stopper, publish_desired
 from services.console.settings import ConsoleSettings
 from services.console.suite_plan import forgive, plan_suite, worst_exit_code
-from shared.contracts.run import Phase, Profile, RunDesired
+from shared.contracts.run import Limits, Phase, Profile, RunDesired
 from shared.contracts.scenario import Scenario
 from shared.contracts.suite import Suite
 from shared.errors import ConfigError, TransientError
@@ -61,6 +63,12 @@ class Asked:
     ramp_up: float | None = None
     profile: Profile = "steady"
     scale: float | None = None
+    stages: tuple[tuple[float, float], ...] | None = None
+    spacing: Literal["even", "poisson"] | None = None
+    max_waiting: int | None = None
+    max_rate: float | None = None
+    max_requests: int | None = None
+    tags: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     workers: int | None = None
@@ -73,13 +81,24 @@ class Asked:
 
     @property
     def load(self) -> LoadOptions:
-        return LoadOptions(self.users, self.rate, self.duration, self.ramp_up, self.profile, self.scale)
+        return LoadOptions(
+            self.users,
+            self.rate,
+            self.duration,
+            self.ramp_up,
+            self.profile,
+            self.scale,
+            self.stages or (),
+            self.spacing,
+            self.max_waiting,
+        )
 
 
 def carry_out(asked: Asked) -> int:
     """The exit code of the command. ``ConfigError`` before anything has started."""
     settings = read_settings(ConsoleSettings)
     planned = plan(asked, Catalogue(settings.config_dir))
+    tags = read_tags(asked.tags)
     files = ReportFiles(asked.json_path, asked.html_path, asked.junit_path)
     files.check()
     systems = {system for run in planned for system in run.systems}
@@ -100,7 +119,8 @@ def carry_out(asked: Asked) -> int:
     try:
         with _backing(backing, asked, settings, allowed, systems <= set(given), console) as stack:
             targets = check_targets(systems, {**stack.targets, **given}, allowed)
-            request = Request(stack.environment, targets, allowed, asked.seed, asked.requested_by)
+            limits = Limits(rate=asked.max_rate, requests=asked.max_requests)
+            request = Request(stack.environment, targets, allowed, asked.seed, asked.requested_by, limits, tags)
             if asked.detach:
                 return asyncio.run(_detach(stack, planned, request))
             return asyncio.run(_carry_all(stack, planned, request, console, files))

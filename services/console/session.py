@@ -15,9 +15,9 @@ import nats.js.errors
 from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
-from services.console.plan import stop_of
 from services.console.progress import Notice, Progress, Snapshot
 from services.console.reading import ask_store
+from services.console.steering import STOPPED_BY_OPERATOR, stop_on_bus
 from shared.bus import Bus, publish_now
 from shared.contracts.breach import BreachEvent
 from shared.contracts.run import Phase, RunDesired, RunState
@@ -30,7 +30,6 @@ TICK_S = 0.25
 SILENCE_S = 30.0
 REPORT_S = 25.0
 REPORT_OF_FAILED_S = 5.0
-STOPPED_BY_OPERATOR = "stopped by the operator"
 
 
 class View(Protocol):
@@ -112,9 +111,9 @@ class Session:
             if self._stopper.asked.is_set() and not stopping:
                 stopping = True
                 self._view.notice(Notice("stopping; Ctrl-C again leaves without the report", "yellow"))
-                await publish_desired(self._bus, stop_of(self._desired, datetime.now(UTC), STOPPED_BY_OPERATOR))
+                await stop_on_bus(self._bus, self._desired.run, STOPPED_BY_OPERATOR)
             if time.monotonic() - self._heard_at > SILENCE_S:
-                await publish_desired(self._bus, stop_of(self._desired, datetime.now(UTC), "nobody carries it"))
+                await stop_on_bus(self._bus, self._desired.run, "nobody carries it")
                 who = "no generator worker took the run" if state is None else "the run's coordinator fell silent"
                 return f"{who} within {SILENCE_S:g} s; see the generators' logs"
             await asyncio.sleep(TICK_S)

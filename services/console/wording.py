@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.run import ENDLESS_S
 from shared.contracts.scaling import Action, ScalingRecord
 
 # What an effect is told by, the most telling first.
@@ -82,6 +83,8 @@ def format_value(value: float, unit: str) -> str:
 
 
 def format_clock(seconds: float) -> str:
-    """``m:ss``."""
+    """``m:ss``; ``endless`` for what only ends when it is stopped."""
+    if seconds >= ENDLESS_S:
+        return "endless"
     whole = round(seconds)
     return f"{whole // 60}:{whole % 60:02d}"

@@ -1,13 +1,20 @@
-"""Transport over aiohttp's client: keep-alive, no redirects, no cookies, bodies as they come."""
+"""Transport over aiohttp's client, for scenarios that need redirects, cookies, decompression, a proxy or WebSockets."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
-from services.generator.transport import Request, Response
+from services.generator.token_clock import TokenClock
+from services.generator.transport import MAX_BODY_BYTES, Request, Response
 from shared.clock import monotonic_us
+from shared.contracts.scenario import Client
 from shared.contracts.timing import ErrorKind
+
+_PIECE = 64 * 1024
+_AUTOMATIC = ("Content-Type", "Accept", "Accept-Encoding")
 
 
 def error_kind(error: BaseException) -> ErrorKind:
@@ -31,11 +38,11 @@ def _trace_connections() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
 
     async def begin(_: Any, context: SimpleNamespace, __: Any) -> None:
-        context.trace_request_ctx["connect_began_us"] = monotonic_us()
+        context.trace_request_ctx["began_us"] = monotonic_us()
 
     async def end(_: Any, context: SimpleNamespace, __: Any) -> None:
         timing = context.trace_request_ctx
-        timing["connect_us"] = monotonic_us() - timing["connect_began_us"]
+        timing["connect_us"] = max(monotonic_us() - timing["began_us"], 1)
 
     config.on_connection_create_start.append(begin)
     config.on_connection_create_end.append(end)
@@ -43,83 +50,68 @@ def _trace_connections() -> aiohttp.TraceConfig:
 
 
 class AiohttpTransport:
-    """One session for all users of a run on this worker; the number of connections follows the users."""
+    """Implements ``Transport`` with the options of a scenario's ``client``.
 
-    def __init__(self) -> None:
+    With ``cookies`` a jar is kept for all requests sent through it: each user then has a transport of its own.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=30),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                limit_per_host=client.connections or 0,
+                ttl_dns_cache=60,
+                keepalive_timeout=30,
+                ssl=client.verify_tls,
+            ),
+            cookie_jar=aiohttp.CookieJar(unsafe=True) if client.cookies else aiohttp.DummyCookieJar(),
+            auto_decompress=client.decompress,
+            skip_auto_headers=("Content-Type", "Accept") if client.decompress else _AUTOMATIC,
             trace_configs=[_trace_connections()],
         )
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: Request, sent_us: int) -> Response:
         timing: dict[str, int] = {}
-        sent_us = monotonic_us()
-        ttfb_us = 0
-        size_out = len(request.body or b"")
+        origin, limits = request.origin, request.timeouts
+        response = Response(0, bytes_out=len(request.body) if request.body else 0)
+        tokens = TokenClock(request.tokens, sent_us) if request.tokens is not None else None
+        body: list[bytes] = []
         try:
-            async with self._session.request(
-                request.method,
-                request.url,
-                data=request.body,
-                headers=request.headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=request.timeout_s),
-                trace_request_ctx=timing,
-            ) as answer:
-                ttfb_us = monotonic_us() - sent_us
-                if request.stream:
-                    return await self._read_stream(answer, sent_us, ttfb_us, timing, size_out)
-                body = await answer.read()
-                return Response(
-                    done_us=monotonic_us(),
-                    status=answer.status,
-                    body=body,
-                    ttfb_us=ttfb_us,
-                    connect_us=timing.get("connect_us", 0),
-                    bytes_in=len(body),
-                    bytes_out=size_out,
-                )
+            # A limit of our own: the client's does not count connecting and answering together.
+            async with (
+                asyncio.timeout(min(limits.total_s, limits.first_byte_s or limits.total_s)) as limit,
+                self._session.request(
+                    request.method,
+                    URL(f"{origin.scheme}://{origin.authority}{request.path}", encoded=True),
+                    data=request.body,
+                    headers=[*request.fixed.items, *request.headers],
+                    allow_redirects=self._client.redirects,
+                    proxy=self._client.proxy,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=None),
+                    trace_request_ctx=timing,
+                ) as answer,
+            ):
+                response.status = answer.status
+                response.ttfb_us = max(monotonic_us() - sent_us, 1)
+                limit.reschedule(asyncio.get_running_loop().time() + limits.total_s - response.ttfb_us / 1e6)
+                if request.keep_headers:
+                    response.headers = tuple(answer.headers.items())
+                async for piece in answer.content.iter_chunked(_PIECE):
+                    response.bytes_in += len(piece)
+                    if tokens is not None:
+                        tokens.feed(piece, monotonic_us())
+                    if request.keep_body and response.bytes_in <= MAX_BODY_BYTES:
+                        body.append(piece)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return Response(
-                done_us=monotonic_us(),
-                error=error_kind(error),
-                ttfb_us=ttfb_us,
-                connect_us=timing.get("connect_us", 0),
-                bytes_out=size_out,
-            )
-
-    async def _read_stream(
-        self, answer: aiohttp.ClientResponse, sent_us: int, ttfb_us: int, timing: dict[str, int], size_out: int
-    ) -> Response:
-        """Server-sent events: each non-empty ``data:`` line but ``[DONE]`` is a token."""
-        body = bytearray()
-        tokens = ttft_us = gap_us = 0
-        last_us = 0
-        async for line in answer.content:
-            body += line
-            data = line[5:].strip() if line.startswith(b"data:") else b""
-            if not data or data == b"[DONE]":
-                continue
-            now_us = monotonic_us()
-            if tokens:
-                gap_us = max(gap_us, now_us - last_us)
-            else:
-                ttft_us = now_us - sent_us
-            tokens, last_us = tokens + 1, now_us
-        return Response(
-            done_us=monotonic_us(),
-            status=answer.status,
-            body=bytes(body),
-            ttfb_us=ttfb_us,
-            connect_us=timing.get("connect_us", 0),
-            bytes_in=len(body),
-            bytes_out=size_out,
-            ttft_us=ttft_us,
-            gap_us=gap_us,
-            tokens=tokens,
-        )
+            response.error = error_kind(error)
+        response.done_us = monotonic_us()
+        response.body = b"".join(body)
+        response.connect_us = timing.get("connect_us", 0)
+        if tokens is not None:
+            tokens.end(response.done_us)
+            response.ttft_us, response.gap_us, response.tokens = tokens.ttft_us, tokens.gap_us, tokens.tokens
+        return response
 
     async def close(self) -> None:
         await self._session.close()

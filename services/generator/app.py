@@ -1,6 +1,7 @@
 """The generator worker: presence, the runs it hears of, its share of each, and coordination where it has the lease."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -46,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
     """Run one worker until ``stop``; its share of running runs is handed over to the others."""
+    # Requests leave no cycles behind; looking for them at the usual rate makes the loop late.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     async with AsyncExitStack() as stack:
         ready: list[str] = ["starting"]
         await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, lambda: ready))
@@ -120,6 +124,15 @@ class Worker:
             )
             ear(handler)
             self._ears.append(ear)
+
+        async def hear_kill(message: NatsMessage) -> None:
+            reason = bytes(message.body).decode("utf-8", "replace") or "no reason given"
+            logger.warning("kill switch: %s", reason)
+            for share in self._shares.values():
+                if share.desired.status != "stopped":
+                    share.refuse(f"stopped by the kill switch: {reason}")
+
+        broker.subscriber(subjects.kill, decoder=raw_body, no_reply=True)(hear_kill)
         presence = f"$KV.{subjects.bucket('leases')}.worker.*"
         # Renewals carry the reply subject of their publisher; an answer of ours there would pass for the broker's.
         broker.subscriber(presence, decoder=raw_body, no_reply=True)(hear_worker)
@@ -199,9 +212,7 @@ class Worker:
         for run, share in list(self._shares.items()):
             known = self._registry.get(run)
             if known.desired is not None:
-                share.desired = known.desired
-                if known.desired.status == "stopped":
-                    share.close_gates()
+                share.want(known.desired)
             if run not in active and run not in self._ending:
                 self._ending[run] = asyncio.ensure_future(self._end(run, PUBLISH_S))
         if not self._presence.held:

@@ -1,48 +1,113 @@
-"""A scenario compiled once per run: every step to functions of a user's variables; pure."""
+"""A scenario compiled once per run: every step to functions of a user's variables, bound to where its rows go; pure."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from services.generator.answer import compile_path
+from services.generator.answer import Judge, compile_condition, compile_path
+from services.generator.event_stream import EventStream
 from services.generator.template import Variables, compile_body, compile_text
+from services.generator.transport import FixedHeaders, Origin, Request, Timeouts, TokenRule
 from shared import __version__
 from shared.contracts.run import Load, RunDesired
-from shared.contracts.scenario import TEMPLATE, Scenario, Step
+from shared.contracts.scenario import TEMPLATE, Group, Poll, Scenario, Step, Stream
 from shared.contracts.timing import Kind
 from shared.contracts.units import parse_duration_s
 from shared.errors import ConfigError
 
 WORKFLOW = "workflow"
+GROUP_PREFIX = "group:"
+# What a path may hold besides its templates' values; anything else in it is percent-encoded.
+_PATH_MARKS = "/?&=%:@!$'()*+,;~#-._[]"
+_NOT_IN_PATH = re.compile(r"[^A-Za-z0-9/?&=%:@!$'()*+,;~#\-._\[\]]")
+_NOT_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
+Streams = Callable[[str], EventStream]
 
 
 @dataclass(frozen=True, slots=True)
+class CompiledPoll:
+    """Times in µs; ``until`` and ``fail_when`` take the answer's document."""
+
+    every_us: int
+    timeout_us: int
+    until: Callable[[Any], bool]
+    fail_when: Callable[[Any], bool] | None
+
+
+@dataclass(slots=True)
 class CompiledStep:
-    """One step ready to run; ``action`` rows are looked up by (system, scenario, action) in the event streams."""
+    """One step ready to run. Its rows are those of ``action`` in ``stream``; ``name`` is scenario/action."""
 
     step: Step
-    scenario: str
-    base_url: str
+    name: str
+    stream: EventStream
+    action: int
+    origin: Origin
     path: Callable[[Variables], str]
+    fixed: FixedHeaders
     headers: tuple[tuple[str, Callable[[Variables], str]], ...]
     body: Callable[[Variables], bytes | None]
-    constant_headers: dict[str, str]
+    timeouts: Timeouts
+    tokens: TokenRule | None
+    judge: Judge
+    keep_body: bool
+    poll: CompiledPoll | None
+    think: tuple[float, float] | None
     valid_for_s: float | None
     valid_for_path: Callable[[Any], Any] | None
+
+    def request(self, variables: Variables, traceparent: str) -> Request:
+        """The request for a user's variables; ``MissingVariableError`` when one is not there."""
+        headers: tuple[tuple[str, str], ...] = (("traceparent", traceparent),)
+        if self.headers:
+            headers += tuple([(name, fill(variables)) for name, fill in self.headers])
+        return Request(
+            self.origin,
+            self.step.method,
+            self.path(variables),
+            self.fixed,
+            headers,
+            self.body(variables),
+            self.timeouts,
+            self.tokens,
+            self.keep_body,
+            self.judge.needs_headers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Steps in a row of one group, or of none (``action`` is None). With ``weight`` one of the weighted is drawn."""
+
+    group: str | None
+    weight: float | None
+    action: int | None
+    steps: tuple[CompiledStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledScenario:
-    """``first_user`` offsets this load's users in the run's numbering."""
+    """``first_user`` offsets this load's users in the run's numbering. ``stream`` takes its workflow and group rows."""
 
     scenario: Scenario
     load: Load
     first_user: int
+    stream: EventStream
+    workflow: int | None
     once: tuple[CompiledStep, ...]
-    steps: tuple[CompiledStep, ...]
+    segments: tuple[Segment, ...]
+    weights: Mapping[str, float]
     variables: Mapping[str, tuple[Callable[[Variables], Any], ...]]
+    draws_uuid: bool
     secrets: Mapping[str, str] = field(repr=False)
+
+    @property
+    def first(self) -> CompiledStep:
+        """The step that an iteration begins with."""
+        return self.segments[0].steps[0]
 
     def variables_of(self, user: int, iteration: int, basic: dict[str, Any]) -> None:
         """Fill in the scenario's ``vars``: a list is cycled by user and iteration."""
@@ -60,66 +125,122 @@ def check_limits(desired: RunDesired, allowed_here: frozenset[str], max_users: i
             raise ConfigError(f"target {system}={url}: host {host!r} is not in the allow-list of this worker")
 
 
-def compile_run(desired: RunDesired, secrets: Mapping[str, str]) -> list[CompiledScenario]:
+def compile_run(desired: RunDesired, secrets: Mapping[str, str], streams: Streams) -> list[CompiledScenario]:
     """Compile every load of a run; ``ConfigError`` names a missing target, secret or unusable path."""
     compiled = []
     first_user = 0
     for load in desired.loads:
-        scenario = load.scenario
-        for name, value in scenario.vars.items():
-            _check_secrets(f"variable {name!r}", TEMPLATE.findall(str(value)), secrets)
-        steps = [_compile_step(step, scenario.name, desired, secrets) for step in scenario.steps]
-        compiled.append(
-            CompiledScenario(
-                scenario=scenario,
-                load=load,
-                first_user=first_user,
-                once=tuple(step for step in steps if step.step.once),
-                steps=tuple(step for step in steps if not step.step.once),
-                variables={
-                    name: tuple(compile_text(str(item)) for item in (value if isinstance(value, list) else [value]))
-                    for name, value in scenario.vars.items()
-                },
-                secrets={f"secret.{name}": value for name, value in secrets.items()},
-            )
-        )
+        compiled.append(_compile_load(load, first_user, desired, secrets, streams))
         first_user += load.users
     return compiled
 
 
-def _compile_step(step: Step, scenario: str, desired: RunDesired, secrets: Mapping[str, str]) -> CompiledStep:
+def _compile_load(
+    load: Load, first_user: int, desired: RunDesired, secrets: Mapping[str, str], streams: Streams
+) -> CompiledScenario:
+    scenario = load.scenario
+    for name, value in scenario.vars.items():
+        _check_secrets(f"variable {name!r}", TEMPLATE.findall(str(value)), secrets)
+    steps = [_compile_step(step, scenario.name, desired, secrets, streams) for step in scenario.steps]
+    stream = streams(scenario.system)
+    workflow = stream.declare(scenario.name, WORKFLOW, Kind.WORKFLOW) if scenario.workflow else None
+    segments = []
+    for group, members in groupby((step for step in steps if not step.step.once), lambda step: step.step.group):
+        action = None if group is None else stream.declare(scenario.name, GROUP_PREFIX + group, Kind.GROUP)
+        weight = None if group is None else scenario.groups.get(group, Group()).weight
+        segments.append(Segment(group, weight, action, tuple(members)))
+    if not segments:
+        raise ConfigError(f"scenario {scenario.name!r} has only steps done once; at least one must be repeated")
+    used = set(TEMPLATE.findall(str(scenario.vars))).union(*(step.templates() for step in scenario.steps))
+    return CompiledScenario(
+        scenario=scenario,
+        load=load,
+        first_user=first_user,
+        stream=stream,
+        workflow=workflow,
+        once=tuple(step for step in steps if step.step.once),
+        segments=tuple(segments),
+        weights={name: group.weight for name, group in scenario.groups.items() if group.weight is not None},
+        variables={
+            name: tuple(compile_text(str(item)) for item in (value if isinstance(value, list) else [value]))
+            for name, value in scenario.vars.items()
+        },
+        draws_uuid="uuid" in used,
+        secrets={f"secret.{name}": value for name, value in secrets.items()},
+    )
+
+
+def _compile_step(
+    step: Step, scenario: str, desired: RunDesired, secrets: Mapping[str, str], streams: Streams
+) -> CompiledStep:
     if step.system not in desired.targets:
         raise ConfigError(f"scenario {scenario!r} needs a target for system {step.system!r}")
     _check_secrets(f"step {step.action!r}", step.templates(), secrets)
-    polled = (step.poll.until, step.poll.fail_when) if step.poll else ()
-    for condition in (*step.expect.json_is, *polled):
-        if condition is not None:
-            compile_path(condition.json_path)
-    for path in step.capture.values():
-        compile_path(path)
     valid_for_s, valid_for_path = None, None
     if step.valid_for and step.valid_for.startswith("$"):
         valid_for_path = compile_path(step.valid_for)
     elif step.valid_for:
         valid_for_s = parse_duration_s(step.valid_for)
-    constant = {
-        "User-Agent": f"tidegate/{__version__} (run {desired.run})",
-        "X-Tidegate-Run": desired.run,
-        "X-Tidegate-Action": f"{scenario}/{step.action}",
-    }
-    if step.body is not None:
-        constant["Content-Type"] = "application/json"
+    name = f"{scenario}/{step.action}"
+    judge = Judge(step.expect, step.capture)
+    stream_rule = Stream() if step.stream is True else step.stream or None
+    if stream_rule is not None and stream_rule.token is not None:
+        compile_path(stream_rule.token)
+    target = urlsplit(desired.targets[step.system])
+    port = target.port or (443 if target.scheme == "https" else 80)
+    think = step.think_time
+    stream = streams(step.system)
     return CompiledStep(
         step=step,
-        scenario=scenario,
-        base_url=desired.targets[step.system].rstrip("/"),
-        path=compile_text(step.path),
-        headers=tuple((name, compile_text(value)) for name, value in step.headers.items()),
+        name=name,
+        stream=stream,
+        action=stream.declare(scenario, step.action, Kind.REQUEST),
+        origin=Origin(target.scheme, target.hostname or "", port),
+        path=_compile_target(target.path.rstrip("/") + step.path),
+        fixed=FixedHeaders(_constant_headers(step, name, desired.run)),
+        headers=tuple((key, compile_text(text)) for key, text in step.headers.items() if TEMPLATE.search(text)),
         body=compile_body(step.body),
-        constant_headers=constant,
+        timeouts=Timeouts(step.timeout, step.connect_timeout, step.first_byte_timeout),
+        tokens=None if stream_rule is None else TokenRule(stream_rule.format, stream_rule.token),
+        judge=judge,
+        keep_body=judge.needs_body or step.poll is not None or valid_for_path is not None,
+        poll=None if step.poll is None else _compile_poll(step.poll),
+        think=(think.min, think.max) if think.max > 0 else None,
         valid_for_s=valid_for_s,
         valid_for_path=valid_for_path,
     )
+
+
+def _compile_poll(poll: Poll) -> CompiledPoll:
+    fail_when = None if poll.fail_when is None else compile_condition(poll.fail_when)
+    return CompiledPoll(int(poll.every * 1e6), int(poll.timeout * 1e6), compile_condition(poll.until), fail_when)
+
+
+def _compile_target(path: str) -> Callable[[Variables], str]:
+    """The path with its query, percent-encoded where a value or the scenario has something else in it."""
+    if not TEMPLATE.search(path):
+        constant = quote(path, safe=_PATH_MARKS)
+        return lambda _: constant
+    fill, unclean = compile_text(path), _NOT_IN_PATH.search
+
+    def target(variables: Variables) -> str:
+        text = fill(variables)
+        return quote(text, safe=_PATH_MARKS) if unclean(text) else text
+
+    return target
+
+
+def _constant_headers(step: Step, name: str, run: str) -> tuple[tuple[str, str], ...]:
+    constant = {"User-Agent": f"tidegate/{__version__} (run {run})"}
+    if step.body is not None:
+        constant["Content-Type"] = "application/json"
+    own = {key.lower() for key in step.headers}
+    constant = {key: text for key, text in constant.items() if key.lower() not in own}
+    constant |= {key: text for key, text in step.headers.items() if not TEMPLATE.search(text)}
+    for key, text in constant.items():
+        if _NOT_IN_HEADER.search(text) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", key):
+            raise ConfigError(f"step {step.action!r}: header {key!r} has a name or value that HTTP cannot carry")
+    return (*constant.items(), ("X-Tidegate-Run", run), ("X-Tidegate-Action", name))
 
 
 def _check_secrets(where: str, names: Iterable[str], secrets: Mapping[str, str]) -> None:
@@ -127,11 +248,3 @@ def _check_secrets(where: str, names: Iterable[str], secrets: Mapping[str, str])
         if name.startswith("secret.") and name.removeprefix("secret.") not in secrets:
             variable = f"TIDEGATE_SECRET_{name.removeprefix('secret.').upper()}"
             raise ConfigError(f"{where} needs ${{{name}}}: set {variable} where the workers run")
-
-
-def actions_of(compiled: CompiledScenario) -> list[tuple[str, str, Kind]]:
-    """(system, action, kind) of everything a scenario times, in order, for the streams' action tables."""
-    actions = [(step.step.system, step.step.action, Kind.REQUEST) for step in (*compiled.once, *compiled.steps)]
-    if compiled.scenario.workflow:
-        actions.append((compiled.scenario.system, WORKFLOW, Kind.WORKFLOW))
-    return list(dict.fromkeys(actions))

@@ -1,23 +1,27 @@
 """Everything one worker knows of its requests to one system in one epoch, cut into frames on demand.
 
-Pure: readings of the monotonic clock (µs) are passed in. A request is ``due`` (in line), then ``sent`` (in flight),
-then ``done`` (a row). Workflows pass through the same states.
+Pure: readings of the monotonic clock (µs) are passed in. A request is due (in line), then sent (in flight), then done
+(a row). Workflows and groups pass through the same states.
 """
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.generator.transport import Response
 from shared.clock import Anchor
 from shared.contracts.frame import MAX_ACTIONS, ActionState, Frame, FrameId, Health
 from shared.contracts.timing import ROW_DTYPE, ROW_FORMAT, Check, ErrorKind, Kind
-from shared.histogram import bucket_of
+from shared.histogram import buckets_of
 
-_ROW = struct.Struct(ROW_FORMAT)
+_pack = struct.Struct(ROW_FORMAT).pack
 _U32 = 0xFFFF_FFFF
 MAX_EVENTS = 1_000
+NO_TRACE = bytes(16)
 
 
 @dataclass(slots=True)
@@ -25,37 +29,22 @@ class _Action:
     scenario: str
     name: str
     kind: Kind
-    sent: int = 0
 
 
-@dataclass(slots=True)
 class Ticket:
     """One request on its way; ``sent_us`` is None while it waits in line."""
 
-    action: int
-    intended_us: int
-    user: int
-    sent_us: int | None = None
+    __slots__ = ("action", "intended_us", "sent_us", "user")
+
+    def __init__(self, action: int, intended_us: int, user: int, sent_us: int | None) -> None:
+        self.action, self.intended_us, self.user, self.sent_us = action, intended_us, user, sent_us
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a request ended. Durations in µs count from sent; ``trace_id`` is 16 bytes."""
+class InLine(Protocol):
+    """An arrival that waits for a free user."""
 
-    done_us: int
-    error: ErrorKind = ErrorKind.OK
-    status: int = 0
-    check: Check = Check.NONE
-    ttfb_us: int = 0
-    connect_us: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    ttft_us: int = 0
-    gap_us: int = 0
-    tokens: int = 0
-    attempt: int = 0
-    flags: int = 0
-    trace_id: bytes = bytes(16)
+    @property
+    def due_us(self) -> int: ...
 
 
 class EventStream:
@@ -65,27 +54,31 @@ class EventStream:
         self.system = system
         self._identity = (run, worker, epoch, system)
         self._anchor = anchor
+        self._zero_us = anchor.monotonic_us
         self._actions: list[_Action] = []
+        self._sent: list[int] = []
         self._index: dict[tuple[str, str, Kind], int] = {}
-        self._tickets: dict[int, Ticket] = {}
+        self._tickets: set[Ticket] = set()
+        self._lines: list[tuple[int, Collection[InLine]]] = []
         self._rows = bytearray()
         self._seq = 0
         self._schedule_error_us = 0
-        self.pending = 0
         self.last_cut_us = anchor.monotonic_us
 
     @property
+    def pending(self) -> int:
+        """Rows not yet cut into frames."""
+        return len(self._rows) // ROW_DTYPE.itemsize
+
+    @property
     def sent(self) -> int:
-        """Requests sent in this epoch; workflows are not requests."""
-        return sum(action.sent for action in self._actions if action.kind is Kind.REQUEST)
+        """Requests sent in this epoch; workflows and groups are not requests."""
+        return sum(sent for action, sent in zip(self._actions, self._sent, strict=True) if action.kind is Kind.REQUEST)
 
     @property
     def in_flight(self) -> int:
-        return sum(
-            1
-            for ticket in self._tickets.values()
-            if ticket.sent_us is not None and self._actions[ticket.action].kind is Kind.REQUEST
-        )
+        requests = {index for index, action in enumerate(self._actions) if action.kind is Kind.REQUEST}
+        return sum(1 for ticket in self._tickets if ticket.sent_us is not None and ticket.action in requests)
 
     def declare(self, scenario: str, name: str, kind: Kind) -> int:
         """Row of an action in the table, made on first use; ``ValueError`` past 256 of them."""
@@ -95,51 +88,89 @@ class EventStream:
                 raise ValueError(f"{self.system} has more than {MAX_ACTIONS} actions")
             self._index[key] = len(self._actions)
             self._actions.append(_Action(scenario, name, kind))
+            self._sent.append(0)
         return self._index[key]
 
+    def watch_line(self, action: int, line: Collection[InLine]) -> None:
+        """Show arrivals that wait for a free user in every frame from now on."""
+        self._lines.append((action, line))
+
     def due(self, action: int, intended_us: int, user: int) -> Ticket:
-        """A request is due and not yet sent: it waits in line."""
-        ticket = Ticket(action, intended_us, user)
-        self._tickets[id(ticket)] = ticket
+        """A request is due and may not be sent yet: it waits in line until it is dropped from there."""
+        ticket = Ticket(action, intended_us, user, None)
+        self._tickets.add(ticket)
         return ticket
 
-    def send(self, ticket: Ticket, now_us: int, *, own_delay: bool = True) -> None:
+    def begin(self, action: int, intended_us: int, user: int, now_us: int, *, own_delay: bool) -> Ticket:
         """It is handed to the transport. ``own_delay``: lateness was the generator's, not a busy user's."""
-        ticket.sent_us = max(now_us, ticket.intended_us)
-        self._actions[ticket.action].sent += 1
-        if own_delay:
-            self._schedule_error_us = max(self._schedule_error_us, ticket.sent_us - ticket.intended_us)
+        sent_us = max(now_us, intended_us)
+        ticket = Ticket(action, intended_us, user, sent_us)
+        self._tickets.add(ticket)
+        self._sent[action] += 1
+        if own_delay and sent_us - intended_us > self._schedule_error_us:
+            self._schedule_error_us = sent_us - intended_us
+        return ticket
 
-    def finish(self, ticket: Ticket, outcome: Outcome) -> None:
-        """It ended: one row."""
-        del self._tickets[id(ticket)]
-        if ticket.sent_us is None:
+    def finish(
+        self, ticket: Ticket, response: Response, error: ErrorKind, check: Check, attempt: int, flags: int,
+        trace_id: bytes,
+    ) -> None:  # fmt: skip
+        """It ended: one row. What does not fit its column becomes the most that does."""
+        sent_us = ticket.sent_us
+        if sent_us is None:
             raise ValueError("a request that was never sent cannot have ended")
-        self._rows += _ROW.pack(
-            ticket.intended_us - self._anchor.monotonic_us,
-            min(ticket.sent_us - ticket.intended_us, _U32),
-            min(max(outcome.done_us - ticket.sent_us, 0), _U32),
-            min(outcome.ttfb_us, _U32),
-            min(outcome.connect_us, _U32),
-            min(outcome.bytes_in, _U32),
-            min(outcome.bytes_out, _U32),
-            ticket.user & _U32,
-            min(outcome.ttft_us, _U32),
-            min(outcome.gap_us, _U32),
-            min(outcome.tokens, _U32),
-            outcome.status & 0xFFFF,
-            ticket.action,
-            min(outcome.attempt, 255),
-            outcome.error,
-            outcome.check,
-            outcome.flags,
-            outcome.trace_id,
-        )
-        self.pending += 1
+        self._tickets.discard(ticket)
+        try:
+            self._rows += _pack(
+                ticket.intended_us - self._zero_us,
+                sent_us - ticket.intended_us,
+                response.done_us - sent_us,
+                response.ttfb_us,
+                response.connect_us,
+                response.bytes_in,
+                response.bytes_out,
+                ticket.user,
+                response.ttft_us,
+                response.gap_us,
+                response.tokens,
+                response.status,
+                ticket.action,
+                attempt,
+                error,
+                check,
+                flags,
+                trace_id,
+            )
+        except struct.error:
+            self._rows += _pack(
+                ticket.intended_us - self._zero_us,
+                min(sent_us - ticket.intended_us, _U32),
+                min(max(response.done_us - sent_us, 0), _U32),
+                min(response.ttfb_us, _U32),
+                min(response.connect_us, _U32),
+                min(response.bytes_in, _U32),
+                min(response.bytes_out, _U32),
+                ticket.user & _U32,
+                min(response.ttft_us, _U32),
+                min(response.gap_us, _U32),
+                min(response.tokens, _U32),
+                response.status & 0xFFFF,
+                ticket.action,
+                min(attempt, 255),
+                error,
+                check,
+                flags,
+                trace_id,
+            )
+
+    def refuse(self, action: int, intended_us: int, user: int, now_us: int) -> None:
+        """An arrival that is not served, because its line is full or its run has ended: a row all the same."""
+        ticket = self.begin(action, intended_us, user, now_us, own_delay=False)
+        self.finish(ticket, Response(now_us), ErrorKind.REFUSED, Check.NONE, 0, 0, NO_TRACE)
 
     def drop(self, ticket: Ticket) -> None:
         """It left the line without being sent; without effect on what has ended."""
-        self._tickets.pop(id(ticket), None)
+        self._tickets.discard(ticket)
 
     def cut(self, now_us: int, health: Health, *, at_fault: bool = False, final: bool = False) -> list[Frame]:
         """Every row so far in frames of at most ``MAX_EVENTS``; one frame without rows as a heartbeat.
@@ -160,7 +191,6 @@ class EventStream:
             for at in range(0, last + 1, MAX_EVENTS)
         ]
         self._rows.clear()
-        self.pending = 0
         self._schedule_error_us = 0
         self.last_cut_us = now_us
         return frames
@@ -191,19 +221,32 @@ class EventStream:
         )
 
     def _states(self, now_us: int) -> tuple[ActionState, ...]:
-        in_flight = [0] * len(self._actions)
-        waiting = [0] * len(self._actions)
-        ages: list[dict[int, int]] = [{} for _ in self._actions]
-        for ticket in self._tickets.values():
+        in_flight: list[list[int]] = [[] for _ in self._actions]
+        waiting: list[list[int]] = [[] for _ in self._actions]
+        for ticket in self._tickets:
             if ticket.sent_us is not None:
-                in_flight[ticket.action] += 1
+                in_flight[ticket.action].append(ticket.intended_us)
             elif ticket.intended_us <= now_us:
-                waiting[ticket.action] += 1
-            else:
-                continue
-            bucket = bucket_of(now_us - ticket.intended_us)
-            ages[ticket.action][bucket] = ages[ticket.action].get(bucket, 0) + 1
+                waiting[ticket.action].append(ticket.intended_us)
+        for index, line in self._lines:
+            waiting[index].extend(arrival.due_us for arrival in line)
         return tuple(
-            ActionState(action.scenario, action.name, action.kind, action.sent, in_flight[i], waiting[i], ages[i])
+            ActionState(
+                action.scenario,
+                action.name,
+                action.kind,
+                self._sent[i],
+                len(in_flight[i]),
+                len(waiting[i]),
+                _ages(in_flight[i] + waiting[i], now_us),
+            )
             for i, action in enumerate(self._actions)
         )
+
+
+def _ages(intended_us: list[int], now_us: int) -> dict[int, int]:
+    """How many of them have which age, by histogram bucket."""
+    if not intended_us:
+        return {}
+    buckets, counts = np.unique(buckets_of(now_us - np.array(intended_us, np.int64)), return_counts=True)
+    return dict(zip(buckets.tolist(), counts.tolist(), strict=True))

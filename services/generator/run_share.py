@@ -3,15 +3,18 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from nats.js.kv import KeyValue
 from opentelemetry.trace import Tracer
 
-from services.generator.aiohttp_transport import AiohttpTransport
-from services.generator.compiled import CompiledScenario, actions_of, check_limits, compile_run
+from services.generator.closed_load import ClosedLoad
+from services.generator.compiled import check_limits, compile_run
 from services.generator.coordination import Plan
 from services.generator.event_stream import EventStream
+from services.generator.http1_transport import Http1Transport
+from services.generator.open_load import OpenLoad
 from services.generator.publisher import Publisher
 from services.generator.shards import quota, to_acquire, to_release
 from services.generator.stripe import HALT_GRACE_S, Stripe
@@ -23,6 +26,7 @@ from shared import metrics
 from shared.bus import Bus
 from shared.clock import Anchor, monotonic_us
 from shared.contracts.run import RunDesired, SystemProgress, WorkerProgress
+from shared.contracts.scenario import Client
 from shared.errors import ConfigError
 from shared.lease import Lease
 
@@ -48,7 +52,7 @@ class RunShare:
         self.run = desired.run
         self.seed = desired.seed
         self.epoch = epoch
-        self.desired = desired
+        self._desired = desired
         self.refused = ""
         self._draining: asyncio.Task[None] | None = None
         self._worker, self._plan, self._leases, self._vitals = worker, plan, leases, vitals
@@ -58,9 +62,10 @@ class RunShare:
         self._counted: dict[str, int] = {}
         self._renewed_us = 0
         self._stripes: dict[int, Stripe] = {}
-        self._loads: list[CompiledScenario] = []
+        self._loads: list[ClosedLoad | OpenLoad] = []
         self._trace_budget = TraceBudget(0.0, monotonic_us())
-        self.transport: Transport = AiohttpTransport()
+        self._transports: dict[str, Transport] = {}
+        self._max_users = 0
         self.tracing = Tracing(tracer, desired.run, self._trace_budget)
         self.sign_ins = asyncio.Semaphore(SIGN_INS_AT_ONCE)
         spool = spool_dir / f"{worker}-{desired.run}-{epoch}.spool"
@@ -69,14 +74,46 @@ class RunShare:
 
     def compile(self, secrets: Mapping[str, str], allowed_hosts: frozenset[str], max_users: int) -> None:
         """Make the run ready to send; what is wrong with it refuses the run with one line."""
+        self._max_users = max_users
         try:
             check_limits(self.desired, allowed_hosts, max_users)
-            self._loads = compile_run(self.desired, secrets)
-            for compiled in self._loads:
-                for system, action, kind in actions_of(compiled):
-                    self.stream(system).declare(compiled.scenario.name, action, kind)
+            for compiled in compile_run(self.desired, secrets, self.stream):
+                kind = ClosedLoad if compiled.load.rate is None else OpenLoad
+                transport = partial(self._transport, compiled.scenario.client)
+                self._loads.append(kind(compiled, self, transport, self.desired.pauses))
         except (ConfigError, ValueError) as error:
             self.refuse(str(error))
+
+    def _transport(self, client: Client) -> Transport:
+        """What sends a scenario's requests: one for all its users, or one for each where they keep cookies."""
+        key = f"{client.model_dump_json()}{len(self._transports) if client.cookies else ''}"
+        if key not in self._transports:
+            if client.transport == "http1":
+                self._transports[key] = Http1Transport(connections=client.connections, verify_tls=client.verify_tls)
+            else:
+                # Loaded where a scenario asks for it: it costs each worker 20 MB.
+                from services.generator.aiohttp_transport import AiohttpTransport
+
+                self._transports[key] = AiohttpTransport(client)
+        return self._transports[key]
+
+    @property
+    def desired(self) -> RunDesired:
+        return self._desired
+
+    def want(self, desired: RunDesired) -> None:
+        """Take over a newer desired state: other numbers, pauses, or an end."""
+        if desired.generation <= self._desired.generation:
+            return
+        if desired.users > self._max_users:
+            logger.error("run %s: %d users are more than this worker takes; left as it is", self.run, desired.users)
+            desired = desired.model_copy(update={"loads": self._desired.loads})
+        self._desired = desired
+        if desired.status == "stopped":
+            self.close_gates()
+            return
+        for load, wanted in zip(self._loads, desired.loads, strict=False):
+            load.reshape(wanted, desired.pauses)
 
     def elapsed_s(self) -> float:
         return (monotonic_us() - self.start_us) / 1e6
@@ -127,7 +164,7 @@ class RunShare:
             worker=self._worker,
             run=self.run,
             epoch=self.epoch,
-            users=sum(stripe.users for stripe in self._stripes.values()),
+            users=sum(load.users(stripe) for stripe in self._stripes.values() for load in self._loads),
             shards=self.stripes,
             systems=systems,
             drained=self.drained,
@@ -147,7 +184,7 @@ class RunShare:
         lost = [stripe for stripe in self._stripes.values() if stripe.lease.lost]
         if lost:
             logger.warning("%d stripes of run %s lost to other workers", len(lost), self.run)
-            await self._put_down(lost, 0.0)
+            await self._put_down(lost, 0.0, lost=True)
         if self.over or self._draining is not None or not self._loads:
             return
         allowed = quota(self._worker, live, self._plan.shards)
@@ -158,18 +195,21 @@ class RunShare:
                 if self.over:
                     await lease.release()
                     break
-                stripe = Stripe(number, self._plan.shards, lease, self, self._loads)
+                stripe = Stripe(number, self._plan.shards, lease, self, self.desired.limits)
                 self._stripes[number] = stripe
-                stripe.start()
+                for load in self._loads:
+                    load.add(stripe)
         self._trace_budget.per_second = self.desired.traces_per_s * len(self._stripes) / self._plan.shards
         metrics.SHARDS_HELD.set(len(self._stripes))
 
-    async def _put_down(self, stripes: list[Stripe], grace_s: float) -> None:
+    async def _put_down(self, stripes: list[Stripe], grace_s: float, *, lost: bool = False) -> None:
         """End stripes at the same time. One that is ending is still ours: its last requests are yet to be recorded."""
         await asyncio.gather(*(stripe.halt(grace_s) for stripe in stripes))
-        await asyncio.gather(*(stripe.lease.release() for stripe in stripes))
+        await asyncio.gather(*(stripe.give_back() for stripe in stripes))
         for stripe in stripes:
             self._stripes.pop(stripe.number, None)
+            for load in self._loads:
+                load.remove(stripe, lost=lost)
 
     def _claim(self, number: int) -> bytes:
         return f"{self._worker}/{self.epoch}/{number}".encode()
@@ -210,14 +250,18 @@ class RunShare:
 
     async def _drain(self, at_once: bool, graceful_s: float) -> None:
         stripes = list(self._stripes.values())
+        for load in self._loads:
+            load.end()
         await asyncio.gather(*(stripe.halt() if at_once else stripe.finish(graceful_s) for stripe in stripes))
         self._stripes.clear()
         metrics.SHARDS_HELD.set(0)
         now_us = monotonic_us()
+        for load in self._loads:
+            load.refuse_line(now_us)
         for stream in self._streams.values():
             self._cut(stream, now_us, final=True)
         self._tasks[1].cancel()
-        await asyncio.gather(*(stripe.lease.release() for stripe in stripes))
+        await asyncio.gather(*(stripe.give_back() for stripe in stripes))
 
     async def close(self) -> None:
         """Stop everything; what was not acknowledged stays on disk."""
@@ -225,4 +269,4 @@ class RunShare:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._publisher.keep()
-        await self.transport.close()
+        await asyncio.gather(*(transport.close() for transport in self._transports.values()))

@@ -5,7 +5,6 @@ for the many that are not recorded; recorded ones go through the SDK, whose expo
 """
 
 import random
-from dataclasses import dataclass
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
@@ -14,24 +13,22 @@ from services.generator.trace_budget import TraceBudget
 from shared.contracts.timing import ErrorKind
 from shared.telemetry import traceparent
 
-_random = random.SystemRandom()
-_cheap = random.Random(_random.getrandbits(64))
+_draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits
 
 
-@dataclass(frozen=True, slots=True)
 class Trail:
-    """The trace of one iteration; ``root`` is None when it is not recorded."""
+    """The trace of one iteration; ``root`` is None when it is not recorded. ``trace_id`` has 16 bytes."""
 
-    trace_id: int
-    root: Span | None
+    __slots__ = ("_prefix", "root", "trace_id")
 
-    @property
-    def trace_id_bytes(self) -> bytes:
-        return self.trace_id.to_bytes(16, "big")
+    def __init__(self, trace_id: int, root: Span | None) -> None:
+        self.trace_id = trace_id.to_bytes(16, "big")
+        self.root = root
+        self._prefix = "00-" + self.trace_id.hex()
 
-    @property
-    def recorded(self) -> bool:
-        return self.root is not None
+    def unrecorded(self) -> str:
+        """``traceparent`` of a request that is not recorded."""
+        return f"{self._prefix}-{_draw(64) | 1:016x}-00"
 
 
 class Tracing:
@@ -42,23 +39,19 @@ class Tracing:
 
     def begin(self, name: str, user: int, now_us: int) -> Trail:
         if not self._budget.take(now_us):
-            return Trail(_cheap.getrandbits(128) | 1, None)
+            return Trail(_draw(128) | 1, None)
         root = self._tracer.start_span(
             name, context=trace.set_span_in_context(trace.INVALID_SPAN), attributes=self._attributes(user)
         )
         return Trail(root.get_span_context().trace_id, root)
 
-    def request(self, trail: Trail, name: str, user: int) -> tuple[str, Span | None]:
-        """``traceparent`` for a request of this trail, and its span where it is recorded."""
-        if trail.root is None:
-            return traceparent(trail.trace_id, _cheap.getrandbits(64) | 1, sampled=False), None
+    def request(self, root: Span, name: str, user: int) -> tuple[str, Span]:
+        """``traceparent`` for a request of a recorded trail, and its span."""
         span = self._tracer.start_span(
-            name,
-            context=trace.set_span_in_context(trail.root),
-            kind=SpanKind.CLIENT,
-            attributes=self._attributes(user),
+            name, context=trace.set_span_in_context(root), kind=SpanKind.CLIENT, attributes=self._attributes(user)
         )
-        return traceparent(trail.trace_id, span.get_span_context().span_id, sampled=True), span
+        context = span.get_span_context()
+        return traceparent(context.trace_id, context.span_id, sampled=True), span
 
     def _attributes(self, user: int) -> dict[str, str | int]:
         return {"tidegate.run": self._run, "tidegate.user": user}

@@ -3,18 +3,19 @@
 import asyncio
 import random
 import uuid
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import Any, NamedTuple, Protocol
 
 from services.generator import tracing
-from services.generator.answer import captured, holds, judge, parse_json
-from services.generator.compiled import WORKFLOW, CompiledScenario, CompiledStep
-from services.generator.event_stream import EventStream, Outcome, Ticket
+from services.generator.answer import parse_json
+from services.generator.compiled import CompiledScenario, CompiledStep, Segment
+from services.generator.event_stream import Ticket
+from services.generator.template import MissingVariableError
 from services.generator.tracing import Tracing, Trail
-from services.generator.transport import Request, Response, Transport
+from services.generator.transport import Response, Transport
 from shared.clock import monotonic_us
 from shared.contracts.scenario import ThinkTime
-from shared.contracts.timing import Check, ErrorKind, EventFlag, Kind
+from shared.contracts.timing import Check, ErrorKind, EventFlag
 
 # A token is fetched again this long before it expires, so that none expires on its way.
 RENEW_AHEAD_S = 10.0
@@ -26,24 +27,36 @@ class Share(Protocol):
     run: str
     start_us: int
     seed: int
-    transport: Transport
     tracing: Tracing
     sign_ins: asyncio.Semaphore
 
-    def stream(self, system: str) -> EventStream: ...
     def refuse(self, reason: str) -> None: ...
     def elapsed_s(self) -> float: ...
 
 
 class Gate(Protocol):
-    """Leave to send, given by the stripe a user belongs to; both raise ``StopLoadError`` when there is none."""
+    """Leave to send, given by a stripe; all waits raise ``StopLoadError`` when there is none any more.
 
+    ``opened`` waits until requests may be sent at all, ``permit`` for leave to send one, which a cap may count. Until
+    ``free_until_us`` (monotonic) leave is given without asking. ``ours``: what was due by now is this worker's.
+    """
+
+    free_until_us: int
+
+    @property
+    def ours(self) -> bool: ...
+
+    async def opened(self) -> None: ...
     async def permit(self) -> None: ...
     async def sleep_until(self, due_us: int) -> None: ...
 
 
 class StopLoadError(Exception):
     """This user must not send any more: the run ends, or another worker carries its stripe."""
+
+
+class NotBegunError(StopLoadError):
+    """The same, said before anything of an iteration was sent."""
 
 
 class StepFailedError(Exception):
@@ -54,84 +67,122 @@ class StepFailedError(Exception):
         self.kind = kind
 
 
-@dataclass(slots=True)
-class Arrival:
-    """An iteration that is due, with the tickets that wait in line for it."""
+class Arrival(NamedTuple):
+    """An iteration that is due; ``number`` is the arrival's in an open load, the iteration's in a closed one."""
 
     due_us: int
-    workflow: Ticket | None
-    first: Ticket
+    number: int
+    gate: Gate
 
 
 class VirtualUser:
     """``number`` is the user's index in the run; all state is re-made by signing in again."""
 
-    def __init__(self, number: int, compiled: CompiledScenario, share: Share, gate: Gate) -> None:
+    __slots__ = (
+        "_compiled", "_draw", "_gate", "_iteration", "_ramp_end_us", "_share", "_transport", "_valid_until_s",
+        "_variables", "number", "ready_us",
+    )  # fmt: skip
+
+    def __init__(self, number: int, compiled: CompiledScenario, share: Share, transport: Transport, gate: Gate) -> None:
         self.number = number
         self._compiled = compiled
-        self._share, self._gate = share, gate
-        self._random = random.Random(share.seed * 1_000_003 + number)
+        self._share, self._transport, self._gate = share, transport, gate
+        self._draw = random.Random(share.seed * 1_000_003 + number)
         self._iteration = 0
         self._variables: dict[str, Any] = {**compiled.secrets, "user": number, "run": share.run, "iteration": 0}
         self._valid_until_s: dict[int, float] = {}
+        self._ramp_end_us = share.start_us + int(compiled.load.ramp_up_s * 1e6)
         self.ready_us = 0
         # Signing in comes before the first iteration and may use the same variables.
-        self._draw_variables()
+        self._draw_variables(0)
 
-    def arrive(self, due_us: int) -> Arrival:
-        return arrive(self._compiled, self._share, due_us, self.number)
+    def _draw_variables(self, arrival: int) -> None:
+        variables, compiled = self._variables, self._compiled
+        variables["iteration"], variables["arrival"] = self._iteration, arrival
+        if compiled.draws_uuid:
+            variables["uuid"] = str(uuid.UUID(int=self._draw.getrandbits(128), version=4))
+        if compiled.variables:
+            compiled.variables_of(self.number, self._iteration, variables)
+
+    def think_s(self, think: ThinkTime) -> float:
+        return self._draw.uniform(think.min, think.max) if think.max > 0 else 0.0
 
     async def iterate(self, arrival: Arrival, *, waited: bool = False) -> bool:
         """One iteration; True when it went well. ``waited``: it stood in line for this user."""
+        compiled = self._compiled
         self._iteration += 1
-        self._draw_variables()
-        stream = self._share.stream(self._compiled.scenario.system)
-        arrival.first.user = self.number
-        trail = None
+        self._draw_variables(arrival.number)
+        due_us = arrival.due_us
+        now_us = monotonic_us()
+        if now_us >= arrival.gate.free_until_us or now_us >= self._gate.free_until_us:
+            now_us = await self._leave_to_begin(arrival)
+        trail = self._share.tracing.begin(compiled.scenario.name, self.number, now_us)
+        workflow = self._begin(compiled.workflow, due_us, now_us)
         error = ErrorKind.CANCELLED
         try:
-            trail = self._share.tracing.begin(self._compiled.scenario.name, self.number, monotonic_us())
-            if arrival.workflow is not None:
-                arrival.workflow.user = self.number
-                stream.send(arrival.workflow, monotonic_us(), own_delay=False)
-            await self._walk(arrival, trail, waited)
+            drawn = self._drawn_group() if compiled.weights else None
+            own_delay = not waited
+            for segment in compiled.segments:
+                if segment.weight is None or segment.group == drawn:
+                    due_us = await self._walk(segment, due_us, trail, own_delay)
+                    own_delay = True
             error = ErrorKind.OK
         except StepFailedError as failed:
             error = failed.kind
         finally:
-            self._close(arrival, trail, error)
+            self._end(workflow, error, trail)
+            tracing.end(trail.root, error)
         return error is ErrorKind.OK
 
-    async def _walk(self, arrival: Arrival, trail: Trail, waited: bool) -> None:
-        due_us = arrival.due_us
-        for position, step in enumerate(self._compiled.steps):
-            ticket = arrival.first if position == 0 else None
-            own_delay = position > 0 or not waited
-            response = await self._run_step(step, due_us, trail, ticket, own_delay)
-            due_us = response.done_us + int(self.think_s(step.step.think_time) * 1e6)
+    async def _walk(self, segment: Segment, due_us: int, trail: Trail, own_delay: bool) -> int:
+        """The steps of a segment, one after another; when the next one is due (µs)."""
+        group = self._begin(segment.action, due_us, monotonic_us())
+        error = ErrorKind.CANCELLED
+        try:
+            for step in segment.steps:
+                response = await self._request(step, due_us, trail, own_delay, 0)
+                if step.poll is not None:
+                    response = await self._poll(step, response, due_us, trail)
+                due_us = response.done_us
+                own_delay = True
+                if step.think is not None:
+                    due_us += int(self._draw.uniform(*step.think) * 1e6)
+            error = ErrorKind.OK
+        except StepFailedError as failed:
+            error = failed.kind
+            raise
+        finally:
+            if group is not None:
+                self._end(group, error, trail)
+        return due_us
 
-    def _close(self, arrival: Arrival, trail: Trail | None, error: ErrorKind) -> None:
-        workflow = arrival.workflow
-        if workflow is not None and workflow.sent_us is not None and trail is not None:
-            outcome = Outcome(monotonic_us(), error, flags=self._flags(trail), trace_id=trail.trace_id_bytes)
-            self._share.stream(self._compiled.scenario.system).finish(workflow, outcome)
-        leave(self._compiled, self._share, arrival)
-        if trail is not None:
-            tracing.end(trail.root, error)
+    def _drawn_group(self) -> str:
+        weights = self._compiled.weights
+        return self._draw.choices(list(weights), list(weights.values()))[0]
 
-    def _draw_variables(self) -> None:
-        drawn = str(uuid.UUID(int=self._random.getrandbits(128)))
-        self._variables |= {"iteration": self._iteration, "uuid": drawn}
-        self._compiled.variables_of(self.number, self._iteration, self._variables)
+    def _begin(self, action: int | None, due_us: int, now_us: int) -> Ticket | None:
+        """The row of a workflow or group begins."""
+        if action is None:
+            return None
+        return self._compiled.stream.begin(action, due_us, self.number, now_us, own_delay=False)
 
-    def think_s(self, think: ThinkTime) -> float:
-        return self._random.uniform(think.min, think.max) if think.max > 0 else 0.0
+    def _end(self, ticket: Ticket | None, error: ErrorKind, trail: Trail) -> None:
+        if ticket is not None:
+            flags = self._flags(trail, ticket.intended_us)
+            ended = Response(monotonic_us())
+            self._compiled.stream.finish(ticket, ended, error, Check.NONE, 0, flags, trail.trace_id)
+
+    def _flags(self, trail: Trail, at_us: int) -> int:
+        flags = 0 if trail.root is None else EventFlag.TRACE_RECORDED
+        return flags | EventFlag.RAMP_UP if at_us < self._ramp_end_us else flags
 
     async def sign_in(self) -> bool:
         """Do the steps marked ``once`` that were not done yet or are about to expire; False when one failed.
 
         It comes before an iteration is due: how long a user takes to sign in is no lateness of its workflow.
         """
+        if not self._compiled.once:
+            return True
         try:
             await self._sign_in()
         except StepFailedError:
@@ -143,9 +194,12 @@ class VirtualUser:
             if self._valid_until_s.get(index, 0.0) > monotonic_us() / 1e6 + RENEW_AHEAD_S:
                 continue
             async with self._share.sign_ins:
-                trail = self._share.tracing.begin(f"{step.scenario}/{step.step.action}", self.number, monotonic_us())
+                now_us = monotonic_us()
+                trail = self._share.tracing.begin(step.name, self.number, now_us)
                 try:
-                    response = await self._run_step(step, monotonic_us(), trail, None, True)
+                    response = await self._request(step, now_us, trail, True, 0)
+                    if step.poll is not None:
+                        response = await self._poll(step, response, now_us, trail)
                 except StepFailedError as failed:
                     tracing.end(trail.root, failed.kind)
                     if failed.kind is ErrorKind.AUTH:
@@ -158,118 +212,88 @@ class VirtualUser:
             self.ready_us = monotonic_us()
             self._valid_until_s[index] = self.ready_us / 1e6 + _validity_s(step, response)
 
-    async def _run_step(
-        self, step: CompiledStep, due_us: int, trail: Trail, ticket: Ticket | None, own_delay: bool
-    ) -> Response:
-        poll = step.step.poll
-        response = await self._request(step, due_us, trail, ticket, own_delay, 0)
-        if poll is None:
-            return response
-        deadline_us = due_us + int(poll.timeout * 1e6)
+    async def _poll(self, step: CompiledStep, response: Response, due_us: int, trail: Trail) -> Response:
+        """Ask again until the condition holds; the first answer is given."""
+        poll = step.poll
+        assert poll is not None  # noqa: S101 - asked for by whoever calls
+        deadline_us = due_us + poll.timeout_us
         attempt = 0
         while True:
             document = parse_json(response.body)
-            if holds(poll.until, document):
+            if poll.until(document):
                 return response
-            if poll.fail_when is not None and holds(poll.fail_when, document):
+            if poll.fail_when is not None and poll.fail_when(document):
                 raise StepFailedError(ErrorKind.STEP)
-            due_us = response.done_us + int(poll.every * 1e6)
+            due_us = response.done_us + poll.every_us
             if due_us > deadline_us:
                 raise StepFailedError(ErrorKind.DEADLINE)
             attempt += 1
-            response = await self._request(step, due_us, trail, None, True, attempt)
+            response = await self._request(step, due_us, trail, True, min(attempt, 255))
 
-    async def _request(
-        self, step: CompiledStep, due_us: int, trail: Trail, ticket: Ticket | None, own_delay: bool, attempt: int
-    ) -> Response:
+    async def _leave_to_begin(self, arrival: Arrival) -> int:
+        try:
+            if arrival.gate is not self._gate:
+                await self._wait(self._compiled.first, arrival.gate.opened(), arrival.due_us)
+            return await self._wait(self._compiled.first, self._gate.opened(), arrival.due_us)
+        except StopLoadError as stopped:
+            raise NotBegunError from stopped
+
+    async def _wait(self, step: CompiledStep, leave: Awaitable[None], due_us: int) -> int:
+        """Stand in line, for all to see, until the gate gives leave; the time then (µs)."""
+        ticket = step.stream.due(step.action, due_us, self.number)
+        try:
+            await leave
+        finally:
+            step.stream.drop(ticket)
+        return monotonic_us()
+
+    async def _request(self, step: CompiledStep, due_us: int, trail: Trail, own_delay: bool, attempt: int) -> Response:
         """Send one request when it is due, record it, keep its captures; ``StepFailedError`` when it is not good."""
-        share = self._share
-        stream = share.stream(step.step.system)
-        if ticket is None:
-            action = stream.declare(step.scenario, step.step.action, Kind.REQUEST)
-            ticket = stream.due(action, due_us, self.number)
+        gate, stream = self._gate, step.stream
+        sent_us = monotonic_us()
+        if due_us > sent_us:
+            await gate.sleep_until(due_us)
+            sent_us = monotonic_us()
+        if sent_us >= gate.free_until_us:
+            sent_us = await self._wait(step, gate.permit(), due_us)
+        span = None
+        if trail.root is None:
+            flags, header = 0, trail.unrecorded()
+        else:
+            flags = int(EventFlag.TRACE_RECORDED)
+            header, span = self._share.tracing.request(trail.root, step.name, self.number)
+        if sent_us < self._ramp_end_us:
+            flags |= 2  # EventFlag.RAMP_UP, whose own operators cost more than all else here
+        ticket = stream.begin(step.action, due_us, self.number, sent_us, own_delay=own_delay)
         try:
-            await self._gate.sleep_until(due_us)
-            await self._gate.permit()
-        except BaseException:
-            stream.drop(ticket)
-            raise
-        header, span = share.tracing.request(trail, f"{step.scenario}/{step.step.action}", self.number)
-        request = self._build(step, header)
-        stream.send(ticket, monotonic_us(), own_delay=own_delay)
-        flags = self._flags(trail)
-        try:
-            response = await share.transport.send(request)
+            response = await self._transport.send(step.request(self._variables, header), sent_us)
+        except MissingVariableError:
+            response = Response(sent_us, ErrorKind.BLOCKED)
         except asyncio.CancelledError:
             stream.finish(
-                ticket,
-                Outcome(
-                    monotonic_us(), ErrorKind.CANCELLED, attempt=attempt, flags=flags, trace_id=trail.trace_id_bytes
-                ),
+                ticket, Response(monotonic_us()), ErrorKind.CANCELLED, Check.NONE, attempt, flags, trail.trace_id
             )
             tracing.end(span, ErrorKind.CANCELLED)
             raise
-        error, check, kept = self._judge(step, response, response.done_us - (ticket.sent_us or 0))
-        stream.finish(ticket, _outcome(response, error, check, attempt, flags, trail))
-        tracing.end(span, error, response.status)
+        error, check, kept = step.judge(response, response.done_us - sent_us)
+        stream.finish(ticket, response, error, check, attempt, flags, trail.trace_id)
+        if span is not None:
+            tracing.end(span, error, response.status)
         if error is not ErrorKind.OK:
             if error is ErrorKind.AUTH:
                 self._valid_until_s.clear()
             raise StepFailedError(error)
-        self._variables |= kept
+        if kept:
+            self._variables.update(kept)
         return response
 
-    def _judge(
-        self, step: CompiledStep, response: Response, service_us: int
-    ) -> tuple[ErrorKind, Check, dict[str, Any]]:
-        if response.error is not ErrorKind.OK:
-            return response.error, Check.NONE, {}
-        error, check = judge(step.step.expect, response.status, response.body, service_us / 1000)
-        if error is not ErrorKind.OK:
-            return error, check, {}
-        kept = captured(step.step.capture, response.body)
-        if kept is None:
-            return ErrorKind.CHECK, Check.FAILED, {}
-        return error, check, kept
 
-    def _build(self, step: CompiledStep, header: str) -> Request:
-        variables = self._variables
-        headers = {**step.constant_headers, "traceparent": header}
-        for name, fill in step.headers:
-            headers[name] = fill(variables)
-        return Request(
-            method=step.step.method,
-            url=step.base_url + step.path(variables),
-            headers=headers,
-            body=step.body(variables),
-            timeout_s=step.step.timeout,
-            stream=step.step.stream,
-        )
-
-    def _flags(self, trail: Trail) -> int:
-        ramping = self._share.elapsed_s() < self._compiled.load.ramp_up_s
-        return EventFlag.TRACE_RECORDED * trail.recorded | EventFlag.RAMP_UP * ramping
-
-
-def arrive(compiled: CompiledScenario, share: Share, due_us: int, user: int) -> Arrival:
-    """Put an iteration in line: from now on its wait shows in the frames."""
-    scenario = compiled.scenario
-    workflow = None
-    if scenario.workflow:
-        stream = share.stream(scenario.system)
-        workflow = stream.due(stream.declare(scenario.name, WORKFLOW, Kind.WORKFLOW), due_us, user)
-    first = compiled.steps[0].step
-    stream = share.stream(first.system)
-    return Arrival(
-        due_us, workflow, stream.due(stream.declare(scenario.name, first.action, Kind.REQUEST), due_us, user)
-    )
-
-
-def leave(compiled: CompiledScenario, share: Share, arrival: Arrival) -> None:
-    """Take out of the line what was not sent."""
-    if arrival.workflow is not None:
-        share.stream(compiled.scenario.system).drop(arrival.workflow)
-    share.stream(compiled.steps[0].step.system).drop(arrival.first)
+def refuse(compiled: CompiledScenario, arrival: Arrival, now_us: int) -> None:
+    """Record an arrival that nobody will serve: its first request, and its workflow where there is one."""
+    first = compiled.first
+    first.stream.refuse(first.action, arrival.due_us, compiled.first_user, now_us)
+    if compiled.workflow is not None:
+        compiled.stream.refuse(compiled.workflow, arrival.due_us, compiled.first_user, now_us)
 
 
 def _validity_s(step: CompiledStep, response: Response) -> float:
@@ -277,22 +301,3 @@ def _validity_s(step: CompiledStep, response: Response) -> float:
         value = step.valid_for_path(parse_json(response.body))
         return float(value) if isinstance(value, int | float) else float("inf")
     return step.valid_for_s if step.valid_for_s is not None else float("inf")
-
-
-def _outcome(response: Response, error: ErrorKind, check: Check, attempt: int, flags: int, trail: Trail) -> Outcome:
-    return Outcome(
-        done_us=response.done_us,
-        error=error,
-        status=response.status,
-        check=check,
-        ttfb_us=response.ttfb_us,
-        connect_us=response.connect_us,
-        bytes_in=response.bytes_in,
-        bytes_out=response.bytes_out,
-        ttft_us=response.ttft_us,
-        gap_us=response.gap_us,
-        tokens=response.tokens,
-        attempt=attempt,
-        flags=flags,
-        trace_id=trail.trace_id_bytes,
-    )

@@ -13,22 +13,71 @@ from pydantic import Field, model_validator
 from shared.contracts.base import Instant, Message, RunId, SystemId
 from shared.contracts.scenario import Scenario
 
-Profile = Literal["steady", "ramp", "spike", "soak"]
+Profile = Literal["steady", "ramp", "spike", "soak", "stress", "canary"]
+ENDLESS_S = 10 * 365 * 86_400.0
+"""A duration of this and more means: until it is stopped."""
+
+
+class Stage(Message):
+    """One leg of a load drawn by hand: the level (share of users or rate) moves in a straight line to ``level``."""
+
+    duration_s: float = Field(ge=0)
+    level: float = Field(ge=0, le=1)
+
+
+class Change(Message):
+    """Other numbers for a load from ``at_s`` after the run's start on; None leaves what was. Never forgotten.
+
+    The schedule stays a function of elapsed time alone, so that every worker, also one that joins later, computes the
+    same arrivals.
+    """
+
+    at_s: float = Field(ge=0)
+    users: int | None = Field(default=None, ge=1, le=100_000)
+    rate: float | None = Field(default=None, gt=0, le=1_000_000)
+
+
+class Pause(Message):
+    """No load from ``from_s`` until ``to_s`` after the start (None: still paused). The run's end stays where it is."""
+
+    from_s: float = Field(ge=0)
+    to_s: float | None = Field(default=None, ge=0)
+
+
+class Limits(Message):
+    """Hard caps of a run, held by every worker whatever the loads ask. None: the workers' own caps alone.
+
+    ``rate``: requests/s over all workers. ``requests``: requests in all; every stripe of the load has an equal part,
+    and one that another worker takes over begins its part again.
+    """
+
+    rate: float | None = Field(default=None, gt=0)
+    requests: int | None = Field(default=None, ge=1)
 
 
 class Load(Message):
     """One scenario's share of a run.
 
-    Closed: ``users`` repeat the scenario. Open: ``rate`` arrivals/s start it, ``users`` bound how many run at once;
-    an arrival that finds none free waits in line and its wait counts.
+    Closed: ``users`` repeat the scenario. Open: ``rate`` arrivals/s start it, evenly spaced or as a Poisson process;
+    ``users`` bound how many run at once. An arrival that finds none free waits in line and its wait counts; one that
+    finds ``max_waiting`` in line already is refused, and counted as such. ``stages`` stand for the profile.
     """
 
     scenario: Scenario
     users: int = Field(ge=1, le=100_000)
     rate: float | None = Field(default=None, gt=0, le=1_000_000)
+    spacing: Literal["even", "poisson"] = "even"
     profile: Profile = "steady"
     duration_s: float = Field(gt=0)
     ramp_up_s: float = Field(default=0.0, ge=0)
+    stages: tuple[Stage, ...] = ()
+    max_waiting: int = Field(default=100_000, ge=0)
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def users_at_most(self) -> int:
+        """The most users the load ever has, changes included."""
+        return max([self.users, *(change.users for change in self.changes if change.users is not None)])
 
     @model_validator(mode="after")
     def _ramp_within(self) -> "Load":
@@ -43,13 +92,16 @@ class RunDesired(Message):
     run: RunId
     environment: str
     generation: int = Field(ge=1)
-    status: Literal["running", "stopped"]
+    status: Literal["running", "paused", "stopped"]
     loads: tuple[Load, ...] = Field(min_length=1)
     targets: dict[SystemId, str]
     allowed_hosts: tuple[str, ...]
     seed: int = 0
     shards: int = Field(default=16, ge=1, le=1024)
     traces_per_s: float = Field(default=100.0, ge=0)
+    pauses: tuple[Pause, ...] = ()
+    limits: Limits = Limits()
+    tags: dict[str, str] = Field(default_factory=dict)
     suite: str | None = None
     requested_by: str = ""
     requested_at: Instant
@@ -65,7 +117,8 @@ class RunDesired(Message):
 
     @property
     def users(self) -> int:
-        return sum(load.users for load in self.loads)
+        """The most the run ever has, changes included."""
+        return sum(load.users_at_most for load in self.loads)
 
 
 class Phase(StrEnum):

@@ -1,21 +1,33 @@
 """A scenario as people write it in ``config/scenarios/*.yaml`` and as it travels in a run's desired state.
 
 Declarative: names and data, never code. Templates ``${...}`` may stand in paths, headers and bodies:
-``${user}`` ``${iteration}`` ``${uuid}`` ``${run}``, a captured name, a variable of ``vars``, and
-``${secret.NAME}``, which each worker takes from its own environment and which never travels.
+``${user}`` ``${iteration}`` ``${uuid}`` ``${run}`` ``${arrival}`` (the arrival's number in an open load, the
+iteration's in a closed one), a captured name, a variable of ``vars``, and ``${secret.NAME}``, which each worker takes
+from its own environment and which never travels.
 """
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
 from shared.contracts.units import Duration
 
 TEMPLATE = re.compile(r"\$\{([^}]*)\}")
-BUILT_IN = frozenset({"user", "iteration", "uuid", "run"})
+BUILT_IN = frozenset({"user", "iteration", "uuid", "run", "arrival"})
 MAX_ACTIONS = 256
+
+
+def _is_pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    return text
+
+
+Regex = Annotated[str, AfterValidator(_is_pattern)]
 
 
 class Condition(Document):
@@ -43,6 +55,8 @@ class Expect(Document):
 
     status: list[int] | int | None = None
     json_is: list[Condition] = Field(default_factory=list, alias="json")
+    body_contains: str | None = None
+    body_matches: Regex | None = None
     within_ms: float | None = Field(default=None, gt=0)
 
     @property
@@ -50,6 +64,41 @@ class Expect(Document):
         if self.status is None:
             return None
         return frozenset([self.status] if isinstance(self.status, int) else self.status)
+
+
+class Capture(Document):
+    """What to keep of an answer when a JSON path alone does not say it: a path, a pattern over the body, or a header.
+
+    ``regex``: its first group, else the whole match. On a header it is applied to the header's value.
+    """
+
+    json_path: str | None = Field(default=None, alias="json")
+    regex: Regex | None = None
+    header: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Capture":
+        if self.json_path is not None and (self.regex is not None or self.header is not None):
+            raise ValueError("a capture is by json alone, or by regex, header or both")
+        if self.json_path is None and self.regex is None and self.header is None:
+            raise ValueError("a capture needs json, regex or header")
+        return self
+
+
+class Stream(Document):
+    """How the tokens of a streamed answer are told: events (``sse``), lines, or pieces as they arrive (``chunks``).
+
+    ``token``: JSON path to the text within the data of each; without text it is no token.
+    """
+
+    format: Literal["sse", "lines", "chunks"] = "sse"
+    token: str | None = None
+
+
+class Group(Document):
+    """Steps timed together as ``group:<name>``. With a weight, each iteration draws one of the weighted groups."""
+
+    weight: float | None = Field(default=None, gt=0)
 
 
 class Poll(Document):
@@ -84,21 +133,52 @@ class Step(Document):
     action: Name
     system: SystemId
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "GET"
-    path: Annotated[str, Field(pattern=r"^/")]
+    path: Annotated[str, Field(pattern=r"^/")] = "/"
     headers: dict[str, str] = Field(default_factory=dict)
     body: Any = None
-    capture: dict[str, str] = Field(default_factory=dict)
+    capture: dict[str, str | Capture] = Field(default_factory=dict)
     expect: Expect = Field(default_factory=Expect)
     poll: Poll | None = None
     once: bool = False
     valid_for: str | None = None
     timeout: Duration = 30.0
-    stream: bool = False
+    connect_timeout: Duration = 10.0
+    first_byte_timeout: Duration | None = None
+    stream: bool | Stream = False
+    group: Name | None = None
     think_time: ThinkTime = Field(default_factory=ThinkTime)
+
+    @model_validator(mode="after")
+    def _once_apart(self) -> "Step":
+        if self.once and self.group:
+            raise ValueError("a step done once belongs to no group of the iteration")
+        return self
 
     def templates(self) -> set[str]:
         """Every name that stands in a template of this step."""
         return set(TEMPLATE.findall(f"{self.path} {self.headers} {self.body}"))
+
+
+class Client(Document):
+    """What sends the requests. ``http1`` is the fast one; ``aiohttp`` is needed for each of the other options.
+
+    ``connections``: most connections to one system at once from one worker (None: as many as are busy).
+    """
+
+    transport: Literal["http1", "aiohttp"] = "http1"
+    connections: int | None = Field(default=None, ge=1)
+    verify_tls: bool = True
+    redirects: bool = False
+    cookies: bool = False
+    decompress: bool = False
+    proxy: str | None = None
+
+    @model_validator(mode="after")
+    def _able(self) -> "Client":
+        needs = [name for name in ("redirects", "cookies", "decompress", "proxy") if getattr(self, name)]
+        if self.transport == "http1" and needs:
+            raise ValueError(f"{', '.join(needs)} needs transport: aiohttp; http1 sends each request as it is")
+        return self
 
 
 class Gate(Document):
@@ -129,8 +209,11 @@ class Scenario(Document):
     duration: Duration = 60.0
     ramp_up: Duration = 0.0
     workflow: bool = True
+    client: Client = Field(default_factory=Client)
     think_time: ThinkTime = Field(default_factory=ThinkTime)
     vars: dict[str, str | list[Any]] = Field(default_factory=dict)
+    groups: dict[Name, Group] = Field(default_factory=dict)
+    tags: dict[str, str] = Field(default_factory=dict)
     targets: list[Gate] = Field(default_factory=list)
     steps: list[Step] = Field(min_length=1)
 
@@ -148,6 +231,8 @@ class Scenario(Document):
         for variable, value in self.vars.items():
             _resolve(f"variable {variable!r}", "variable gives", set(TEMPLATE.findall(str(value))), known)
             known.add(variable)
+        for group in sorted({step.group for step in self.steps if step.group} - set(self.groups)):
+            raise ValueError(f"group {group!r} is not in groups ({', '.join(sorted(self.groups)) or 'which is empty'})")
         for step in self.steps:
             _resolve(f"step {step.action!r}", "step captures", step.templates(), known)
             known |= set(step.capture)

@@ -9,10 +9,11 @@ import numpy as np
 
 
 class Kind(IntEnum):
-    """What was timed. A workflow spans its requests, polls and think time; it is no request itself."""
+    """What was timed. A workflow spans requests, polls and think time, a group some of them; neither is one."""
 
     REQUEST = 0
     WORKFLOW = 1
+    GROUP = 2
 
 
 class ErrorKind(IntEnum):

@@ -17,7 +17,7 @@ from services.console.plan import LoadOptions, Request, desire, plan_run
 from services.console.progress import Notice, Snapshot
 from services.console.reading import ask_store, find_dossier, find_run, read_dossier
 from services.console.session import Outcome, Session, Stopper, publish_desired
-from services.console.stopping import stop_run
+from services.console.steering import load_run, pause_run, resume_run, stop_everything, stop_run
 from shared.bus import Bus, open_bus, publish_now
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.run import Phase, RunDesired, RunState
@@ -60,7 +60,7 @@ class StandIn:
         self.generations.append(desired.generation)
         async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
             await save_desired(connection, desired, message.data.decode())
-            for phase in self._phases if desired.status == "running" else [Phase.STOPPED]:
+            for phase in [Phase.STOPPED] if desired.status == "stopped" else self._phases:
                 if phase.final and phase is not Phase.FAILED:
                     body = report(exit_code=1, verdict="missed")
                     await write_report(connection, desired.run, body)
@@ -210,6 +210,31 @@ async def test_stop_finds_a_run_by_name_or_as_the_last_and_says_what_it_found(
         await until_phase(postgres_dsn, "stopped")
     assert stand_in.generations == [1, 2]
     assert await stop_run(backing, RUN) == "run run-1 has already been stopped"
+
+
+async def test_a_run_is_changed_from_its_newest_state_whoever_changed_it_last(
+    bus: Bus, nats_url: str, postgres_dsn: str
+) -> None:
+    backing = Backing(nats_url, postgres_dsn, bus.subjects.environment)
+    async with answered(bus, postgres_dsn, Phase.RUNNING) as stand_in:
+        await publish_desired(bus, desired(bus.subjects.environment))
+        await until_phase(postgres_dsn, "running")
+        # Two at once: one of them finds the other was first, and decides again.
+        lines = await asyncio.gather(*(load_run(backing, RUN, users, None, None) for users in (7, 9)))
+        assert sorted(lines) == ["run run-1: 7 users from now on", "run run-1: 9 users from now on"]
+        assert "is paused" in await pause_run(backing, RUN)
+        with pytest.raises(ConfigError, match="already paused"):
+            await pause_run(backing, RUN)
+        assert "goes on" in await resume_run(backing, RUN)
+        with pytest.raises(ConfigError, match="--rate: small was started without a rate"):
+            await load_run(backing, RUN, None, 5.0, None)
+        assert await stop_everything(backing, "enough") == ["run run-1 is being stopped"]
+        await until_phase(postgres_dsn, "stopped")
+    # Plain subscribers also hear the change that came second and was not kept.
+    assert sorted(set(stand_in.generations)) == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(ConfigError, match="is over"):
+        await pause_run(backing, RUN)
+    assert "no run is active" in (await stop_everything(backing, "enough"))[0]
 
 
 async def test_the_lists_read_what_the_services_kept(bus: Bus, postgres_dsn: str) -> None:

@@ -4,10 +4,15 @@ import asyncio
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from services.console.changes import load_of, pause_of, resume_of
 from shared.contracts.frame import Frame
 from shared.contracts.run import Phase, RunState
 from shared.contracts.timing import ErrorKind, EventFlag, Kind
@@ -25,6 +30,10 @@ def stored(frames: list[Frame]) -> Counter[str]:
             if action.kind is Kind.REQUEST:
                 counts[f"{action.scenario}/{action.action}"] += int((frame.events["action"] == number).sum())
     return counts
+
+
+def unrefused(frame: Frame) -> NDArray[np.bool_]:
+    return np.asarray(frame.events["error"] != ErrorKind.REFUSED)
 
 
 def final(state: RunState) -> bool:
@@ -183,3 +192,49 @@ async def test_a_worker_name_in_use_is_refused_with_the_way_out(
         second = await workers.start("w1")
         assert await asyncio.wait_for(second.wait(), 15) == 2
         assert "another live worker has this name" in workers.log("w1")
+
+
+async def test_a_load_is_changed_paused_and_resumed_on_every_worker(
+    nats_url: str, environment: str, tmp_path: Path
+) -> None:
+    async with Target() as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.ready("w1", "w2")
+        run = desired(target.url, environment, users=16, rate=40.0, duration_s=40.0, scenario=SCENARIO)
+        await workers.ask(run)
+        state = await workers.until(run.run, lambda s: sorted(w.users for w in s.workers) == [8, 8], 30)
+
+        async def created_in(seconds: float) -> int:
+            before = target.counts["things/create"]
+            await asyncio.sleep(seconds)
+            return target.counts["things/create"] - before
+
+        def at_s() -> float:
+            assert state.started_at is not None
+            return (datetime.now(UTC) - state.started_at).total_seconds()
+
+        await workers.until(run.run, lambda s: s.phase is Phase.RUNNING, 5)
+        state = await workers.until(run.run, lambda s: s.started_at is not None, 5)
+        assert 50 <= await created_in(1.5) <= 70
+        run = load_of(run, at_s(), datetime.now(UTC), 24, 120.0, None)
+        await workers.ask(run)
+        await workers.until(run.run, lambda s: sum(w.users for w in s.workers) == 24, 5)
+        await asyncio.sleep(1.2)
+        assert 160 <= await created_in(1.5) <= 200
+        run = pause_of(run, at_s(), datetime.now(UTC))
+        await workers.ask(run)
+        await asyncio.sleep(1.0)
+        assert await created_in(1.0) == 0
+        run = resume_of(run, at_s(), datetime.now(UTC))
+        await workers.ask(run)
+        await asyncio.sleep(1.5)
+        assert 100 <= await created_in(1.0) <= 140
+        # The kill switch closes every gate within two seconds, and says why the run ended.
+        await workers.client.publish(workers.subjects.kill, b"that is enough")
+        await asyncio.sleep(0.5)
+        assert await created_in(1.5) == 0
+        state = await workers.until(run.run, final, 10)
+        frames = await workers.frames(run.run)
+    assert state.phase is Phase.FAILED
+    assert "kill switch: that is enough" in state.reason
+    # What was still in line is recorded as refused, and reached nobody.
+    assert stored([replace(frame, events=frame.events[unrefused(frame)]) for frame in frames]) == target.counts

@@ -17,10 +17,10 @@ from services.console.plan import (
     plan_load,
     plan_run,
     read_targets,
-    stop_of,
 )
 from services.console.suite_plan import forgive, plan_suite, worst_exit_code
 from shared.contracts.base import RunId
+from shared.contracts.run import ENDLESS_S, Limits
 from shared.contracts.scenario import Scenario, Step
 from shared.contracts.suite import Suite, SuiteRun, scale_duration_s, scale_users
 from shared.errors import ConfigError
@@ -189,14 +189,6 @@ def test_no_secret_stands_in_the_desired_state(monkeypatch: pytest.MonkeyPatch) 
     assert "${secret.platform_password}" in body
 
 
-def test_a_run_is_stopped_by_its_next_generation_once() -> None:
-    desired = desire(plan_run([small()], LoadOptions()), "run-1", Request("local", {}, LOOPBACK), NOW)
-    stopped = stop_of(desired, NOW, "asked to")
-    assert (stopped.generation, stopped.status, stopped.reason) == (2, "stopped", "asked to")
-    assert stopped.loads == desired.loads
-    assert stop_of(stopped, NOW, "again") is stopped
-
-
 def test_an_unknown_scenario_is_answered_with_the_nearest_and_all_known() -> None:
     with pytest.raises(ConfigError) as caught:
         CATALOGUE.load("cross_system")
@@ -232,3 +224,26 @@ def test_a_run_that_only_prepares_may_be_insufficient_but_not_missed() -> None:
     sign_in, autmatrix, _ = plan_suite(suite, CATALOGUE.load_scenario, LoadOptions())
     assert [forgive(sign_in, code) for code in (0, 1, 3, 4)] == [0, 1, 0, 4]
     assert forgive(autmatrix, 3) == 3
+
+
+def test_what_the_command_line_says_of_arrivals_caps_and_tags_is_in_the_run() -> None:
+    options = LoadOptions(rate=5.0, stages=((10.0, 0.5), (20.0, 1.0)), max_waiting=3)
+    request = Request("local", {}, LOOPBACK, limits=Limits(rate=9.0), tags={"commit": "1a"})
+    made = desire(plan_run([small(tags={"team": "a", "commit": "0"})], options), "run-1", request, NOW)
+    (load,) = made.loads
+    assert (load.duration_s, load.spacing, load.max_waiting) == (30.0, "even", 3)
+    assert [(stage.duration_s, stage.level) for stage in load.stages] == [(10.0, 0.5), (20.0, 1.0)]
+    assert made.limits.rate == 9.0
+    assert made.tags == {"team": "a", "commit": "1a"}
+
+
+def test_a_canary_is_without_end_and_jittered_unless_it_is_said() -> None:
+    load = plan_load(small(), LoadOptions(profile="canary", rate=1.0))
+    assert (load.duration_s, load.spacing) == (ENDLESS_S, "poisson")
+    short = plan_load(small(), LoadOptions(profile="canary", rate=1.0, duration_s=60.0, spacing="even"))
+    assert (short.duration_s, short.spacing) == (60.0, "even")
+
+
+def test_spacing_without_a_rate_makes_no_sense() -> None:
+    with pytest.raises(ConfigError, match="--spacing: poisson is about arrivals"):
+        plan_load(small(), LoadOptions(spacing="poisson"))

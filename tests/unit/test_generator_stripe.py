@@ -1,19 +1,24 @@
 """Users of a stripe against a transport of the test's own: when their requests were due, and what is left behind."""
 
 import asyncio
+from dataclasses import replace
 
+import numpy as np
+import pytest
 from opentelemetry.trace import NoOpTracer
 
+from services.generator.closed_load import ClosedLoad
 from services.generator.compiled import compile_run
 from services.generator.event_stream import EventStream
+from services.generator.open_load import OpenLoad
 from services.generator.stripe import Stripe
 from services.generator.trace_budget import TraceBudget
 from services.generator.tracing import Tracing
-from services.generator.transport import Request, Response, Transport
+from services.generator.transport import Request, Response
 from shared.clock import Anchor, monotonic_us
 from shared.contracts.frame import Frame, Health
-from shared.contracts.run import Load, RunDesired
-from shared.contracts.timing import Kind
+from shared.contracts.run import Change, Limits, Load, Pause, RunDesired
+from shared.contracts.timing import ErrorKind, Kind
 from shared.lease import Lease
 from tests.unit.scenarios import desired, scenario
 
@@ -26,6 +31,7 @@ class Held(Lease):
 
     held = True
     lost = False
+    held_until = 2.0**40
 
 
 class Answering:
@@ -35,7 +41,7 @@ class Answering:
         self.delay_s = delay_s
         self.bodies: list[bytes | None] = []
 
-    async def send(self, request: Request) -> Response:
+    async def send(self, request: Request, sent_us: int) -> Response:
         self.bodies.append(request.body)
         await asyncio.sleep(self.delay_s)
         return Response(done_us=monotonic_us(), status=200, body=b"{}")
@@ -52,7 +58,6 @@ class Alone:
 
     def __init__(self, transport: Answering, age_s: float = 0.0) -> None:
         self.answering = transport
-        self.transport: Transport = transport
         self.start_us = monotonic_us() - int(age_s * 1e6)
         self.tracing = Tracing(NoOpTracer(), self.run, TraceBudget(0.0, 0))
         self.sign_ins = asyncio.Semaphore(10)
@@ -72,12 +77,20 @@ class Alone:
 
 async def carry(share: Alone, run: RunDesired, shards: int = 1, for_s: float = 0.15) -> Frame:
     """Everything a stripe did in that time, after it was halted."""
-    stripe = Stripe(0, shards, Held(), share, compile_run(run, {}))
-    stripe.start()
+    stripe = Stripe(0, shards, Held(), share, run.limits)
+    loads: list[ClosedLoad | OpenLoad] = []
+    for compiled in compile_run(run, {}, share.stream):
+        kind = ClosedLoad if compiled.load.rate is None else OpenLoad
+        loads.append(kind(compiled, share, lambda: share.answering, run.pauses))
+        loads[-1].add(stripe)
     await asyncio.sleep(for_s)
+    for load in loads:
+        load.end()
     await stripe.halt(0.05)
-    (frame,) = share.events.cut(monotonic_us(), Health())
-    return frame
+    for load in loads:
+        load.refuse_line(monotonic_us())
+    frames = share.events.cut(monotonic_us(), Health())
+    return replace(frames[-1], events=np.concatenate([frame.events for frame in frames]))
 
 
 async def test_a_stripe_taken_over_late_is_due_from_then_on_and_not_from_the_start_of_the_run() -> None:
@@ -89,7 +102,8 @@ async def test_a_stripe_taken_over_late_is_due_from_then_on_and_not_from_the_sta
 async def test_arrivals_wait_in_line_while_all_users_are_busy_and_their_wait_is_measured() -> None:
     load = Load(scenario=scenario(), users=2, rate=40.0, duration_s=60.0)
     frame = await carry(Alone(Answering(0.1)), desired(loads=(load,)), for_s=0.7)
-    rows = frame.events[frame.events["action"] == [a.kind for a in frame.actions].index(Kind.REQUEST)]
+    served = frame.events["error"] != ErrorKind.REFUSED
+    rows = frame.events[served & (frame.events["action"] == [a.kind for a in frame.actions].index(Kind.REQUEST))]
     # Every 25 ms one more, and one served every 50 ms: the n-th waits some 25 ms longer than the one before.
     waits_us = rows[rows["intended_us"].argsort()]["dispatch_us"]
     assert waits_us[-1] > waits_us[0] + 150_000
@@ -119,3 +133,119 @@ async def test_signing_in_may_use_the_variables_of_the_scenario() -> None:
     await carry(share, desired(loads=(Load(scenario=named, users=2, duration_s=60.0),)))
     assert not share.refused
     assert sorted(body[1:4] for body in share.answering.bodies if body) == [b"ann", b"bob"]
+
+
+def rows_of(frame: Frame, name: str) -> "np.ndarray[tuple[int], np.dtype[np.void]]":
+    rows: np.ndarray[tuple[int], np.dtype[np.void]] = frame.events[
+        frame.events["action"] == [action.action for action in frame.actions].index(name)
+    ]
+    return rows
+
+
+async def test_groups_are_timed_and_one_of_the_weighted_is_drawn() -> None:
+    steps = [
+        {"action": "a", "system": "shop", "path": "/a", "group": "buy"},
+        {"action": "b", "system": "shop", "path": "/b", "group": "buy"},
+        {"action": "c", "system": "shop", "path": "/c", "group": "look"},
+        {"action": "d", "system": "shop", "path": "/d"},
+    ]
+    grouped = scenario(steps=steps, groups={"buy": {"weight": 1}, "look": {"weight": 3}})
+    frame = await carry(Alone(Answering(0.001)), desired(loads=(Load(scenario=grouped, users=10, duration_s=60.0),)))
+    buy, look = rows_of(frame, "group:buy"), rows_of(frame, "group:look")
+    assert abs(len(rows_of(frame, "a")) - len(buy)) <= 10
+    assert 0.1 < len(buy) / (len(buy) + len(look)) < 0.45
+    assert buy["service_us"].min() >= rows_of(frame, "a")["service_us"].min() + rows_of(frame, "b")["service_us"].min()
+    assert abs(len(rows_of(frame, "d")) - len(buy) - len(look)) <= 10
+
+
+async def test_a_step_that_lacks_a_variable_is_blocked_and_recorded() -> None:
+    # The capture comes from a step of a group that is not drawn.
+    steps = [
+        {"action": "a", "system": "shop", "path": "/a", "group": "never", "capture": {"id": "$"}},
+        {"action": "b", "system": "shop", "path": "/b", "group": "always"},
+        {"action": "c", "system": "shop", "path": "/${id}"},
+    ]
+    grouped = scenario(steps=steps, groups={"never": {"weight": 1e-12}, "always": {"weight": 1}})
+    frame = await carry(Alone(Answering(0.001)), desired(loads=(Load(scenario=grouped, users=1, duration_s=60.0),)))
+    assert set(rows_of(frame, "c")["error"]) == {ErrorKind.BLOCKED}
+
+
+async def test_what_a_full_line_refuses_is_counted() -> None:
+    load = Load(scenario=scenario(), users=1, rate=200.0, duration_s=60.0, max_waiting=3)
+    frame = await carry(Alone(Answering(0.05)), desired(loads=(load,)), for_s=0.5)
+    looks = rows_of(frame, "look")
+    refused = looks[looks["error"] == ErrorKind.REFUSED]
+    assert 80 < len(refused) < 105
+    # Every arrival is accounted for: sent, or refused.
+    assert 95 <= len(looks) <= 101
+
+
+class Loads:
+    """A stripe with one load that a test reshapes while it runs."""
+
+    def __init__(self, share: Alone, run: RunDesired) -> None:
+        self.share, self.run = share, run
+        self.stripe = Stripe(0, 1, Held(), share, run.limits)
+        (compiled,) = compile_run(run, {}, share.stream)
+        kind = ClosedLoad if compiled.load.rate is None else OpenLoad
+        self.load: ClosedLoad | OpenLoad = kind(compiled, share, lambda: share.answering, run.pauses)
+        self.load.add(self.stripe)
+
+    async def sent_in(self, seconds: float) -> int:
+        before = self.share.events.sent
+        await asyncio.sleep(seconds)
+        return self.share.events.sent - before
+
+    async def end(self) -> None:
+        self.load.end()
+        await self.stripe.halt(0.05)
+
+
+@pytest.mark.parametrize("rate", [None, 100.0])
+async def test_a_load_is_paused_and_goes_on(rate: float | None) -> None:
+    load = Load(scenario=scenario(), users=2, rate=rate, duration_s=60.0)
+    share = Alone(Answering(0.01))
+    loads = Loads(share, desired(loads=(load,)))
+    assert await loads.sent_in(0.3) > 10
+    loads.load.reshape(load, (Pause(from_s=share.elapsed_s()),))
+    await asyncio.sleep(0.05)
+    assert await loads.sent_in(0.3) == 0
+    loads.load.reshape(load, (Pause(from_s=0.3, to_s=share.elapsed_s()),))
+    assert await loads.sent_in(0.3) > 10
+    await loads.end()
+
+
+async def test_users_and_rate_change_while_it_runs() -> None:
+    share = Alone(Answering(0.02))
+    closed = Load(scenario=scenario(), users=2, duration_s=60.0)
+    loads = Loads(share, desired(loads=(closed,)))
+    few = await loads.sent_in(0.4)
+    loads.load.reshape(closed.model_copy(update={"changes": (Change(at_s=share.elapsed_s(), users=8),)}), ())
+    await asyncio.sleep(0.1)
+    assert await loads.sent_in(0.4) > 2.5 * few
+    loads.load.reshape(closed.model_copy(update={"changes": (Change(at_s=share.elapsed_s(), users=1),)}), ())
+    await asyncio.sleep(0.1)
+    assert await loads.sent_in(0.4) < few
+    await loads.end()
+
+    share = Alone(Answering(0.001))
+    opened = Load(scenario=scenario(), users=2, rate=50.0, duration_s=60.0)
+    loads = Loads(share, desired(loads=(opened,)))
+    assert 15 <= await loads.sent_in(0.4) <= 25
+    loads.load.reshape(opened.model_copy(update={"changes": (Change(at_s=share.elapsed_s(), rate=200.0),)}), ())
+    assert 70 <= await loads.sent_in(0.4) <= 90
+    await loads.end()
+
+
+async def test_hard_caps_hold_whatever_the_load_asks() -> None:
+    share = Alone(Answering(0.0))
+    load = Load(scenario=scenario(), users=20, duration_s=60.0)
+    loads = Loads(share, desired(loads=(load,), limits=Limits(rate=100.0)))
+    await loads.sent_in(0.1)
+    assert 35 <= await loads.sent_in(0.4) <= 45
+    await loads.end()
+
+    share = Alone(Answering(0.0))
+    loads = Loads(share, desired(loads=(load,), limits=Limits(requests=37)))
+    assert await loads.sent_in(0.3) == 37
+    await loads.end()

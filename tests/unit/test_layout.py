@@ -44,7 +44,18 @@ def test_services_know_neither_the_examples_nor_how_they_are_deployed() -> None:
 
 IO = ("asyncio", "nats", "faststream", "psycopg", "aiohttp", "logging", "os", "time", "socket", "subprocess")
 DECISIONS = {
-    "generator": ("pacing", "shards", "event_stream", "template", "answer", "trace_budget", "registry", "membership"),
+    "generator": (
+        "curve",
+        "token_clock",
+        "shards",
+        "event_stream",
+        "template",
+        "answer",
+        "compiled",
+        "trace_budget",
+        "registry",
+        "membership",
+    ),
     "collector": ("batching", "windows", "copy_rows", "samples"),
     "validator": ("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
     "scaler": (

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from services.console.options import DURATION, HOST, RATE, data_option
+from services.console.options import DURATION, HOST, RATE, STAGES, data_option
 
 
 @click.command()
@@ -17,11 +17,17 @@ from services.console.options import DURATION, HOST, RATE, data_option
 @click.option("--ramp-up", type=DURATION, help="Time until all users are there; not judged.")
 @click.option(
     "--profile",
-    type=click.Choice(["steady", "ramp", "spike", "soak"]),
+    type=click.Choice(["steady", "ramp", "spike", "soak", "stress", "canary"]),
     default="steady",
     show_default=True,
-    help="Shape of the load.",
+    help="Shape of the load; stress climbs in 8 steps, canary is without end unless --duration says so.",
 )
+@click.option("--stages", type=STAGES, help="The shape drawn by hand, e.g. 30s:0.5,2m:1,30s:0 (how long:level to).")
+@click.option("--spacing", type=click.Choice(["even", "poisson"]), help="Of the arrivals of --rate; even by default.")
+@click.option("--max-waiting", type=click.IntRange(0), help="Refuse (and count) arrivals past so many in line.")
+@click.option("--max-rate", type=RATE, help="Never send more requests per second than this.")
+@click.option("--max-requests", type=click.IntRange(1), help="Never send more requests than this in all.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Kept with the run; may be repeated.")
 @click.option("--scale", type=click.FloatRange(0, 1000, min_open=True), help="Scale users and durations, e.g. 0.1.")
 @click.option("--target", "targets", multiple=True, metavar="SYSTEM=URL", help="Where a system is; may be repeated.")
 @click.option("--allow-host", "allow_hosts", multiple=True, type=HOST, help="Allow load on this host too.")
@@ -50,6 +56,8 @@ def run(names: tuple[str, ...], list_only: bool, **options: Any) -> int:
       tidegate run cross_system_integration --users 40 --duration 2m --html report.html
       tidegate run autmatrix_workflow_execution relaycore_request_routing --duration 60s
       tidegate run platform --scale 0.1
+      tidegate run smoke --rate 50/s --spacing poisson --stages 30s:0.5,2m:1,30s:0
+      tidegate run smoke --profile canary --rate 1/s --detach
       tidegate run relaycore_request_routing --rate 100/s --target relaycore=https://staging.example.com \\
           --allow-host staging.example.com
     """
