@@ -2,10 +2,10 @@
 
 import sys
 
-from bench import newcomer, worker_loss
+from bench import generator, newcomer, worker_loss
 from bench.bars import publish
 
-BENCHES = {"newcomer": newcomer.measure, "worker-loss": worker_loss.measure}
+BENCHES = {"generator": generator.measure, "newcomer": newcomer.measure, "worker-loss": worker_loss.measure}
 
 
 def main(names: list[str]) -> int:
