@@ -7,6 +7,7 @@ GET. The target's own count over the middle of each round is the rate of every t
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 from bench.bars import Bar
 from bench.harness import TOOL_CORE, Sample, interleaved, median
@@ -66,7 +67,7 @@ def _bars(samples: dict[str, list[Sample]]) -> list[Bar]:
     unequal = max(abs(1 - sample.accounted) for name in samples for sample in samples[name] if "bare" not in name)
     failed = sum(sample.failed for found in samples.values() for sample in found)
     broker = median(samples["tidegate, workflow"], "broker_cpu")
-    least = "at least"
+    least: Literal["at least"] = "at least"
     return [
         Bar("workflow against k6", ours / rate["k6, workflow"], 4, "times", HOW, least),
         Bar("workflow against Locust FastHttpUser", ours / rate["locust, workflow"], 5, "times", HOW, least),

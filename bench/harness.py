@@ -107,4 +107,4 @@ def interleaved(tools: Mapping[str, Callable[[], Sample]]) -> dict[str, list[Sam
 
 
 def median(samples: list[Sample], field: str = "rate") -> float:
-    return statistics.median(getattr(sample, field) for sample in samples)
+    return float(statistics.median(getattr(sample, field) for sample in samples))

@@ -91,7 +91,7 @@ class Peers:
         log = self._folder / f"{name}.log"
         log.unlink(missing_ok=True)
         before = self._target.requests()
-        child = start_child(name, [str(part) for part in command], log, env=os.environ | {"GOMAXPROCS": "1"} | load)
+        child = start_child(name, [str(part) for part in command], log, env={**os.environ, "GOMAXPROCS": "1", **load})
         pin(child.pid, TOOL_CORE)
         sample = watch(self._target, child.pid, settle_s=self._settle_s, window_s=self._seconds)
         _ended(child, self._total_s + 30)

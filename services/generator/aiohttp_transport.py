@@ -73,19 +73,20 @@ class AiohttpTransport:
 
     async def send(self, request: Request, sent_us: int) -> Response:
         timing: dict[str, int] = {}
-        origin, limits = request.origin, request.timeouts
-        response = Response(0, bytes_out=len(request.body) if request.body else 0)
-        tokens = TokenClock(request.tokens, sent_us) if request.tokens is not None else None
+        endpoint, path, headers, sent = request
+        origin, limits = endpoint.origin, endpoint.timeouts
+        response = Response(0, bytes_out=len(sent) if sent else 0)
+        tokens = TokenClock(endpoint.tokens, sent_us) if endpoint.tokens is not None else None
         body: list[bytes] = []
         try:
             # A limit of our own: the client's does not count connecting and answering together.
             async with (
                 asyncio.timeout(min(limits.total_s, limits.first_byte_s or limits.total_s)) as limit,
                 self._session.request(
-                    request.method,
-                    URL(f"{origin.scheme}://{origin.authority}{request.path}", encoded=True),
-                    data=request.body,
-                    headers=[*request.fixed.items, *request.headers],
+                    endpoint.method,
+                    URL(f"{origin.scheme}://{origin.authority}{path}", encoded=True),
+                    data=sent,
+                    headers=[*endpoint.headers, *headers],
                     allow_redirects=self._client.redirects,
                     proxy=self._client.proxy,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=None),
@@ -95,13 +96,13 @@ class AiohttpTransport:
                 response.status = answer.status
                 response.ttfb_us = max(monotonic_us() - sent_us, 1)
                 limit.reschedule(asyncio.get_running_loop().time() + limits.total_s - response.ttfb_us / 1e6)
-                if request.keep_headers:
+                if endpoint.keep_headers:
                     response.headers = tuple(answer.headers.items())
                 async for piece in answer.content.iter_chunked(_PIECE):
                     response.bytes_in += len(piece)
                     if tokens is not None:
                         tokens.feed(piece, monotonic_us())
-                    if request.keep_body and response.bytes_in <= MAX_BODY_BYTES:
+                    if endpoint.keep_body and response.bytes_in <= MAX_BODY_BYTES:
                         body.append(piece)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             response.error = error_kind(error)

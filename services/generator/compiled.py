@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from services.generator.answer import Judge, compile_condition, compile_path
 from services.generator.event_stream import EventStream
 from services.generator.template import Variables, compile_body, compile_text
-from services.generator.transport import FixedHeaders, Origin, Request, Timeouts, TokenRule
+from services.generator.transport import Endpoint, Origin, Request, Timeouts, TokenRule
 from shared import __version__
 from shared.contracts.run import Load, RunDesired
 from shared.contracts.scenario import TEMPLATE, Group, Poll, Scenario, Step, Stream
@@ -45,15 +45,11 @@ class CompiledStep:
     name: str
     stream: EventStream
     action: int
-    origin: Origin
+    endpoint: Endpoint
     path: Callable[[Variables], str]
-    fixed: FixedHeaders
     headers: tuple[tuple[str, Callable[[Variables], str]], ...]
     body: Callable[[Variables], bytes | None]
-    timeouts: Timeouts
-    tokens: TokenRule | None
     judge: Judge
-    keep_body: bool
     poll: CompiledPoll | None
     think: tuple[float, float] | None
     valid_for_s: float | None
@@ -64,18 +60,7 @@ class CompiledStep:
         headers: tuple[tuple[str, str], ...] = (("traceparent", traceparent),)
         if self.headers:
             headers += tuple([(name, fill(variables)) for name, fill in self.headers])
-        return Request(
-            self.origin,
-            self.step.method,
-            self.path(variables),
-            self.fixed,
-            headers,
-            self.body(variables),
-            self.timeouts,
-            self.tokens,
-            self.keep_body,
-            self.judge.needs_headers,
-        )
+        return Request(self.endpoint, self.path(variables), headers, self.body(variables))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +173,15 @@ def _compile_step(
         compile_path(stream_rule.token)
     target = urlsplit(desired.targets[step.system])
     port = target.port or (443 if target.scheme == "https" else 80)
+    endpoint = Endpoint(
+        Origin(target.scheme, target.hostname or "", port),
+        step.method,
+        _constant_headers(step, name, desired.run),
+        Timeouts(step.timeout, step.connect_timeout, step.first_byte_timeout),
+        None if stream_rule is None else TokenRule(stream_rule.format, stream_rule.token),
+        keep_body=judge.needs_body or step.poll is not None or valid_for_path is not None,
+        keep_headers=judge.needs_headers,
+    )
     think = step.think_time
     stream = streams(step.system)
     return CompiledStep(
@@ -195,15 +189,11 @@ def _compile_step(
         name=name,
         stream=stream,
         action=stream.declare(scenario, step.action, Kind.REQUEST),
-        origin=Origin(target.scheme, target.hostname or "", port),
+        endpoint=endpoint,
         path=_compile_target(target.path.rstrip("/") + step.path),
-        fixed=FixedHeaders(_constant_headers(step, name, desired.run)),
         headers=tuple((key, compile_text(text)) for key, text in step.headers.items() if TEMPLATE.search(text)),
         body=compile_body(step.body),
-        timeouts=Timeouts(step.timeout, step.connect_timeout, step.first_byte_timeout),
-        tokens=None if stream_rule is None else TokenRule(stream_rule.format, stream_rule.token),
         judge=judge,
-        keep_body=judge.needs_body or step.poll is not None or valid_for_path is not None,
         poll=None if step.poll is None else _compile_poll(step.poll),
         think=(think.min, think.max) if think.max > 0 else None,
         valid_for_s=valid_for_s,

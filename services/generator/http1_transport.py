@@ -12,14 +12,13 @@ import socket
 import ssl
 from collections import deque
 
-from services.generator.http1_connection import Http1Connection
-from services.generator.transport import Origin, Request, Response
+from services.generator.http1_connection import Http1Connection, Outbox
+from services.generator.transport import Endpoint, Origin, Request, Response
 from shared.clock import monotonic_us
 from shared.contracts.timing import ErrorKind
 
 RETIRE_S, RETIRE_JITTER = 30.0, 0.25
 DNS_S = 60.0
-_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -27,10 +26,9 @@ _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class _Pool:
     """Connections to one origin: the one used last is taken first, so that few stay warm."""
 
-    __slots__ = ("host_line", "idle", "open", "waiting")
+    __slots__ = ("idle", "open", "waiting")
 
-    def __init__(self, origin: Origin) -> None:
-        self.host_line = f"Host: {origin.authority}\r\n"
+    def __init__(self) -> None:
         self.idle: list[Http1Connection] = []
         self.open = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
@@ -67,12 +65,14 @@ class Http1Transport:
         self._tls: ssl.SSLContext | None = None
         self._random = random.Random()
         self._closed: asyncio.Future[None] | None = None
+        self._outbox = Outbox(asyncio.get_running_loop())
 
     async def send(self, request: Request, sent_us: int) -> Response:
-        pool = self._pools.get(request.origin)
+        endpoint = request.endpoint
+        pool = self._pools.get(endpoint.origin)
         if pool is None:
-            pool = self._pools[request.origin] = _Pool(request.origin)
-        data = _on_the_wire(request, pool.host_line)
+            pool = self._pools[endpoint.origin] = _Pool()
+        data = _on_the_wire(request)
         if data is None:
             return Response(monotonic_us(), ErrorKind.BLOCKED)
         retries = connect_us = 0
@@ -81,14 +81,14 @@ class Http1Transport:
             if connection is None:
                 began_us = monotonic_us()
                 try:
-                    connection = await self._another(pool, request, sent_us)
+                    connection = await self._another(pool, endpoint, sent_us)
                 except _ConnectError as failed:
                     now_us = monotonic_us()
                     return Response(now_us, failed.kind, connect_us=max(now_us - began_us, 1), retries=retries)
                 connect_us = max(monotonic_us() - began_us, 1) if not connection.exchanges else 0
             reused = connection.exchanges > 0
             try:
-                response = await connection.exchange(request, data, sent_us)
+                response = await connection.exchange(endpoint, data, sent_us)
             except asyncio.CancelledError:
                 connection.abort()
                 raise
@@ -101,10 +101,12 @@ class Http1Transport:
                 and reused
                 and not retries
                 and not response.ttfb_us
-                and request.method in _IDEMPOTENT
+                and endpoint.safe_to_repeat
             ):
                 retries = 1
                 continue
+            if request.body:
+                response.bytes_out = len(request.body)
             if connect_us or retries:
                 response.connect_us, response.retries = connect_us, retries
             return response
@@ -116,9 +118,9 @@ class Http1Transport:
         if self._all:
             await self._closed
 
-    async def _another(self, pool: _Pool, request: Request, sent_us: int) -> Http1Connection:
+    async def _another(self, pool: _Pool, endpoint: Endpoint, sent_us: int) -> Http1Connection:
         """A new connection, or one that came free while the limit did not allow a new one."""
-        remaining_s = request.timeouts.total_s - (monotonic_us() - sent_us) / 1e6
+        remaining_s = endpoint.timeouts.total_s - (monotonic_us() - sent_us) / 1e6
         deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)
         while self._limit is not None and pool.open >= self._limit:
             waiter = asyncio.get_running_loop().create_future()
@@ -137,8 +139,8 @@ class Http1Transport:
                 return connection
         pool.open += 1
         try:
-            async with asyncio.timeout(min(request.timeouts.connect_s, max(remaining_s, 0.0))):
-                return await self._connect(pool, request.origin)
+            async with asyncio.timeout(min(endpoint.timeouts.connect_s, max(remaining_s, 0.0))):
+                return await self._connect(pool, endpoint.origin)
         except BaseException as error:
             pool.open -= 1
             pool.wake()
@@ -163,7 +165,7 @@ class Http1Transport:
         addresses = await self._addresses(origin)
         tls = self._context() if origin.scheme == "https" else None
         for position, address in enumerate(addresses):
-            connection = Http1Connection(loop, gone)
+            connection = Http1Connection(loop, self._outbox, gone)
             try:
                 await loop.create_connection(
                     lambda connection=connection: connection,
@@ -215,23 +217,22 @@ class Http1Transport:
         return self._tls
 
 
-def _on_the_wire(request: Request, host_line: str) -> bytes | None:
+def _on_the_wire(request: Request) -> bytes | None:
     """The request's bytes, or None when a path or header would break out of its line."""
-    path, body = request.path, request.body
+    endpoint, path, headers, body = request
     if not (path.isascii() and path.isprintable()) or " " in path:
         return None
     varying = ""
-    for name, value in request.headers:
+    for name, value in headers:
         if not value.isprintable() and _BAD_VALUE.search(value):
             return None
         varying += f"{name}: {value}\r\n"
     if body is not None:
         varying += f"Content-Length: {len(body)}\r\n"
-    elif request.method in _WITH_BODY:
+    elif endpoint.method in _WITH_BODY:
         varying += "Content-Length: 0\r\n"
-    head = f"{request.method} {path} HTTP/1.1\r\n{host_line}{request.fixed.block}{varying}\r\n"
     try:
-        raw = head.encode("latin-1")
+        raw = f"{endpoint.method} {path}{endpoint.head}{varying}\r\n".encode("latin-1")
     except UnicodeEncodeError:
         return None
     return raw + body if body else raw

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from shared.contracts.timing import ErrorKind
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
 
 class Origin(NamedTuple):
@@ -37,19 +38,6 @@ class Timeouts:
         return int(min(self.total_s, self.first_byte_s or self.total_s) * 1e6)
 
 
-class FixedHeaders:
-    """Headers that are the same in every request of a step: as pairs, and as the lines they become on the wire.
-
-    Names and values must be free of line breaks; ``block`` ends with a line break unless it is empty.
-    """
-
-    __slots__ = ("block", "items")
-
-    def __init__(self, items: tuple[tuple[str, str], ...]) -> None:
-        self.items = items
-        self.block = "".join(f"{name}: {value}\r\n" for name, value in items)
-
-
 @dataclass(frozen=True, slots=True)
 class TokenRule:
     """How tokens are told in a streamed answer.
@@ -63,26 +51,46 @@ class TokenRule:
     path: str | None = None
 
 
-@dataclass(slots=True)
-class Request:
-    """One HTTP request, ready to send.
+@dataclass(frozen=True)
+class Endpoint:
+    """What all requests of a step have in common.
 
-    ``path``: origin form with its query, already percent-encoded. ``headers``: those that differ from request to
-    request; a value with a line break makes the answer ``ErrorKind.BLOCKED`` and nothing is sent. ``body`` sets
-    Content-Length. ``keep_body`` and ``keep_headers``: whether the caller needs them in the response (bytes are counted
-    either way; a kept body is cut at ``MAX_BODY_BYTES``).
+    ``headers``: those that are the same in each, free of line breaks. ``keep_body`` and ``keep_headers``: whether the
+    caller needs them in the response (bytes are counted either way; a kept body is cut at ``MAX_BODY_BYTES``).
     """
 
     origin: Origin
     method: str
-    path: str
-    fixed: FixedHeaders
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     tokens: TokenRule | None = None
     keep_body: bool = True
     keep_headers: bool = False
+
+    @cached_property
+    def head(self) -> str:
+        """What follows the path on the wire, up to the headers that differ from request to request."""
+        lines = [("Host", self.origin.authority), *self.headers]
+        return " HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)
+
+    @cached_property
+    def safe_to_repeat(self) -> bool:
+        """Whether sending it twice is as good as once (RFC 9110, 9.2.2)."""
+        return self.method in _IDEMPOTENT
+
+
+class Request(NamedTuple):
+    """One request, ready to send.
+
+    ``path``: origin form with its query, already percent-encoded. ``headers``: those that differ from request to
+    request; a value with a line break makes the answer ``ErrorKind.BLOCKED`` and nothing is sent. ``body`` sets
+    Content-Length.
+    """
+
+    endpoint: Endpoint
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
 
 
 class Response:

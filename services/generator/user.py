@@ -117,7 +117,7 @@ class VirtualUser:
         if now_us >= arrival.gate.free_until_us or now_us >= self._gate.free_until_us:
             now_us = await self._leave_to_begin(arrival)
         trail = self._share.tracing.begin(compiled.scenario.name, self.number, now_us)
-        workflow = self._begin(compiled.workflow, due_us, now_us)
+        workflow = None if compiled.workflow is None else self._begin(compiled.workflow, due_us, now_us)
         error = ErrorKind.CANCELLED
         try:
             drawn = self._drawn_group() if compiled.weights else None
@@ -130,13 +130,15 @@ class VirtualUser:
         except StepFailedError as failed:
             error = failed.kind
         finally:
-            self._end(workflow, error, trail)
-            tracing.end(trail.root, error)
+            if workflow is not None:
+                self._end(workflow, error, trail)
+            if trail.root is not None:
+                tracing.end(trail.root, error)
         return error is ErrorKind.OK
 
     async def _walk(self, segment: Segment, due_us: int, trail: Trail, own_delay: bool) -> int:
         """The steps of a segment, one after another; when the next one is due (µs)."""
-        group = self._begin(segment.action, due_us, monotonic_us())
+        group = None if segment.action is None else self._begin(segment.action, due_us, monotonic_us())
         error = ErrorKind.CANCELLED
         try:
             for step in segment.steps:
@@ -160,17 +162,13 @@ class VirtualUser:
         weights = self._compiled.weights
         return self._draw.choices(list(weights), list(weights.values()))[0]
 
-    def _begin(self, action: int | None, due_us: int, now_us: int) -> Ticket | None:
+    def _begin(self, action: int, due_us: int, now_us: int) -> Ticket:
         """The row of a workflow or group begins."""
-        if action is None:
-            return None
         return self._compiled.stream.begin(action, due_us, self.number, now_us, own_delay=False)
 
-    def _end(self, ticket: Ticket | None, error: ErrorKind, trail: Trail) -> None:
-        if ticket is not None:
-            flags = self._flags(trail, ticket.intended_us)
-            ended = Response(monotonic_us())
-            self._compiled.stream.finish(ticket, ended, error, Check.NONE, 0, flags, trail.trace_id)
+    def _end(self, ticket: Ticket, error: ErrorKind, trail: Trail) -> None:
+        flags = self._flags(trail, ticket.intended_us)
+        self._compiled.stream.finish(ticket, Response(monotonic_us()), error, Check.NONE, 0, flags, trail.trace_id)
 
     def _flags(self, trail: Trail, at_us: int) -> int:
         flags = 0 if trail.root is None else EventFlag.TRACE_RECORDED

@@ -5,7 +5,6 @@ import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 import trustme
@@ -13,7 +12,7 @@ from aiohttp import web
 
 from services.generator.aiohttp_transport import AiohttpTransport
 from services.generator.http1_transport import Http1Transport
-from services.generator.transport import FixedHeaders, Origin, Request, Response, Timeouts, TokenRule, Transport
+from services.generator.transport import Endpoint, Origin, Request, Response, Timeouts, TokenRule, Transport
 from shared.clock import monotonic_us
 from shared.contracts.scenario import Client
 from shared.contracts.timing import ErrorKind
@@ -35,8 +34,13 @@ async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
 
 
 def ask(port: int, **changes: object) -> Request:
-    fields: dict[str, object] = {"method": "GET", "path": "/things?q=%20a", "fixed": FixedHeaders(())} | changes
-    return Request(origin=Origin("http", "127.0.0.1", port), **fields)  # type: ignore[arg-type]
+    """A GET of a path unless ``changes``, fields of a request or its endpoint (``fixed``: its headers), differ."""
+    changes.setdefault("origin", Origin("http", "127.0.0.1", port))
+    own = {name: changes.pop(name) for name in ("path", "headers", "body") if name in changes}
+    if "fixed" in changes:
+        changes["headers"] = changes.pop("fixed")
+    endpoint = Endpoint(**({"method": "GET"} | changes))  # type: ignore[arg-type]
+    return Request(endpoint, **({"path": "/things?q=%20a"} | own))  # type: ignore[arg-type]
 
 
 async def send(transport: Transport, request: Request) -> Response:
@@ -65,7 +69,7 @@ async def test_a_request_is_sent_as_it_was_asked_for(transport: Transport) -> No
             ask(
                 server.port,
                 method="POST",
-                fixed=FixedHeaders((("User-Agent", "tidegate"), ("X-Tidegate-Run", "r1"))),
+                fixed=(("User-Agent", "tidegate"), ("X-Tidegate-Run", "r1")),
                 headers=(("traceparent", "00-1-2-01"),),
                 body=b'{"a":1}',
             ),
@@ -291,7 +295,7 @@ async def test_where_nobody_listens_connecting_fails(transport: Transport) -> No
 
 
 async def test_an_unknown_name_is_a_fault_of_dns(transport: Transport) -> None:
-    request = replace(ask(80), origin=Origin("http", "nowhere.invalid", 80))
+    request = ask(80, origin=Origin("http", "nowhere.invalid", 80))
     assert (await send(transport, request)).error is ErrorKind.DNS
 
 
@@ -392,7 +396,7 @@ async def test_tls_is_spoken_and_checked(transport: Transport) -> None:
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(server_side)
     async with Misbehaving(always(OK), tls=server_side) as server:
-        request = replace(ask(server.port), origin=Origin("https", "127.0.0.1", server.port))
+        request = ask(server.port, origin=Origin("https", "127.0.0.1", server.port))
         for _ in range(2):
             assert (await send(transport, request)).body == b"{}"
         strict: Transport = (
@@ -401,7 +405,7 @@ async def test_tls_is_spoken_and_checked(transport: Transport) -> None:
         assert (await send(strict, request)).error is ErrorKind.TLS
         await strict.close()
     async with Misbehaving(always(OK)) as plain:
-        spoken = replace(ask(plain.port), origin=Origin("https", "127.0.0.1", plain.port), timeouts=QUICK)
+        spoken = ask(plain.port, origin=Origin("https", "127.0.0.1", plain.port), timeouts=QUICK)
         assert (await send(transport, spoken)).error in (ErrorKind.TLS, ErrorKind.CONNECT_TIMEOUT)
 
 
