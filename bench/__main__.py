@@ -2,10 +2,17 @@
 
 import sys
 
-from bench import generator, newcomer, worker_loss
+from bench import generator, latency, memory, newcomer, schedule, worker_loss
 from bench.bars import publish
 
-BENCHES = {"generator": generator.measure, "newcomer": newcomer.measure, "worker-loss": worker_loss.measure}
+BENCHES = {
+    "generator": generator.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "newcomer": newcomer.measure,
+    "schedule": schedule.measure,
+    "worker-loss": worker_loss.measure,
+}
 
 
 def main(names: list[str]) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -43,6 +42,9 @@ def configure_tracing(service: str, endpoint: str | None, sampler: Sampler | Non
         shutdown_on_exit=False,
     )
     if endpoint:
+        # Loaded where spans are sent somewhere: it costs each process some megabytes.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
         provider.add_span_processor(
             BatchSpanProcessor(exporter, schedule_delay_millis=500, max_queue_size=8192, max_export_batch_size=512)

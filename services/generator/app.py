@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
     """Run one worker until ``stop``; its share of running runs is handed over to the others."""
     # Requests leave no cycles behind; looking for them at the usual rate makes the loop late.
+    gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     async with AsyncExitStack() as stack:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 
 _HEAD = struct.Struct("<IHHI")
@@ -70,9 +71,11 @@ class Spool:
         unnamed.rename(self._path)
         return file
 
-    def peek(self) -> Parcel | None:
-        """The oldest parcel that was not dropped yet."""
-        return next((parcel for parcel, _ in read_parcels(self._path, self._read_at)), None) if self._left else None
+    def peek(self, most: int) -> list[Parcel]:
+        """The oldest parcels that were not dropped yet, in order."""
+        if not self._left:
+            return []
+        return [parcel for parcel, _ in islice(read_parcels(self._path, self._read_at), most)]
 
     def drop(self) -> None:
         """Forget the oldest; the file goes when nothing is left in it."""

@@ -79,7 +79,7 @@ class VirtualUser:
     """``number`` is the user's index in the run; all state is re-made by signing in again."""
 
     __slots__ = (
-        "_compiled", "_draw", "_gate", "_iteration", "_ramp_end_us", "_share", "_transport", "_valid_until_s",
+        "_compiled", "_drawn", "_gate", "_iteration", "_ramp_end_us", "_share", "_transport", "_valid_until_s",
         "_variables", "number", "ready_us",
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ class VirtualUser:
         self.number = number
         self._compiled = compiled
         self._share, self._transport, self._gate = share, transport, gate
-        self._draw = random.Random(share.seed * 1_000_003 + number)
+        self._drawn: random.Random | None = None
         self._iteration = 0
         self._variables: dict[str, Any] = {**compiled.secrets, "user": number, "run": share.run, "iteration": 0}
         self._valid_until_s: dict[int, float] = {}
@@ -95,6 +95,13 @@ class VirtualUser:
         self.ready_us = 0
         # Signing in comes before the first iteration and may use the same variables.
         self._draw_variables(0)
+
+    @property
+    def _draw(self) -> random.Random:
+        """The user's own chance, made where the scenario needs any: its state takes 2.5 kB."""
+        if self._drawn is None:
+            self._drawn = random.Random(self._share.seed * 1_000_003 + self.number)
+        return self._drawn
 
     def _draw_variables(self, arrival: int) -> None:
         variables, compiled = self._variables, self._compiled

@@ -33,9 +33,10 @@ def test_parcels_come_out_in_order_and_the_file_goes(tmp_path_factory: object, g
     for parcel in given_parcels:
         spool.append(parcel)
     found = []
-    while (oldest := spool.peek()) is not None:
-        found.append(oldest)
-        spool.drop()
+    while oldest := spool.peek(3):
+        found.extend(oldest)
+        for _ in oldest:
+            spool.drop()
     assert found == given_parcels
     assert spool.empty
     assert not path.exists()
