@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from services.generator import curve
+from services.generator.alarms import Alarm
 from services.generator.closed_load import FAILURE_PAUSE_S
 from services.generator.compiled import CompiledScenario
 from services.generator.shards import users_of
@@ -37,7 +38,7 @@ class OpenLoad:
         self._resting: deque[asyncio.Future[Arrival | None]] = deque()
         self._stripes: set[Stripe] = set()
         self._ended = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Alarm | None = None
         self._loop = asyncio.get_running_loop()
         compiled.first.stream.watch_line(compiled.first.action, self._line)
         if compiled.workflow is not None:
@@ -140,9 +141,7 @@ class OpenLoad:
         now_us = monotonic_us()
         self._emit(now_us)
         if self._due:
-            # Timers count in whole milliseconds and never fire before: the next one that is not too early.
-            wait_us = max(self._due[0][0] - monotonic_us(), 0)
-            self._timer = self._loop.call_later((wait_us + 999) // 1000 / 1000, self._pace)
+            self._timer = self._share.alarms.call_at(self._due[0][0], self._pace)
 
     def _emit(self, now_us: int) -> None:
         while self._due and self._due[0][0] <= now_us:

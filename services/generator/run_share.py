@@ -9,6 +9,7 @@ from pathlib import Path
 from nats.js.kv import KeyValue
 from opentelemetry.trace import Tracer
 
+from services.generator.alarms import Alarms
 from services.generator.closed_load import ClosedLoad
 from services.generator.compiled import check_limits, compile_run
 from services.generator.coordination import Plan
@@ -68,6 +69,7 @@ class RunShare:
         self._max_users = 0
         self.tracing = Tracing(tracer, desired.run, self._trace_budget)
         self.sign_ins = asyncio.Semaphore(SIGN_INS_AT_ONCE)
+        self.alarms = Alarms()
         spool = spool_dir / f"{worker}-{desired.run}-{epoch}.spool"
         self._publisher = Publisher(bus.js, bus.subjects, spool, memory_limit_bytes)
         self._tasks = [asyncio.ensure_future(self._publisher.run()), asyncio.ensure_future(self._cut_frames())]
@@ -269,4 +271,5 @@ class RunShare:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._publisher.keep()
+        self.alarms.close()
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from services.generator.user import Share, StopLoadError
@@ -78,14 +79,13 @@ class Stripe:
 
     async def sleep_until(self, due_us: int) -> None:
         """Sleep to a monotonic reading (µs); ``StopLoadError`` as soon as the stripe is halted."""
-        while (wait_us := due_us - monotonic_us()) > 0:
-            # Timers of the loop count in whole milliseconds, and may fire up to one early.
+        if due_us > monotonic_us():
             waiting = self._loop.create_future()
-            timer = self._loop.call_later((wait_us // 1000 + 1) / 1000, _wake, waiting)
+            alarm = self._share.alarms.call_at(due_us, partial(_wake, waiting))
             try:
                 await self.wait(waiting)
             finally:
-                timer.cancel()
+                alarm.cancel()
 
     async def wait(self, waiting: "asyncio.Future[Any]") -> Any:
         """Await a future of the caller's; ``StopLoadError`` as soon as the stripe is halted."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, NamedTuple, Protocol
 
 from services.generator import tracing
+from services.generator.alarms import Alarms
 from services.generator.answer import parse_json
 from services.generator.compiled import CompiledScenario, CompiledStep, Segment
 from services.generator.event_stream import Ticket
@@ -29,6 +30,7 @@ class Share(Protocol):
     seed: int
     tracing: Tracing
     sign_ins: asyncio.Semaphore
+    alarms: Alarms
 
     def refuse(self, reason: str) -> None: ...
     def elapsed_s(self) -> float: ...

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from opentelemetry.trace import NoOpTracer
 
+from services.generator.alarms import Alarms
 from services.generator.closed_load import ClosedLoad
 from services.generator.compiled import compile_run
 from services.generator.event_stream import EventStream
@@ -61,6 +62,7 @@ class Alone:
         self.start_us = monotonic_us() - int(age_s * 1e6)
         self.tracing = Tracing(NoOpTracer(), self.run, TraceBudget(0.0, 0))
         self.sign_ins = asyncio.Semaphore(10)
+        self.alarms = Alarms()
         self.events = EventStream(self.run, "w1", 1, "shop", Anchor.now())
         self.refused = ""
 
