@@ -13,7 +13,7 @@ from services.generator.alarms import Alarms
 from services.generator.closed_load import ClosedLoad
 from services.generator.compiled import check_limits, compile_run
 from services.generator.coordination import Plan
-from services.generator.event_stream import EventStream
+from services.generator.event_stream import MAX_EVENTS, EventStream
 from services.generator.http1_transport import Http1Transport
 from services.generator.open_load import OpenLoad
 from services.generator.publisher import Publisher
@@ -217,9 +217,13 @@ class RunShare:
         return f"{self._worker}/{self.epoch}/{number}".encode()
 
     async def _cut_frames(self) -> None:
+        pause_s = FRAME_S
         while True:
-            await asyncio.sleep(FRAME_S)
+            await asyncio.sleep(pause_s)
             now_us = monotonic_us()
+            most = max((stream.pending for stream in self._streams.values()), default=0)
+            # A frame as soon as it is full: many cut at once would hold up what is due meanwhile.
+            pause_s = min(FRAME_S, max(pause_s * MAX_EVENTS / max(most, 1), FRAME_S / 10))
             for stream in list(self._streams.values()):
                 if stream.pending or now_us - stream.last_cut_us >= HEARTBEAT_S * 1e6:
                     self._cut(stream, now_us)

@@ -1,6 +1,6 @@
 """Which traces are recorded: all up to a budget per second, a share beyond it; pure.
 
-A token bucket of one second's budget; when it is empty every ``beyond``-th trace is recorded all the same, so that
+A token bucket of a tenth of a second's budget, so that recording is spread; when it is empty every ``beyond``-th trace is recorded all the same, so that
 a busy run keeps a thin even sample.
 """
 
@@ -10,7 +10,7 @@ class TraceBudget:
 
     def __init__(self, per_second: float, now_us: int, beyond: int = 1000) -> None:
         self.per_second = per_second
-        self._tokens = per_second
+        self._tokens = 1.0
         self._at_us = now_us
         self._beyond = beyond
         self._skipped = 0
@@ -20,7 +20,7 @@ class TraceBudget:
         if self.per_second <= 0:
             return False
         grown = self._tokens + (now_us - self._at_us) / 1e6 * self.per_second
-        self._tokens, self._at_us = min(max(self.per_second, 1.0), grown), now_us
+        self._tokens, self._at_us = min(max(self.per_second / 10, 1.0), grown), now_us
         if self._tokens >= 1:
             self._tokens -= 1
             return True
