@@ -2,15 +2,17 @@
 
 import sys
 
-from bench import generator, latency, memory, newcomer, schedule, worker_loss
+from bench import elastic, generator, latency, memory, newcomer, schedule, tracing, worker_loss
 from bench.bars import publish
 
 BENCHES = {
+    "elastic": elastic.measure,
     "generator": generator.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "newcomer": newcomer.measure,
     "schedule": schedule.measure,
+    "tracing": tracing.measure,
     "worker-loss": worker_loss.measure,
 }
 

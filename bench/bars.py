@@ -22,8 +22,8 @@ class Bar:
     @property
     def holds(self) -> bool:
         if self.sense == "exactly":
-            return self.value == self.limit
-        return self.value <= self.limit if self.sense == "at most" else self.value >= self.limit
+            return bool(self.value == self.limit)
+        return bool(self.value <= self.limit if self.sense == "at most" else self.value >= self.limit)
 
 
 def publish(name: str, bars: list[Bar]) -> bool:
@@ -32,6 +32,6 @@ def publish(name: str, bars: list[Bar]) -> bool:
         mark = "holds" if bar.holds else "FAILS"
         print(f"{mark}  {bar.bar:<72} {bar.value:>10.4g} {bar.sense} {bar.limit:g} {bar.unit}")
     RESULTS.mkdir(exist_ok=True)
-    body = [{**asdict(bar), "holds": bar.holds} for bar in bars]
+    body = [{**asdict(bar), "value": float(bar.value), "limit": float(bar.limit), "holds": bar.holds} for bar in bars]
     (RESULTS / f"{name}.json").write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
     return all(bar.holds for bar in bars)

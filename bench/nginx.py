@@ -37,6 +37,7 @@ http {{
       if ($http_authorization = "") {{ return 401; }}
       return 200 '{{"id":"$1","state":"done","result":{{"score":0.93}}}}';
     }}
+    location = /v1/traces {{ return 200 "{{}}"; }}
     location = /status {{ stub_status; }}
   }}
 }}

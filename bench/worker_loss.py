@@ -8,17 +8,13 @@ would start it again within two seconds and hide whether the other carries its u
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
-
-import psycopg
 
 from bench.bars import Bar
+from bench.stack import Stack, sleep_until, stack
 
 USERS, DURATION_S, KILL_AT_S = 200, 60, 30
 HOW = f"{USERS} users, {DURATION_S} s, 2 workers, one killed at {KILL_AT_S} s; make bench BENCH=worker-loss"
@@ -35,39 +31,24 @@ SELECT count(*), extract(epoch FROM max(first))::float FROM (
 
 
 def measure() -> list[Bar]:
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
-        data = Path(folder) / "data"
-        tidegate("up", "--data", str(data), "--workers", "2")
-        try:
-            return _measure(data, Path(folder) / "report.json")
-        finally:
-            tidegate("down", "--data", str(data))
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as name:
+        folder = Path(name)
+        with stack(folder, workers=2) as started:
+            return _measure(started, folder / "report.json")
 
 
-def tidegate(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "services.console", *arguments], check=True, stdout=subprocess.DEVNULL)
-
-
-def _measure(data: Path, report_file: Path) -> list[Bar]:
-    stack = json.loads((data / "stack.json").read_text())
-    command = ["run", "cross_system_integration", "--users", str(USERS), "--duration", f"{DURATION_S}s"]
-    files = ["--ramp-up", "5s", "--data", str(data), "--json", str(report_file)]
-    running = subprocess.Popen([sys.executable, "-m", "services.console", *command, *files])
-    with psycopg.connect(stack["store_dsn"], autocommit=True) as store:
-        run, started_at = _started(store)
-        _sleep_until(started_at + KILL_AT_S)
-        pid = stack["services"]["generator-w2"]["pid"]
-        # The keeper must not replace it: frozen, it does not see the death until the run is over.
-        os.kill(stack["keeper_pid"], signal.SIGSTOP)
-        try:
-            os.kill(pid, signal.SIGKILL)
-            killed = time.time()
-            running.wait(DURATION_S + 90)
-        finally:
-            os.kill(stack["keeper_pid"], signal.SIGCONT)
-        carried, last = store.execute(_CARRIED, {"run": run, "killed": killed}).fetchone() or (0, 0.0)
+def _measure(started: Stack, report_file: Path) -> list[Bar]:
+    load = ["--users", str(USERS), "--duration", f"{DURATION_S}s", "--ramp-up", "5s"]
+    running = started.run(report_file, "cross_system_integration", *load)
+    run, started_at = started.started()
+    sleep_until(started_at + KILL_AT_S)
+    with started.keeper_frozen():
+        os.kill(started.worker_pid("w2"), signal.SIGKILL)
+        killed = time.time()
+        running.wait(DURATION_S + 90)
+    carried, last = started.store.execute(_CARRIED, {"run": run, "killed": killed}).fetchone() or (0, 0.0)
     report = json.loads(report_file.read_text())
-    counted = sum(sum(actions.values()) for actions in _counts(stack, run).values())
+    counted = sum(sum(actions.values()) for actions in _counts(started, run).values())
     (lost,) = report["generator_health"]["lost"]
     stored = sum(row["stored"] for row in report["results"])
     missing = sum(row["missing"] for row in report["results"])
@@ -80,21 +61,8 @@ def _measure(data: Path, report_file: Path) -> list[Bar]:
     ]
 
 
-def _started(store: psycopg.Connection[Any]) -> tuple[str, float]:
-    for _ in range(300):
-        row = store.execute("SELECT run, extract(epoch FROM started_at)::float FROM run").fetchone()
-        if row and row[1]:
-            return row[0], row[1]
-        time.sleep(0.1)
-    raise SystemExit("the run did not start")
-
-
-def _sleep_until(wall_s: float) -> None:
-    time.sleep(max(0.0, wall_s - time.time()))
-
-
-def _counts(stack: dict[str, Any], run: str) -> dict[str, dict[str, int]]:
-    url = f"{stack['platform']['supervisor_url']}/counts?run={run}"
+def _counts(started: Stack, run: str) -> dict[str, dict[str, int]]:
+    url = f"{started.state['platform']['supervisor_url']}/counts?run={run}"
     with urllib.request.urlopen(url, timeout=10) as answer:
         found: dict[str, dict[str, int]] = json.load(answer)
     return found

@@ -86,10 +86,10 @@ class Bench:
         made = desired(url, self.fleet.subjects.environment, run=run, scenario=scenario, **changes)
         return made.model_copy(update={"targets": {"target": url}})
 
-    async def workers(self, *cores: int) -> None:
+    async def workers(self, *cores: int, module: str = "services.generator", **environment: str) -> None:
         """Start a worker on each of these cores: w1, w2, … in their order."""
         names = [f"w{number}" for number in range(1, len(cores) + 1)]
-        await self.fleet.ready(*names)
+        await self.fleet.ready(*names, module=module, **environment)
         for name, core in zip(names, cores, strict=True):
             pin(self.fleet.processes[name].pid, core)
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 _TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$")
@@ -30,26 +30,28 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     logging.getLogger("nats").setLevel(logging.ERROR)
 
 
-def configure_tracing(service: str, endpoint: str | None, sampler: Sampler | None = None) -> TracerProvider:
+def configure_tracing(service: str, endpoint: str | None) -> TracerProvider:
     """A tracer provider that exports to ``<endpoint>/v1/traces``, or records nothing where none is given.
 
-    By default sampling follows the parent and a root is not recorded; who begins traces brings its own sampler.
-    Export happens in a background thread with a bounded queue: spans are dropped rather than anything slowed.
+    Sampling follows the parent, and a root is not recorded.
     """
     provider = TracerProvider(
-        resource=Resource.create({"service.name": service}),
-        sampler=sampler or ParentBased(ALWAYS_OFF),
-        shutdown_on_exit=False,
+        resource=Resource.create({"service.name": service}), sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False
     )
     if endpoint:
-        # Loaded where spans are sent somewhere: it costs each process some megabytes.
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
-        provider.add_span_processor(
-            BatchSpanProcessor(exporter, schedule_delay_millis=500, max_queue_size=8192, max_export_batch_size=512)
-        )
+        provider.add_span_processor(batch_processor(endpoint))
     return provider
+
+
+def batch_processor(endpoint: str) -> SpanProcessor:
+    """Exports to ``<endpoint>/v1/traces`` in a background thread with a bounded queue: spans are dropped rather than
+    anything slowed.
+    """
+    # Loaded where spans are sent somewhere: it costs each process some megabytes.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
+    return BatchSpanProcessor(exporter, schedule_delay_millis=500, max_queue_size=8192, max_export_batch_size=512)
 
 
 def traceparent(trace_id: int, span_id: int, *, sampled: bool) -> str:

@@ -73,7 +73,9 @@ class AiohttpTransport:
 
     async def send(self, request: Request, sent_us: int) -> Response:
         timing: dict[str, int] = {}
-        endpoint, path, headers, sent = request
+        endpoint, path, headers, sent, traceparent = request
+        if traceparent:
+            headers = (("traceparent", traceparent), *headers)
         origin, limits = endpoint.origin, endpoint.timeouts
         response = Response(0, bytes_out=len(sent) if sent else 0)
         tokens = TokenClock(endpoint.tokens, sent_us) if endpoint.tokens is not None else None

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,8 +16,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 from nats.js.kv import KeyValue
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import Tracer
+from opentelemetry.sdk.resources import Resource
 from pydantic import TypeAdapter, ValidationError
 
 from services.generator.coordinator import Coordinator, Plans
@@ -25,6 +25,7 @@ from services.generator.membership import Membership
 from services.generator.registry import Registry
 from services.generator.run_share import RunShare
 from services.generator.settings import GeneratorSettings, read_secrets
+from services.generator.tracing import Recorder
 from services.generator.vitals import Vitals
 from shared.bus import Bus, open_bus
 from shared.clock import Anchor, wall_us
@@ -35,7 +36,7 @@ from shared.http import HttpDoor
 from shared.lease import RENEW_S, Lease
 from shared.reading import lost_consumer, raw_body
 from shared.service import pause, run_until
-from shared.telemetry import configure_tracing
+from shared.telemetry import batch_processor
 
 WORDS = TypeAdapter(list[WorkerProgress])
 TICK_S = 0.25
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
     """Run one worker until ``stop``; its share of running runs is handed over to the others."""
     # Requests leave no cycles behind; looking for them at the usual rate makes the loop late.
+    # The thread that exports spans may hold up what is due no longer than this.
+    sys.setswitchinterval(0.0005)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -55,9 +58,11 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
         ready: list[str] = ["starting"]
         await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, lambda: ready))
         bus = await stack.enter_async_context(open_bus(settings.nats_url, settings.environment, settings.worker_id))
-        tracing = configure_tracing("tidegate-generator", settings.otlp_endpoint, sampler=ALWAYS_ON)
-        stack.callback(tracing.shutdown)
-        worker = Worker(settings, bus, await bus.bucket("leases"), tracing.get_tracer("tidegate.generator"))
+        spans = batch_processor(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        if spans is not None:
+            stack.callback(spans.shutdown)
+        recorder = Recorder(spans, Resource.create({"service.name": "tidegate-generator"}))
+        worker = Worker(settings, bus, await bus.bucket("leases"), recorder)
         await worker.open(Plans(await bus.bucket("shards")))
         stack.push_async_callback(worker.close)
         ready.clear()
@@ -70,10 +75,10 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
 class Worker:
     """One generator process: a presence lease, and a ``RunShare`` for each active run."""
 
-    def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, tracer: Tracer) -> None:
+    def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder) -> None:
         self.vitals = Vitals()
         self._anchor = Anchor.now()
-        self._settings, self._bus, self._leases, self._tracer = settings, bus, leases, tracer
+        self._settings, self._bus, self._leases, self._recorder = settings, bus, leases, recorder
         self._secrets = read_secrets()
         self._registry = Registry()
         self._members = Membership()
@@ -243,7 +248,7 @@ class Worker:
                 plan,
                 self._leases,
                 self.vitals,
-                self._tracer,
+                self._recorder,
                 self.spool_dir,
                 self._settings.memory_limit_mb * 1024 * 1024,
             )

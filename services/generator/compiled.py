@@ -57,10 +57,8 @@ class CompiledStep:
 
     def request(self, variables: Variables, traceparent: str) -> Request:
         """The request for a user's variables; ``MissingVariableError`` when one is not there."""
-        headers: tuple[tuple[str, str], ...] = (("traceparent", traceparent),)
-        if self.headers:
-            headers += tuple([(name, fill(variables)) for name, fill in self.headers])
-        return Request(self.endpoint, self.path(variables), headers, self.body(variables))
+        headers = tuple([(name, fill(variables)) for name, fill in self.headers]) if self.headers else ()
+        return Request(self.endpoint, self.path(variables), headers, self.body(variables), traceparent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,10 +219,10 @@ class Http1Transport:
 
 def _on_the_wire(request: Request) -> bytes | None:
     """The request's bytes, or None when a path or header would break out of its line."""
-    endpoint, path, headers, body = request
+    endpoint, path, headers, body, traceparent = request
     if not (path.isascii() and path.isprintable()) or " " in path:
         return None
-    varying = ""
+    varying = f"traceparent: {traceparent}\r\n" if traceparent else ""
     for name, value in headers:
         if not value.isprintable() and _BAD_VALUE.search(value):
             return None

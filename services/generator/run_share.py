@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from nats.js.kv import KeyValue
-from opentelemetry.trace import Tracer
 
 from services.generator.alarms import Alarms
 from services.generator.closed_load import ClosedLoad
@@ -20,7 +19,7 @@ from services.generator.publisher import Publisher
 from services.generator.shards import quota, to_acquire, to_release
 from services.generator.stripe import HALT_GRACE_S, Stripe
 from services.generator.trace_budget import TraceBudget
-from services.generator.tracing import Tracing
+from services.generator.tracing import Recorder, Tracing
 from services.generator.transport import Transport
 from services.generator.vitals import Vitals
 from shared import metrics
@@ -48,7 +47,7 @@ class RunShare:
 
     def __init__(
         self, bus: Bus, worker: str, epoch: int, desired: RunDesired, plan: Plan, leases: KeyValue, vitals: Vitals,
-        tracer: Tracer, spool_dir: Path, memory_limit_bytes: int,
+        recorder: Recorder, spool_dir: Path, memory_limit_bytes: int,
     ) -> None:  # fmt: skip
         self.run = desired.run
         self.seed = desired.seed
@@ -67,7 +66,7 @@ class RunShare:
         self._trace_budget = TraceBudget(0.0, monotonic_us())
         self._transports: dict[str, Transport] = {}
         self._max_users = 0
-        self.tracing = Tracing(tracer, desired.run, self._trace_budget)
+        self.tracing = Tracing(recorder, desired.run, self._trace_budget)
         self.sign_ins = asyncio.Semaphore(SIGN_INS_AT_ONCE)
         self.alarms = Alarms()
         spool = spool_dir / f"{worker}-{desired.run}-{epoch}.spool"

@@ -1,7 +1,7 @@
 """Which traces are recorded: all up to a budget per second, a share beyond it; pure.
 
-A token bucket of a tenth of a second's budget, so that recording is spread; when it is empty every ``beyond``-th trace is recorded all the same, so that
-a busy run keeps a thin even sample.
+A token bucket of a tenth of a second's budget, so that recording is spread; when it is empty every ``beyond``-th
+trace is recorded all the same, so that a busy run keeps a thin even sample.
 """
 
 

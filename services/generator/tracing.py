@@ -1,19 +1,83 @@
 """Trace context of what a user does, and the spans of the traces that are recorded.
 
 A trace covers one iteration of a scenario: a root span for the workflow, a child per request. Ids are drawn cheaply
-for the many that are not recorded; recorded ones go through the SDK, whose export runs in a thread of its own.
+for the many that are not recorded. A span that ends is handed to the SDK's batch processor, whose thread exports it;
+the SDK's own tracer, made for spans that anything may change at any time, would cost a busy worker a tenth of its load.
 """
 
 import random
+import time
+from itertools import cycle
 
-from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from services.generator.trace_budget import TraceBudget
 from shared.contracts.timing import ErrorKind
 from shared.telemetry import traceparent
 
 _draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits
+# Ids of spans that nobody records must differ within their trace, no more: they are drawn once and taken in turn.
+_unrecorded = cycle([f"-{_draw(64) | 1:016x}-00" for _ in range(4096)])
+_SCOPE = InstrumentationScope("tidegate.generator")
+_SAMPLED, _OK, _ERROR = TraceFlags(TraceFlags.SAMPLED), Status(StatusCode.UNSET), Status(StatusCode.ERROR)
+
+
+class Span:
+    """A span of a recorded trace, from its start on."""
+
+    __slots__ = ("_attributes", "_context", "_kind", "_name", "_parent", "_recorder", "_start_ns")
+
+    def __init__(
+        self,
+        recorder: "Recorder",
+        name: str,
+        trace_id: int,
+        parent: SpanContext | None,
+        attributes: dict[str, str | int],
+    ) -> None:
+        self._recorder, self._name, self._parent, self._attributes = recorder, name, parent, attributes
+        self._context = SpanContext(trace_id, _draw(64) | 1, is_remote=False, trace_flags=_SAMPLED)
+        self._kind = SpanKind.INTERNAL if parent is None else SpanKind.CLIENT
+        self._start_ns = time.time_ns()
+
+    @property
+    def context(self) -> SpanContext:
+        return self._context
+
+    def end(self, error: ErrorKind, status: int = 0) -> None:
+        """``status``: of the HTTP answer, where there was one."""
+        if status:
+            self._attributes["http.response.status_code"] = status
+        if error is not ErrorKind.OK:
+            self._attributes["error.type"] = error.name.lower()
+        self._recorder.keep(
+            ReadableSpan(
+                self._name,
+                self._context,
+                self._parent,
+                self._recorder.resource,
+                self._attributes,
+                kind=self._kind,
+                status=_OK if error is ErrorKind.OK else _ERROR,
+                start_time=self._start_ns,
+                end_time=time.time_ns(),
+                instrumentation_scope=_SCOPE,
+            )
+        )
+
+
+class Recorder:
+    """Where spans go that have ended; nowhere without a processor. What the systems record does not depend on it."""
+
+    def __init__(self, processor: SpanProcessor | None, resource: Resource) -> None:
+        self._processor, self.resource = processor, resource
+
+    def keep(self, span: ReadableSpan) -> None:
+        if self._processor is not None:
+            self._processor.on_end(span)
 
 
 class Trail:
@@ -28,42 +92,25 @@ class Trail:
 
     def unrecorded(self) -> str:
         """``traceparent`` of a request that is not recorded."""
-        return f"{self._prefix}-{_draw(64) | 1:016x}-00"
+        return self._prefix + next(_unrecorded)
 
 
 class Tracing:
     """Begins trails and request spans of one run on one worker."""
 
-    def __init__(self, tracer: Tracer, run: str, budget: TraceBudget) -> None:
-        self._tracer, self._run, self._budget = tracer, run, budget
+    def __init__(self, recorder: Recorder, run: str, budget: TraceBudget) -> None:
+        self._recorder, self._run, self._budget = recorder, run, budget
 
     def begin(self, name: str, user: int, now_us: int) -> Trail:
+        trace_id = _draw(128) | 1
         if not self._budget.take(now_us):
-            return Trail(_draw(128) | 1, None)
-        root = self._tracer.start_span(
-            name, context=trace.set_span_in_context(trace.INVALID_SPAN), attributes=self._attributes(user)
-        )
-        return Trail(root.get_span_context().trace_id, root)
+            return Trail(trace_id, None)
+        return Trail(trace_id, Span(self._recorder, name, trace_id, None, self._attributes(user)))
 
     def request(self, root: Span, name: str, user: int) -> tuple[str, Span]:
         """``traceparent`` for a request of a recorded trail, and its span."""
-        span = self._tracer.start_span(
-            name, context=trace.set_span_in_context(root), kind=SpanKind.CLIENT, attributes=self._attributes(user)
-        )
-        context = span.get_span_context()
-        return traceparent(context.trace_id, context.span_id, sampled=True), span
+        span = Span(self._recorder, name, root.context.trace_id, root.context, self._attributes(user))
+        return traceparent(span.context.trace_id, span.context.span_id, sampled=True), span
 
     def _attributes(self, user: int) -> dict[str, str | int]:
         return {"tidegate.run": self._run, "tidegate.user": user}
-
-
-def end(span: Span | None, error: ErrorKind, status: int = 0) -> None:
-    """End a span with its outcome; without effect where none was recorded."""
-    if span is None:
-        return
-    if status:
-        span.set_attribute("http.response.status_code", status)
-    if error is not ErrorKind.OK:
-        span.set_attribute("error.type", error.name.lower())
-        span.set_status(Status(StatusCode.ERROR))
-    span.end()

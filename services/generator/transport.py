@@ -84,13 +84,14 @@ class Request(NamedTuple):
 
     ``path``: origin form with its query, already percent-encoded. ``headers``: those that differ from request to
     request; a value with a line break makes the answer ``ErrorKind.BLOCKED`` and nothing is sent. ``body`` sets
-    Content-Length.
+    Content-Length. ``traceparent``: of W3C Trace Context, "" for none.
     """
 
     endpoint: Endpoint
     path: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
+    traceparent: str = ""
 
 
 class Response:

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Awaitable
 from typing import Any, NamedTuple, Protocol
 
-from services.generator import tracing
 from services.generator.alarms import Alarms
 from services.generator.answer import parse_json
 from services.generator.compiled import CompiledScenario, CompiledStep, Segment
@@ -142,7 +141,7 @@ class VirtualUser:
             if workflow is not None:
                 self._end(workflow, error, trail)
             if trail.root is not None:
-                tracing.end(trail.root, error)
+                trail.root.end(error)
         return error is ErrorKind.OK
 
     async def _walk(self, segment: Segment, due_us: int, trail: Trail, own_delay: bool) -> int:
@@ -208,14 +207,16 @@ class VirtualUser:
                     if step.poll is not None:
                         response = await self._poll(step, response, now_us, trail)
                 except StepFailedError as failed:
-                    tracing.end(trail.root, failed.kind)
+                    if trail.root is not None:
+                        trail.root.end(failed.kind)
                     if failed.kind is ErrorKind.AUTH:
                         self._share.refuse(
                             f"{step.step.system} refused the credentials of user {self.number} at {step.step.action}; "
                             "check the user name in the scenario and the secret given to the workers"
                         )
                     raise
-                tracing.end(trail.root, ErrorKind.OK)
+                if trail.root is not None:
+                    trail.root.end(ErrorKind.OK)
             self.ready_us = monotonic_us()
             self._valid_until_s[index] = self.ready_us / 1e6 + _validity_s(step, response)
 
@@ -280,12 +281,13 @@ class VirtualUser:
             stream.finish(
                 ticket, Response(monotonic_us()), ErrorKind.CANCELLED, Check.NONE, attempt, flags, trail.trace_id
             )
-            tracing.end(span, ErrorKind.CANCELLED)
+            if span is not None:
+                span.end(ErrorKind.CANCELLED)
             raise
         error, check, kept = step.judge(response, response.done_us - sent_us)
         stream.finish(ticket, response, error, check, attempt, flags, trail.trace_id)
         if span is not None:
-            tracing.end(span, error, response.status)
+            span.end(error, response.status)
         if error is not ErrorKind.OK:
             if error is ErrorKind.AUTH:
                 self._valid_until_s.clear()

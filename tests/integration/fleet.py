@@ -86,7 +86,9 @@ class Fleet:
         self._url, self._folder = url, folder
         self.processes: dict[str, asyncio.subprocess.Process] = {}
 
-    async def start(self, worker: str, **environment: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, worker: str, module: str = "services.generator", **environment: str
+    ) -> asyncio.subprocess.Process:
         variables = {
             "TIDEGATE_NATS_URL": self._url,
             "TIDEGATE_ENVIRONMENT": self.subjects.environment,
@@ -99,7 +101,7 @@ class Fleet:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "services.generator",
+                module,
                 env=os.environ | variables | environment,
                 stdout=log,
                 stderr=log,
@@ -109,10 +111,10 @@ class Fleet:
         self.processes[worker] = process
         return process
 
-    async def ready(self, *names: str) -> None:
+    async def ready(self, *names: str, module: str = "services.generator", **environment: str) -> None:
         """Start workers and wait until each has said that it is present."""
         presence = await self.client.subscribe(f"$KV.{self.subjects.bucket('leases')}.worker.*")
-        await asyncio.gather(*(self.start(name) for name in names))
+        await asyncio.gather(*(self.start(name, module, **environment) for name in names))
         missing = set(names)
         while missing:
             message = await presence.next_msg(timeout=30)

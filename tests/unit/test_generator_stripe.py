@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from opentelemetry.trace import NoOpTracer
+from opentelemetry.sdk.resources import Resource
 
 from services.generator.alarms import Alarms
 from services.generator.closed_load import ClosedLoad
@@ -14,7 +14,7 @@ from services.generator.event_stream import EventStream
 from services.generator.open_load import OpenLoad
 from services.generator.stripe import Stripe
 from services.generator.trace_budget import TraceBudget
-from services.generator.tracing import Tracing
+from services.generator.tracing import Recorder, Tracing
 from services.generator.transport import Request, Response
 from shared.clock import Anchor, monotonic_us
 from shared.contracts.frame import Frame, Health
@@ -60,7 +60,7 @@ class Alone:
     def __init__(self, transport: Answering, age_s: float = 0.0) -> None:
         self.answering = transport
         self.start_us = monotonic_us() - int(age_s * 1e6)
-        self.tracing = Tracing(NoOpTracer(), self.run, TraceBudget(0.0, 0))
+        self.tracing = Tracing(Recorder(None, Resource({})), self.run, TraceBudget(0.0, 0))
         self.sign_ins = asyncio.Semaphore(10)
         self.alarms = Alarms()
         self.events = EventStream(self.run, "w1", 1, "shop", Anchor.now())
