@@ -51,7 +51,7 @@ def batch_processor(endpoint: str) -> SpanProcessor:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
-    return BatchSpanProcessor(exporter, schedule_delay_millis=500, max_queue_size=8192, max_export_batch_size=512)
+    return BatchSpanProcessor(exporter, schedule_delay_millis=1000, max_queue_size=8192, max_export_batch_size=512)
 
 
 def traceparent(trace_id: int, span_id: int, *, sampled: bool) -> str:

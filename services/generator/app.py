@@ -16,7 +16,6 @@ from nats.errors import Error as NatsError
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 from nats.js.kv import KeyValue
-from opentelemetry.sdk.resources import Resource
 from pydantic import TypeAdapter, ValidationError
 
 from services.generator.coordinator import Coordinator, Plans
@@ -61,8 +60,7 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
         spans = batch_processor(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if spans is not None:
             stack.callback(spans.shutdown)
-        recorder = Recorder(spans, Resource.create({"service.name": "tidegate-generator"}))
-        worker = Worker(settings, bus, await bus.bucket("leases"), recorder)
+        worker = Worker(settings, bus, await bus.bucket("leases"), Recorder(spans))
         await worker.open(Plans(await bus.bucket("shards")))
         stack.push_async_callback(worker.close)
         ready.clear()

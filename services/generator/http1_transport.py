@@ -222,7 +222,7 @@ def _on_the_wire(request: Request) -> bytes | None:
     endpoint, path, headers, body, traceparent = request
     if not (path.isascii() and path.isprintable()) or " " in path:
         return None
-    varying = f"traceparent: {traceparent}\r\n" if traceparent else ""
+    varying = ""
     for name, value in headers:
         if not value.isprintable() and _BAD_VALUE.search(value):
             return None
@@ -232,7 +232,12 @@ def _on_the_wire(request: Request) -> bytes | None:
     elif endpoint.method in _WITH_BODY:
         varying += "Content-Length: 0\r\n"
     try:
-        raw = f"{endpoint.method} {path}{endpoint.head}{varying}\r\n".encode("latin-1")
+        if traceparent:
+            raw = f"{endpoint.method} {path}{endpoint.head}{varying}traceparent: {traceparent}\r\n\r\n".encode(
+                "latin-1"
+            )
+        else:
+            raw = f"{endpoint.method} {path}{endpoint.head}{varying}\r\n".encode("latin-1")
     except UnicodeEncodeError:
         return None
     return raw + body if body else raw

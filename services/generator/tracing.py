@@ -7,6 +7,7 @@ the SDK's own tracer, made for spans that anything may change at any time, would
 
 import random
 import time
+from collections.abc import Callable, Iterator
 from itertools import cycle
 
 from opentelemetry.sdk.resources import Resource
@@ -20,9 +21,20 @@ from shared.telemetry import traceparent
 
 _draw = random.Random(random.SystemRandom().getrandbits(64)).getrandbits
 # Ids of spans that nobody records must differ within their trace, no more: they are drawn once and taken in turn.
-_unrecorded = cycle([f"-{_draw(64) | 1:016x}-00" for _ in range(4096)])
+_endings = cycle([f"-{_draw(64) | 1:016x}-00" for _ in range(256)])
 _SCOPE = InstrumentationScope("tidegate.generator")
 _SAMPLED, _OK, _ERROR = TraceFlags(TraceFlags.SAMPLED), Status(StatusCode.UNSET), Status(StatusCode.ERROR)
+
+
+def _draw_trace_ids() -> Iterator[bytes]:
+    """Random ids without end, drawn many at once."""
+    while True:
+        drawn = random.randbytes(16 * 1024)
+        for at in range(0, len(drawn), 16):
+            yield drawn[at : at + 16]
+
+
+_next_trace_id = _draw_trace_ids().__next__
 
 
 class Span:
@@ -69,11 +81,19 @@ class Span:
         )
 
 
+class _Worker(Resource):
+    """The exporter looks a resource up for each span; its own hash is one of JSON made anew each time."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
 class Recorder:
     """Where spans go that have ended; nowhere without a processor. What the systems record does not depend on it."""
 
-    def __init__(self, processor: SpanProcessor | None, resource: Resource) -> None:
-        self._processor, self.resource = processor, resource
+    def __init__(self, processor: SpanProcessor | None) -> None:
+        self._processor = processor
+        self.resource = _Worker({"service.name": "tidegate-generator"})
 
     def keep(self, span: ReadableSpan) -> None:
         if self._processor is not None:
@@ -85,14 +105,13 @@ class Trail:
 
     __slots__ = ("_prefix", "root", "trace_id")
 
-    def __init__(self, trace_id: int, root: Span | None) -> None:
-        self.trace_id = trace_id.to_bytes(16, "big")
-        self.root = root
-        self._prefix = "00-" + self.trace_id.hex()
+    def __init__(self, trace_id: bytes, root: Span | None) -> None:
+        self.trace_id, self.root = trace_id, root
+        self._prefix = "00-" + trace_id.hex()
 
-    def unrecorded(self) -> str:
+    def unrecorded(self, _ending: Callable[[], str] = _endings.__next__) -> str:
         """``traceparent`` of a request that is not recorded."""
-        return self._prefix + next(_unrecorded)
+        return self._prefix + _ending()
 
 
 class Tracing:
@@ -102,15 +121,13 @@ class Tracing:
         self._recorder, self._run, self._budget = recorder, run, budget
 
     def begin(self, name: str, user: int, now_us: int) -> Trail:
-        trace_id = _draw(128) | 1
+        trace_id = _next_trace_id()
         if not self._budget.take(now_us):
             return Trail(trace_id, None)
-        return Trail(trace_id, Span(self._recorder, name, trace_id, None, self._attributes(user)))
+        whose: dict[str, str | int] = {"tidegate.run": self._run, "tidegate.user": user}
+        return Trail(trace_id, Span(self._recorder, name, int.from_bytes(trace_id, "big"), None, whose))
 
-    def request(self, root: Span, name: str, user: int) -> tuple[str, Span]:
+    def request(self, root: Span, name: str) -> tuple[str, Span]:
         """``traceparent`` for a request of a recorded trail, and its span."""
-        span = Span(self._recorder, name, root.context.trace_id, root.context, self._attributes(user))
+        span = Span(self._recorder, name, root.context.trace_id, root.context, {})
         return traceparent(span.context.trace_id, span.context.span_id, sampled=True), span
-
-    def _attributes(self, user: int) -> dict[str, str | int]:
-        return {"tidegate.run": self._run, "tidegate.user": user}

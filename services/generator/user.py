@@ -269,7 +269,7 @@ class VirtualUser:
             flags, header = 0, trail.unrecorded()
         else:
             flags = int(EventFlag.TRACE_RECORDED)
-            header, span = self._share.tracing.request(trail.root, step.name, self.number)
+            header, span = self._share.tracing.request(trail.root, step.name)
         if sent_us < self._ramp_end_us:
             flags |= 2  # EventFlag.RAMP_UP, whose own operators cost more than all else here
         ticket = stream.begin(step.action, due_us, self.number, sent_us, own_delay=own_delay)

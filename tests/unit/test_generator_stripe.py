@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from opentelemetry.sdk.resources import Resource
 
 from services.generator.alarms import Alarms
 from services.generator.closed_load import ClosedLoad
@@ -60,7 +59,7 @@ class Alone:
     def __init__(self, transport: Answering, age_s: float = 0.0) -> None:
         self.answering = transport
         self.start_us = monotonic_us() - int(age_s * 1e6)
-        self.tracing = Tracing(Recorder(None, Resource({})), self.run, TraceBudget(0.0, 0))
+        self.tracing = Tracing(Recorder(None), self.run, TraceBudget(0.0, 0))
         self.sign_ins = asyncio.Semaphore(10)
         self.alarms = Alarms()
         self.events = EventStream(self.run, "w1", 1, "shop", Anchor.now())
