@@ -5,7 +5,7 @@ from services.generator.settings import GeneratorSettings
 from services.generator.tracing import Tracing, Trail
 from shared.service import run_service
 
-_NOWHERE = Trail(bytes(16), None)
+_NOWHERE = Trail(bytes(16))
 
 
 def _begin(_: Tracing, name: str, user: int, now_us: int) -> Trail:

@@ -1,34 +1,29 @@
-"""Which traces are recorded: all up to a budget per second, a share beyond it; pure.
+"""Which traces are recorded up to a budget per second; pure.
 
-A token bucket of a tenth of a second's budget, so that recording is spread; when it is empty every ``beyond``-th
-trace is recorded all the same, so that a busy run keeps a thin even sample.
+A token bucket of a tenth of a second's budget, so that recording is spread over the second.
 """
 
 
 class TraceBudget:
-    """``per_second`` traces are recorded, then one in ``beyond``. 0 of them: none at all."""
+    """``per_second`` traces are recorded; 0 of them: none. ``take`` says no at once before ``next_us``."""
 
-    __slots__ = ("_at_us", "_beyond", "_next_us", "_skipped", "_tokens", "per_second")
+    __slots__ = ("_at_us", "_tokens", "next_us", "per_second")
 
-    def __init__(self, per_second: float, now_us: int, beyond: int = 1000) -> None:
+    def __init__(self, per_second: float, now_us: int) -> None:
         self.per_second = per_second
         self._tokens = 1.0
-        self._at_us = self._next_us = now_us
-        self._beyond = beyond
-        self._skipped = 0
+        self._at_us = self.next_us = now_us
 
     def take(self, now_us: int) -> bool:
-        """Whether the trace that begins now is recorded."""
-        if now_us >= self._next_us and self.per_second > 0:
-            grown = self._tokens + (now_us - self._at_us) / 1e6 * self.per_second
-            self._tokens, self._at_us = min(max(self.per_second / 10, 1.0), grown), now_us
-            if self._tokens >= 1:
-                self._tokens -= 1
-                return True
-            # Not asked before it can have grown enough; within a tenth of a second, since the budget may change.
-            self._next_us = now_us + min(int((1 - self._tokens) / self.per_second * 1e6), 100_000)
-        self._skipped += 1
-        if self._skipped >= self._beyond and self.per_second > 0:
-            self._skipped = 0
+        """Whether the trace that begins now is within the budget."""
+        if now_us < self.next_us:
+            return False
+        grown = self._tokens + (now_us - self._at_us) / 1e6 * self.per_second
+        self._tokens, self._at_us = min(max(self.per_second / 10, 1.0), grown), now_us
+        if self._tokens >= 1 and self.per_second > 0:
+            self._tokens -= 1
             return True
+        # Not asked before it can have grown enough; within a tenth of a second, since the budget may change.
+        missing_us = (1 - self._tokens) / self.per_second * 1e6 if self.per_second > 0 else 1e6
+        self.next_us = now_us + int(min(missing_us, 100_000))
         return False

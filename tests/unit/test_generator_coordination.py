@@ -8,6 +8,7 @@ from services.generator.coordination import DRAIN_DEADLINE_S, Plan, next_state
 from services.generator.membership import Member, Membership
 from services.generator.registry import Registry
 from services.generator.trace_budget import TraceBudget
+from services.generator.tracing import BEYOND, Recorder, Tracing
 from shared.contracts.run import Phase, RunDesired, RunState, SystemProgress, WorkerProgress
 from tests.unit.scenarios import desired
 
@@ -145,9 +146,16 @@ def test_a_coordinator_that_has_just_begun_knows_the_lost_from_the_last_state() 
 
 
 def test_traces_are_recorded_up_to_the_budget_and_a_share_beyond() -> None:
-    budget = TraceBudget(10, 0, beyond=100)
-    assert sum(budget.take(us) for us in range(0, 10_000_000, 1_000)) == pytest.approx(1 + 100 + 99, abs=5)
+    budget = TraceBudget(10, 0)
+    assert sum(budget.take(us) for us in range(0, 10_000_000, 1_000)) == pytest.approx(1 + 100, abs=2)
     assert not any(TraceBudget(0, 0).take(us) for us in range(1000))
+
+    tracing = Tracing(Recorder(None), "run-1", TraceBudget(10, 0))
+    trails = [tracing.begin("things", 1, us) for us in range(0, 10_000_000, 1_000)]
+    assert sum(trail.root is not None for trail in trails) == pytest.approx(1 + 100 + 10_000 / BEYOND, abs=3)
+    assert len({trail.trace_id for trail in trails}) == len(trails)
+    untraced = Tracing(Recorder(None), "run-1", TraceBudget(0, 0))
+    assert not any(untraced.begin("things", 1, us).root for us in range(3 * BEYOND))
 
 
 def test_desired_states_survive_their_journey() -> None:
