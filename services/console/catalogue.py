@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from services.console.data_files import with_rows
 from services.console.lazy_group import closest
-from shared.config import load_document
+from shared.config import parse, read_yaml
 from shared.contracts.scenario import Scenario
 from shared.contracts.suite import Suite
 from shared.errors import ConfigError
@@ -29,7 +30,7 @@ class Catalogue:
         """A scenario or suite; ``ConfigError`` lists the known names, the nearest first."""
         if _is_path(name):
             path = Path(name)
-            return load_document(Suite, path) if _looks_like_suite(path) else load_document(Scenario, path)
+            return _read(Suite, path) if _looks_like_suite(path) else _read(Scenario, path)
         if name in self.scenario_names():
             return self._named(Scenario, "scenarios", name)
         if name in self.suite_names():
@@ -49,10 +50,14 @@ class Catalogue:
 
     def _named(self, kind: type[D], folder: str, name: str) -> D:
         path = self.config_dir / folder / f"{name}.yaml"
-        document = load_document(kind, path)
+        document = _read(kind, path)
         if document.name != name:
             raise ConfigError(f"{path}: name: {document.name!r} differs from the file's name; write {name!r}")
         return document
+
+
+def _read(kind: type[D], path: Path) -> D:
+    return parse(kind, with_rows(read_yaml(path), path), str(path))
 
 
 def _names(folder: Path) -> list[str]:

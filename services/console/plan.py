@@ -18,6 +18,8 @@ from shared.contracts.suite import scale_duration_s, scale_users
 from shared.errors import ConfigError
 
 RAMP_UP_SHARE = 0.25
+# NATS takes messages of 1 MiB unless it is told otherwise; some is left for what later changes add.
+MAX_RUN_BYTES = 900_000
 SLUG_LENGTH = 60
 
 
@@ -163,8 +165,8 @@ def name_run(title: str, now: datetime, suffix: str) -> str:
 
 
 def desire(planned: PlannedRun, run: str, request: Request, now: datetime) -> RunDesired:
-    """The whole desired state of a new run, generation 1."""
-    return RunDesired(
+    """The whole desired state of a new run, generation 1; ``ConfigError`` when a broker would not take it."""
+    desired = RunDesired(
         run=run,
         environment=request.environment,
         generation=1,
@@ -180,3 +182,10 @@ def desire(planned: PlannedRun, run: str, request: Request, now: datetime) -> Ru
         requested_at=now,
         reason=request.reason,
     )
+    size = len(desired.model_dump_json())
+    if size > MAX_RUN_BYTES:
+        raise ConfigError(
+            f"the run takes {size:,} bytes with its scenarios' data, and a broker {MAX_RUN_BYTES:,}: "
+            "give data fewer rows, or shorter ones"
+        )
+    return desired

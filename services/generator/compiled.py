@@ -84,6 +84,7 @@ class CompiledScenario:
     segments: tuple[Segment, ...]
     weights: Mapping[str, float]
     variables: Mapping[str, tuple[Callable[[Variables], Any], ...]]
+    data: tuple[tuple[str, tuple[Mapping[str, Any], ...]], ...]
     draws_uuid: bool
     secrets: Mapping[str, str] = field(repr=False)
 
@@ -148,6 +149,10 @@ def _compile_load(
             name: tuple(compile_text(str(item)) for item in (value if isinstance(value, list) else [value]))
             for name, value in scenario.vars.items()
         },
+        data=tuple(
+            (found.use, tuple({f"{name}.{column}": value for column, value in row.items()} for row in found.rows))
+            for name, found in scenario.data.items()
+        ),
         draws_uuid="uuid" in used,
         secrets={f"secret.{name}": value for name, value in secrets.items()},
     )

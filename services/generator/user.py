@@ -3,7 +3,7 @@
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from services.generator.alarms import Alarms
@@ -109,17 +109,30 @@ class VirtualUser:
         variables["iteration"], variables["arrival"] = self._iteration, arrival
         if compiled.draws_uuid:
             variables["uuid"] = str(uuid.UUID(int=self._draw.getrandbits(128), version=4))
+        for use, rows in compiled.data:
+            variables.update(self._row(use, rows))
         if compiled.variables:
             compiled.variables_of(self.number, self._iteration, variables)
+
+    def _row(self, use: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        if use == "shared":
+            return self._draw.choice(rows)
+        member = self.number - self._compiled.first_user
+        return rows[member if use == "unique" else (member + self._iteration) % len(rows)]
 
     def think_s(self, think: ThinkTime) -> float:
         return self._draw.uniform(think.min, think.max) if think.max > 0 else 0.0
 
+    def next_variables(self, arrival: int) -> Mapping[str, Any]:
+        """Go on to the next iteration; what its templates may name, captures of the one before included."""
+        self._iteration += 1
+        self._draw_variables(arrival)
+        return self._variables
+
     async def iterate(self, arrival: Arrival, *, waited: bool = False) -> bool:
         """One iteration; True when it went well. ``waited``: it stood in line for this user."""
         compiled = self._compiled
-        self._iteration += 1
-        self._draw_variables(arrival.number)
+        self.next_variables(arrival.number)
         due_us = arrival.due_us
         now_us = monotonic_us()
         if now_us >= arrival.gate.free_until_us or now_us >= self._gate.free_until_us:

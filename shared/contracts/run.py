@@ -85,6 +85,16 @@ class Load(Message):
             raise ValueError(f"ramp-up of {self.ramp_up_s:g} s is longer than the duration of {self.duration_s:g} s")
         return self
 
+    @model_validator(mode="after")
+    def _rows_for_all(self) -> "Load":
+        for name, found in self.scenario.data.items():
+            if found.use == "unique" and len(found.rows) < self.users_at_most:
+                raise ValueError(
+                    f"data {name!r} of {self.scenario.name} is unique and has {len(found.rows)} rows for "
+                    f"{self.users_at_most} users; give it more, or use: cycled"
+                )
+        return self
+
 
 class RunDesired(Message):
     """What should be so. ``shards`` is how many stripes the load is cut into (bounds how many workers can share it)."""

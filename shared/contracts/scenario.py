@@ -2,8 +2,8 @@
 
 Declarative: names and data, never code. Templates ``${...}`` may stand in paths, headers and bodies:
 ``${user}`` ``${iteration}`` ``${uuid}`` ``${run}`` ``${arrival}`` (the arrival's number in an open load, the
-iteration's in a closed one), a captured name, a variable of ``vars``, and ``${secret.NAME}``, which each worker takes
-from its own environment and which never travels.
+iteration's in a closed one), a captured name, a variable of ``vars``, ``${SET.COLUMN}`` of ``data``, and
+``${secret.NAME}``, which each worker takes from its own environment and which never travels.
 """
 
 import re
@@ -159,6 +159,24 @@ class Step(Document):
         return set(TEMPLATE.findall(f"{self.path} {self.headers} {self.body}"))
 
 
+class DataSet(Document):
+    """Rows for the users, each with the same columns. In the YAML ``file`` may name a CSV or JSON Lines file instead.
+
+    ``unique``: a user has a row for itself, the same in every iteration. ``cycled``: a user goes on to the next row
+    with each iteration. ``shared``: each iteration of each user draws any of them.
+    """
+
+    rows: list[dict[str, Any]] = Field(min_length=1)
+    use: Literal["unique", "cycled", "shared"] = "cycled"
+
+    @model_validator(mode="after")
+    def _even_columns(self) -> "DataSet":
+        for number, row in enumerate(self.rows, 1):
+            if row.keys() != self.rows[0].keys():
+                raise ValueError(f"row {number} has columns {', '.join(row)}; the first has {', '.join(self.rows[0])}")
+        return self
+
+
 class Client(Document):
     """What sends the requests. ``http1`` is the fast one; ``aiohttp`` is needed for each of the other options.
 
@@ -212,6 +230,7 @@ class Scenario(Document):
     client: Client = Field(default_factory=Client)
     think_time: ThinkTime = Field(default_factory=ThinkTime)
     vars: dict[str, str | list[Any]] = Field(default_factory=dict)
+    data: dict[Name, DataSet] = Field(default_factory=dict)
     groups: dict[Name, Group] = Field(default_factory=dict)
     tags: dict[str, str] = Field(default_factory=dict)
     targets: list[Gate] = Field(default_factory=list)
@@ -227,7 +246,7 @@ class Scenario(Document):
             raise ValueError(f"more than {MAX_ACTIONS} actions")
         if self.system not in self.systems:
             raise ValueError(f"system {self.system!r} is used by none of the steps ({', '.join(sorted(self.systems))})")
-        known = set(BUILT_IN)
+        known = {*BUILT_IN} | {f"{name}.{column}" for name, found in self.data.items() for column in found.rows[0]}
         for variable, value in self.vars.items():
             _resolve(f"variable {variable!r}", "variable gives", set(TEMPLATE.findall(str(value))), known)
             known.add(variable)
