@@ -16,7 +16,7 @@ def stop_of(desired: RunDesired, now: datetime, reason: str) -> RunDesired:
     """The run should stop. Idempotent for one that already should."""
     if desired.status == "stopped":
         return desired
-    return _next(desired, now, status="stopped", reason=reason)
+    return desired.changed(now, status="stopped", reason=reason)
 
 
 def pause_of(desired: RunDesired, elapsed_s: float, now: datetime) -> RunDesired:
@@ -24,7 +24,7 @@ def pause_of(desired: RunDesired, elapsed_s: float, now: datetime) -> RunDesired
     if desired.status != "running":
         raise ConfigError(f"run {desired.run} is already {desired.status}")
     pauses = (*desired.pauses, Pause(from_s=max(elapsed_s, 0.0)))
-    return _next(desired, now, status="paused", pauses=pauses)
+    return desired.changed(now, status="paused", pauses=pauses)
 
 
 def resume_of(desired: RunDesired, elapsed_s: float, now: datetime) -> RunDesired:
@@ -33,7 +33,7 @@ def resume_of(desired: RunDesired, elapsed_s: float, now: datetime) -> RunDesire
         raise ConfigError(f"run {desired.run} is not paused but {desired.status}")
     *before, last = desired.pauses
     ended = last.model_copy(update={"to_s": max(elapsed_s + LEAD_S, last.from_s)})
-    return _next(desired, now, status="running", pauses=(*before, ended))
+    return desired.changed(now, status="running", pauses=(*before, ended))
 
 
 def load_of(
@@ -53,12 +53,8 @@ def load_of(
         )
     change = Change(at_s=max(elapsed_s, 0.0) + LEAD_S, users=users, rate=rate)
     loads = tuple(_changed(load, change) if load in chosen else load for load in desired.loads)
-    return _next(desired, now, loads=loads)
+    return desired.changed(now, loads=loads)
 
 
 def _changed(load: Load, change: Change) -> Load:
     return load.model_copy(update={"changes": (*load.changes, change)})
-
-
-def _next(desired: RunDesired, now: datetime, **changed: object) -> RunDesired:
-    return desired.model_copy(update={"generation": desired.generation + 1, "requested_at": now, **changed})

@@ -68,6 +68,7 @@ class Asked:
     max_waiting: int | None = None
     max_rate: float | None = None
     max_requests: int | None = None
+    max_per_day: int | None = None
     tags: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
@@ -119,7 +120,7 @@ def carry_out(asked: Asked) -> int:
     try:
         with _backing(backing, asked, settings, allowed, systems <= set(given), console) as stack:
             targets = check_targets(systems, {**stack.targets, **given}, allowed)
-            limits = Limits(rate=asked.max_rate, requests=asked.max_requests)
+            limits = Limits(rate=asked.max_rate, requests=asked.max_requests, requests_per_day=asked.max_per_day)
             request = Request(stack.environment, targets, allowed, asked.seed, asked.requested_by, limits, tags)
             if asked.detach:
                 return asyncio.run(_detach(stack, planned, request))

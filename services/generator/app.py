@@ -29,6 +29,7 @@ from services.generator.vitals import Vitals
 from shared.bus import Bus, open_bus
 from shared.clock import Anchor, wall_us
 from shared.config import describe
+from shared.contracts.breach import BreachEvent
 from shared.contracts.run import RunDesired, RunState, WorkerProgress
 from shared.errors import ConfigError
 from shared.http import HttpDoor
@@ -105,7 +106,8 @@ class Worker:
 
     def _listen(self) -> None:
         subjects, broker = self._bus.subjects, self._bus.broker
-        stream = JStream(subjects.stream("RUNS"), declare=False)
+        runs = JStream(subjects.stream("RUNS"), declare=False)
+        breaches = JStream(subjects.stream("BREACHES"), declare=False)
 
         async def hear_desired(message: NatsMessage) -> None:
             self._hear(RunDesired, message.body, message.raw_message.subject)
@@ -120,7 +122,17 @@ class Worker:
             elif message.body:
                 self._members.hear(worker, WORDS.validate_json(message.body), wall_us())
 
-        for handler, subject in ((hear_desired, subjects.run_desired("*")), (hear_state, subjects.run_state("*"))):
+        async def hear_breach(message: NatsMessage) -> None:
+            try:
+                self._registry.hear_breach(BreachEvent.model_validate_json(message.body).data)
+            except ValidationError as error:
+                logger.error("ignored %s: %s", message.raw_message.subject, describe(error))  # noqa: TRY400
+
+        for handler, stream, subject in (
+            (hear_desired, runs, subjects.run_desired("*")),
+            (hear_state, runs, subjects.run_state("*")),
+            (hear_breach, breaches, subjects.breach("*", "*", "*")),
+        ):
             # A configuration of its own for each: the client writes the subscriber's subjects into it.
             config = ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, inactive_threshold=60.0)
             ear = broker.subscriber(
@@ -251,7 +263,7 @@ class Worker:
                 self._settings.memory_limit_mb * 1024 * 1024,
             )
             self._shares[run] = share
-            share.compile(self._secrets, self._settings.allowed_hosts, self._settings.max_users)
+            share.compile(self._secrets, self._settings)
         if share.over:
             at_once = desired.status == "stopped" or bool(share.refused)
             share.begin_drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from services.generator.answer import Judge, compile_condition, compile_path
@@ -99,13 +99,33 @@ class CompiledScenario:
             basic[name] = choices[(user + iteration) % len(choices)](basic)
 
 
-def check_limits(desired: RunDesired, allowed_here: frozenset[str], max_users: int) -> None:
-    """``ConfigError`` when there are too many users, or a target's host is not allowed by the run or this worker."""
-    if desired.users > max_users:
-        raise ConfigError(f"{desired.users} users are more than TIDEGATE_MAX_USERS={max_users} of this worker")
+class Caps(Protocol):
+    """What a worker takes at most, whatever a run asks for; None: no cap of its own."""
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]: ...
+    @property
+    def max_users(self) -> int: ...
+    @property
+    def max_duration_s(self) -> float | None: ...
+    @property
+    def max_rate(self) -> float | None: ...
+    @property
+    def max_requests(self) -> int | None: ...
+
+
+def check_limits(desired: RunDesired, caps: Caps) -> None:
+    """``ConfigError`` when a run is too big or too long for this worker, or a target's host is not allowed by both."""
+    if desired.users > caps.max_users:
+        raise ConfigError(f"{desired.users} users are more than TIDEGATE_MAX_USERS={caps.max_users} of this worker")
+    if caps.max_duration_s is not None and desired.duration_s > caps.max_duration_s:
+        raise ConfigError(
+            f"a duration of {desired.duration_s:g} s is more than TIDEGATE_MAX_DURATION_S={caps.max_duration_s:g} "
+            "of this worker"
+        )
     for system, url in desired.targets.items():
         host = urlsplit(url).hostname or ""
-        if host not in desired.allowed_hosts or host not in allowed_here:
+        if host not in desired.allowed_hosts or host not in caps.allowed_hosts:
             raise ConfigError(f"target {system}={url}: host {host!r} is not in the allow-list of this worker")
 
 

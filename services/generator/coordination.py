@@ -7,6 +7,7 @@ starting ──start time──▶ running ──end or stop asked──▶ stop
 import math
 from dataclasses import dataclass
 
+from services.generator.guard import count_day
 from services.generator.membership import Member
 from shared.contracts.base import utc_of_us
 from shared.contracts.run import LostWorker, Phase, RunDesired, RunState, WorkerProgress
@@ -48,6 +49,7 @@ def next_state(
         ended_at=utc_of_us(ended_us) if phase.final else None,
         workers=tuple(_word(member, members, now_us) for member in members),
         lost=lost,
+        day=count_day(previous, members, now_us),
         reason=reason,
     )
 

@@ -13,10 +13,12 @@ from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from services.generator.coordination import Plan, next_state
+from services.generator.guard import reason_to_stop
 from services.generator.membership import Membership
 from services.generator.registry import Registry
 from shared.bus import Bus
 from shared.clock import wall_us
+from shared.contracts.base import utc_of_us
 from shared.contracts.run import RunDesired, RunState
 from shared.lease import ANSWER_S, Lease
 
@@ -106,12 +108,33 @@ class Coordinator:
         self._plan[desired.run] = plan
         if previous is not None:
             self._members.recall(previous)
-        state = next_state(desired, plan, previous, self._members.of(desired.run), self._worker, now_us)
+        members = self._members.of(desired.run)
+        state = next_state(desired, plan, previous, members, self._worker, now_us)
         subject = self._bus.subjects.run_state(desired.run)
         await self._bus.js.publish(subject, state.model_dump_json().encode(), timeout=ANSWER_S)
         self._registry.hear_state(state)
         if previous is None or previous.phase is not state.phase:
             logger.info("run %s is %s%s", desired.run, state.phase, f": {state.reason}" if state.reason else "")
+
+        if state.day is not None and not state.phase.final and desired.status != "stopped":
+            reason = reason_to_stop(desired, members, state.day, self._registry.harm(desired.run))
+            if reason:
+                await self._stop(desired, reason)
+
+    async def _stop(self, desired: RunDesired, reason: str) -> None:
+        """Ask that the run stops, unless somebody has just changed it: then the next tick does."""
+        stream, subject = self._bus.subjects.stream("RUNS"), self._bus.subjects.run_desired(desired.run)
+        kept = await self._bus.js.get_last_msg(stream, subject)
+        if RunDesired.model_validate_json(kept.data or b"").generation != desired.generation:
+            return
+        logger.warning("run %s: %s", desired.run, reason)
+        stopped = desired.changed(utc_of_us(wall_us()), status="stopped", reason=reason)
+        await self._bus.js.publish(
+            subject,
+            stopped.model_dump_json().encode(),
+            timeout=ANSWER_S,
+            headers={"Content-Type": "application/json", "Nats-Expected-Last-Subject-Sequence": str(kept.seq)},
+        )
 
     async def close(self) -> None:
         await asyncio.gather(*(lease.release() for lease in self._held.values()))

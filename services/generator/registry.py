@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from services.generator.guard import harm_of
+from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 
 
@@ -23,6 +25,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._runs: dict[str, KnownRun] = {}
+        self._harm: dict[str, str] = {}
 
     def hear_desired(self, desired: RunDesired) -> None:
         known = self._runs.get(desired.run, KnownRun())
@@ -33,6 +36,14 @@ class Registry:
         known = self._runs.get(state.run, KnownRun())
         if known.state is None or (state.at >= known.state.at and not known.state.phase.final):
             self._runs[state.run] = KnownRun(known.desired, state)
+
+    def hear_breach(self, breach: Breach) -> None:
+        """Remember the last harm that a run may have done."""
+        if harm := harm_of(breach):
+            self._harm[breach.run] = harm
+
+    def harm(self, run: str) -> str:
+        return self._harm.get(run, "")
 
     def get(self, run: str) -> KnownRun:
         return self._runs.get(run, KnownRun())

@@ -10,7 +10,7 @@ from nats.js.kv import KeyValue
 
 from services.generator.alarms import Alarms
 from services.generator.closed_load import ClosedLoad
-from services.generator.compiled import check_limits, compile_run
+from services.generator.compiled import Caps, check_limits, compile_run
 from services.generator.coordination import Plan
 from services.generator.event_stream import MAX_EVENTS, EventStream
 from services.generator.http1_transport import Http1Transport
@@ -65,7 +65,6 @@ class RunShare:
         self._loads: list[ClosedLoad | OpenLoad] = []
         self._trace_budget = TraceBudget(0.0, monotonic_us())
         self._transports: dict[str, Transport] = {}
-        self._max_users = 0
         self.tracing = Tracing(recorder, desired.run, self._trace_budget)
         self.sign_ins = asyncio.Semaphore(SIGN_INS_AT_ONCE)
         self.alarms = Alarms()
@@ -73,11 +72,11 @@ class RunShare:
         self._publisher = Publisher(bus.js, bus.subjects, spool, memory_limit_bytes)
         self._tasks = [asyncio.ensure_future(self._publisher.run()), asyncio.ensure_future(self._cut_frames())]
 
-    def compile(self, secrets: Mapping[str, str], allowed_hosts: frozenset[str], max_users: int) -> None:
+    def compile(self, secrets: Mapping[str, str], caps: Caps) -> None:
         """Make the run ready to send; what is wrong with it refuses the run with one line."""
-        self._max_users = max_users
+        self._caps = caps
         try:
-            check_limits(self.desired, allowed_hosts, max_users)
+            check_limits(self.desired, caps)
             for compiled in compile_run(self.desired, secrets, self.stream):
                 kind = ClosedLoad if compiled.load.rate is None else OpenLoad
                 transport = partial(self._transport, compiled.scenario.client)
@@ -106,8 +105,10 @@ class RunShare:
         """Take over a newer desired state: other numbers, pauses, or an end."""
         if desired.generation <= self._desired.generation:
             return
-        if desired.users > self._max_users:
-            logger.error("run %s: %d users are more than this worker takes; left as it is", self.run, desired.users)
+        try:
+            check_limits(desired, self._caps)
+        except ConfigError as error:
+            logger.error("run %s: %s; its loads are left as they are", self.run, error)  # noqa: TRY400
             desired = desired.model_copy(update={"loads": self._desired.loads})
         self._desired = desired
         if desired.status == "stopped":
@@ -196,7 +197,8 @@ class RunShare:
                 if self.over:
                     await lease.release()
                     break
-                stripe = Stripe(number, self._plan.shards, lease, self, self.desired.limits)
+                limits = self.desired.limits.within(self._caps.max_rate, self._caps.max_requests)
+                stripe = Stripe(number, self._plan.shards, lease, self, limits)
                 self._stripes[number] = stripe
                 for load in self._loads:
                     load.add(stripe)

@@ -21,6 +21,8 @@ def _worker_id() -> str:
 class GeneratorSettings(ServiceSettings):
     """``allowed_hosts``: where this worker may send at all, whatever a run asks for.
 
+    ``max_…`` are caps of each run, held even where the run itself asks for more: a run of more users or of a longer
+    duration is refused, requests past ``max_rate`` per second wait, those past ``max_requests`` in all are not sent.
     ``memory_limit_mb`` bounds frames kept in memory while the broker is away; past it they go to ``spool_dir``.
     """
 
@@ -30,6 +32,9 @@ class GeneratorSettings(ServiceSettings):
     memory_limit_mb: int = Field(default=64, ge=1)
     graceful_stop_s: float = Field(default=10.0, ge=0)
     max_users: int = Field(default=20_000, ge=1)
+    max_duration_s: float | None = Field(default=None, gt=0)
+    max_rate: float | None = Field(default=None, gt=0)
+    max_requests: int | None = Field(default=None, ge=1)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -5,8 +5,9 @@ three of them needs only the last. ``RunState`` is published by the run's coordi
 second in between.
 """
 
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -14,6 +15,7 @@ from shared.contracts.base import Instant, Message, RunId, SystemId
 from shared.contracts.scenario import Scenario
 
 Profile = Literal["steady", "ramp", "spike", "soak", "stress", "canary"]
+Number = TypeVar("Number", int, float)
 ENDLESS_S = 10 * 365 * 86_400.0
 """A duration of this and more means: until it is stopped."""
 
@@ -48,11 +50,17 @@ class Limits(Message):
     """Hard caps of a run, held by every worker whatever the loads ask. None: the workers' own caps alone.
 
     ``rate``: requests/s over all workers. ``requests``: requests in all; every stripe of the load has an equal part,
-    and one that another worker takes over begins its part again.
+    and one that another worker takes over begins its part again. ``requests_per_day`` (UTC): the run stops when so many
+    are counted, which is done each second.
     """
 
     rate: float | None = Field(default=None, gt=0)
     requests: int | None = Field(default=None, ge=1)
+    requests_per_day: int | None = Field(default=None, ge=1)
+
+    def within(self, rate: float | None, requests: int | None) -> "Limits":
+        """These, or a worker's own caps where they are tighter."""
+        return self.model_copy(update={"rate": _least(self.rate, rate), "requests": _least(self.requests, requests)})
 
 
 class Load(Message):
@@ -117,6 +125,10 @@ class RunDesired(Message):
     requested_at: Instant
     reason: str = ""
 
+    def changed(self, now: datetime, **changes: object) -> "RunDesired":
+        """The next generation, with other values for some fields."""
+        return self.model_copy(update={"generation": self.generation + 1, "requested_at": now, **changes})
+
     @property
     def duration_s(self) -> float:
         return max(load.duration_s for load in self.loads)
@@ -129,6 +141,10 @@ class RunDesired(Message):
     def users(self) -> int:
         """The most the run ever has, changes included."""
         return sum(load.users_at_most for load in self.loads)
+
+
+def _least(one: Number | None, other: Number | None) -> Number | None:
+    return min((value for value in (one, other) if value is not None), default=None)
 
 
 class Phase(StrEnum):
@@ -193,6 +209,13 @@ class LostWorker(Message):
     held_requests: int
 
 
+class DayCount(Message):
+    """A day (UTC) of a run, and how many requests it had sent when the day began."""
+
+    day: date
+    sent_before: int
+
+
 class RunState(Message):
     """Where the run stands, said by its coordinator."""
 
@@ -206,4 +229,5 @@ class RunState(Message):
     ended_at: Instant | None = None
     workers: tuple[WorkerProgress, ...] = ()
     lost: tuple[LostWorker, ...] = ()
+    day: DayCount | None = None
     reason: str = ""

@@ -13,11 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from services.console.changes import load_of, pause_of, resume_of
+from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.frame import Frame
-from shared.contracts.run import Phase, RunState
+from shared.contracts.run import ENDLESS_S, Limits, Phase, RunState
 from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from tests.integration.fleet import SCENARIO, desired, fleet
 from tests.integration.target import Target
+from tests.unit.console_cases import breach
 
 pytestmark = pytest.mark.integration
 
@@ -238,3 +240,23 @@ async def test_a_load_is_changed_paused_and_resumed_on_every_worker(
     assert "kill switch: that is enough" in state.reason
     # What was still in line is recorded as refused, and reached nobody.
     assert stored([replace(frame, events=frame.events[unrefused(frame)]) for frame in frames]) == target.counts
+
+
+@pytest.mark.parametrize("cause", ["budget", "harm"])
+async def test_a_canary_stops_by_itself_when_its_day_is_spent_or_it_may_have_done_harm(
+    nats_url: str, environment: str, tmp_path: Path, cause: str
+) -> None:
+    async with Target() as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.ready("w1")
+        limits = Limits(requests_per_day=60 if cause == "budget" else None)
+        run = desired(target.url, environment, rate=20.0, profile="canary", duration_s=ENDLESS_S, limits=limits)
+        await workers.ask(run)
+        await workers.until(run.run, lambda state: sent(state) > 10, 30)
+        if cause == "harm":
+            harm = breach(run=run.run, environment=environment, level="critical", status=BreachStatus.OPENED)
+            subject = workers.subjects.breach(harm.system, harm.metric, harm.series)
+            await workers.js.publish(subject, BreachEvent.of(harm, datetime.now(UTC)).model_dump_json().encode())
+        state = await workers.until(run.run, final, 30)
+    assert state.phase is Phase.STOPPED
+    assert ("a day is spent" if cause == "budget" else "may have caused harm") in state.reason
+    assert sent(state) < 300

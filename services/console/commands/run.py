@@ -26,6 +26,7 @@ from services.console.options import DURATION, HOST, RATE, STAGES, data_option
 @click.option("--spacing", type=click.Choice(["even", "poisson"]), help="Of the arrivals of --rate; even by default.")
 @click.option("--max-waiting", type=click.IntRange(0), help="Refuse (and count) arrivals past so many in line.")
 @click.option("--max-rate", type=RATE, help="Never send more requests per second than this.")
+@click.option("--max-per-day", type=click.IntRange(1), help="Stop the run when it has sent so many in a day (UTC).")
 @click.option("--max-requests", type=click.IntRange(1), help="Never send more requests than this in all.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Kept with the run; may be repeated.")
 @click.option("--scale", type=click.FloatRange(0, 1000, min_open=True), help="Scale users and durations, e.g. 0.1.")
