@@ -1,19 +1,21 @@
 """A scenario compiled once per run: every step to functions of a user's variables, bound to where its rows go; pure."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from services.generator.answer import Judge, compile_condition, compile_path
 from services.generator.event_stream import EventStream
+from services.generator.flow import Flow, load_flow
 from services.generator.template import Variables, compile_body, compile_text
 from services.generator.transport import Endpoint, Origin, Request, Timeouts, TokenRule
 from shared import __version__
 from shared.contracts.run import Load, RunDesired
-from shared.contracts.scenario import TEMPLATE, Group, Poll, Scenario, Step, Stream
+from shared.contracts.scenario import TEMPLATE, Expect, Group, Poll, Scenario, Step, Stream
 from shared.contracts.timing import Kind
 from shared.contracts.units import parse_duration_s
 from shared.errors import ConfigError
@@ -51,6 +53,7 @@ class CompiledStep:
     body: Callable[[Variables], bytes | None]
     judge: Judge
     poll: CompiledPoll | None
+    flow: Callable[[Flow], Awaitable[None]] | None
     think: tuple[float, float] | None
     valid_for_s: float | None
     valid_for_path: Callable[[Any], Any] | None
@@ -59,6 +62,32 @@ class CompiledStep:
         """The request for a user's variables; ``MissingVariableError`` when one is not there."""
         headers = tuple([(name, fill(variables)) for name, fill in self.headers]) if self.headers else ()
         return Request(self.endpoint, self.path(variables), headers, self.body(variables), traceparent)
+
+    def of_code(
+        self, action: str, method: str, path: str, headers: Mapping[str, str], body: bytes | None,
+        good: Collection[int] | None,
+    ) -> "CompiledStep":  # fmt: skip
+        """The step as one request that a flow asks for; ``ValueError`` past 256 actions."""
+        scenario = self.name.partition("/")[0]
+        target = quote(self.path({}).rstrip("/") + path, safe=_PATH_MARKS)
+        marks = {**dict(self.endpoint.headers), "X-Tidegate-Action": f"{scenario}/{action}"}
+        if body is not None:
+            marks.setdefault("Content-Type", "application/json")
+        own = {name.lower() for name in headers}
+        return replace(
+            self,
+            name=marks["X-Tidegate-Action"],
+            action=self.stream.declare(scenario, action, Kind.REQUEST),
+            endpoint=replace(
+                self.endpoint,
+                method=method,
+                headers=tuple((name, text) for name, text in marks.items() if name.lower() not in own),
+            ),
+            path=lambda _: target,
+            headers=tuple((name, partial(_fixed, text)) for name, text in headers.items()),
+            body=lambda _: body,
+            judge=Judge(Expect(status=None if good is None else sorted(good)), {}),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +141,8 @@ class Caps(Protocol):
     def max_rate(self) -> float | None: ...
     @property
     def max_requests(self) -> int | None: ...
+    @property
+    def flow_modules(self) -> frozenset[str]: ...
 
 
 def check_limits(desired: RunDesired, caps: Caps) -> None:
@@ -129,23 +160,26 @@ def check_limits(desired: RunDesired, caps: Caps) -> None:
             raise ConfigError(f"target {system}={url}: host {host!r} is not in the allow-list of this worker")
 
 
-def compile_run(desired: RunDesired, secrets: Mapping[str, str], streams: Streams) -> list[CompiledScenario]:
+def compile_run(
+    desired: RunDesired, secrets: Mapping[str, str], streams: Streams, flow_modules: Collection[str] = ()
+) -> list[CompiledScenario]:
     """Compile every load of a run; ``ConfigError`` names a missing target, secret or unusable path."""
     compiled = []
     first_user = 0
     for load in desired.loads:
-        compiled.append(_compile_load(load, first_user, desired, secrets, streams))
+        compiled.append(_compile_load(load, first_user, desired, secrets, streams, flow_modules))
         first_user += load.users
     return compiled
 
 
 def _compile_load(
-    load: Load, first_user: int, desired: RunDesired, secrets: Mapping[str, str], streams: Streams
-) -> CompiledScenario:
+    load: Load, first_user: int, desired: RunDesired, secrets: Mapping[str, str], streams: Streams,
+    flow_modules: Collection[str],
+) -> CompiledScenario:  # fmt: skip
     scenario = load.scenario
     for name, value in scenario.vars.items():
         _check_secrets(f"variable {name!r}", TEMPLATE.findall(str(value)), secrets)
-    steps = [_compile_step(step, scenario.name, desired, secrets, streams) for step in scenario.steps]
+    steps = [_compile_step(step, scenario.name, desired, secrets, streams, flow_modules) for step in scenario.steps]
     stream = streams(scenario.system)
     workflow = stream.declare(scenario.name, WORKFLOW, Kind.WORKFLOW) if scenario.workflow else None
     segments = []
@@ -179,8 +213,9 @@ def _compile_load(
 
 
 def _compile_step(
-    step: Step, scenario: str, desired: RunDesired, secrets: Mapping[str, str], streams: Streams
-) -> CompiledStep:
+    step: Step, scenario: str, desired: RunDesired, secrets: Mapping[str, str], streams: Streams,
+    flow_modules: Collection[str],
+) -> CompiledStep:  # fmt: skip
     if step.system not in desired.targets:
         raise ConfigError(f"scenario {scenario!r} needs a target for system {step.system!r}")
     _check_secrets(f"step {step.action!r}", step.templates(), secrets)
@@ -202,8 +237,8 @@ def _compile_step(
         _constant_headers(step, name, desired.run),
         Timeouts(step.timeout, step.connect_timeout, step.first_byte_timeout),
         None if stream_rule is None else TokenRule(stream_rule.format, stream_rule.token),
-        keep_body=judge.needs_body or step.poll is not None or valid_for_path is not None,
-        keep_headers=judge.needs_headers,
+        keep_body=judge.needs_body or step.call is not None or step.poll is not None or valid_for_path is not None,
+        keep_headers=judge.needs_headers or step.call is not None,
     )
     think = step.think_time
     stream = streams(step.system)
@@ -218,10 +253,15 @@ def _compile_step(
         body=compile_body(step.body),
         judge=judge,
         poll=None if step.poll is None else _compile_poll(step.poll),
+        flow=None if step.call is None else load_flow(step.call, flow_modules),
         think=(think.min, think.max) if think.max > 0 else None,
         valid_for_s=valid_for_s,
         valid_for_path=valid_for_path,
     )
+
+
+def _fixed(text: str, _: Variables) -> str:
+    return text
 
 
 def _compile_poll(poll: Poll) -> CompiledPoll:

@@ -54,6 +54,7 @@ class RunShare:
         self.epoch = epoch
         self._desired = desired
         self.refused = ""
+        self._faults: frozenset[str] = frozenset()
         self._draining: asyncio.Task[None] | None = None
         self._worker, self._plan, self._leases, self._vitals = worker, plan, leases, vitals
         self._anchor = Anchor.now()
@@ -77,7 +78,7 @@ class RunShare:
         self._caps = caps
         try:
             check_limits(self.desired, caps)
-            for compiled in compile_run(self.desired, secrets, self.stream):
+            for compiled in compile_run(self.desired, secrets, self.stream, caps.flow_modules):
                 kind = ClosedLoad if compiled.load.rate is None else OpenLoad
                 transport = partial(self._transport, compiled.scenario.client)
                 self._loads.append(kind(compiled, self, transport, self.desired.pauses))
@@ -131,6 +132,11 @@ class RunShare:
             self.refused = reason
             logger.error("run %s refused: %s", self.run, reason)
             self.close_gates()
+
+    def fault_of_code(self, step: str) -> bool:
+        """Code of the user's raised something of its own; True the first time, when it is worth a traceback."""
+        known, self._faults = step in self._faults, self._faults | {step}
+        return not known
 
     def close_gates(self) -> None:
         """Let no request begin any more; what is in flight may end."""

@@ -19,7 +19,8 @@ def _worker_id() -> str:
 
 
 class GeneratorSettings(ServiceSettings):
-    """``allowed_hosts``: where this worker may send at all, whatever a run asks for.
+    """``allowed_hosts``: where this worker may send at all, whatever a run asks for. ``flow_modules``: Python modules
+    (and what is below them) whose coroutines a scenario may name in ``call``; none unless they are listed.
 
     ``max_…`` are caps of each run, held even where the run itself asks for more: a run of more users or of a longer
     duration is refused, requests past ``max_rate`` per second wait, those past ``max_requests`` in all are not sent.
@@ -31,12 +32,13 @@ class GeneratorSettings(ServiceSettings):
     spool_dir: Path = Path(".tidegate/spool")
     memory_limit_mb: int = Field(default=64, ge=1)
     graceful_stop_s: float = Field(default=10.0, ge=0)
+    flow_modules: Annotated[frozenset[str], NoDecode] = frozenset()
     max_users: int = Field(default=20_000, ge=1)
     max_duration_s: float | None = Field(default=None, gt=0)
     max_rate: float | None = Field(default=None, gt=0)
     max_requests: int | None = Field(default=None, ge=1)
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "flow_modules", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return frozenset(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -1,15 +1,17 @@
 """A virtual user: signs in, runs its scenario again and again, and times every request from when it was due."""
 
 import asyncio
+import logging
 import random
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from services.generator.alarms import Alarms
 from services.generator.answer import parse_json
 from services.generator.compiled import CompiledScenario, CompiledStep, Segment
 from services.generator.event_stream import Ticket
+from services.generator.flow import Flow
 from services.generator.template import MissingVariableError
 from services.generator.tracing import Tracing, Trail
 from services.generator.transport import Response, Transport
@@ -17,6 +19,7 @@ from shared.clock import monotonic_us
 from shared.contracts.scenario import ThinkTime
 from shared.contracts.timing import Check, ErrorKind, EventFlag
 
+logger = logging.getLogger(__name__)
 # A token is fetched again this long before it expires, so that none expires on its way.
 RENEW_AHEAD_S = 10.0
 
@@ -32,6 +35,7 @@ class Share(Protocol):
     alarms: Alarms
 
     def refuse(self, reason: str) -> None: ...
+    def fault_of_code(self, step: str) -> bool: ...
     def elapsed_s(self) -> float: ...
 
 
@@ -163,7 +167,10 @@ class VirtualUser:
         error = ErrorKind.CANCELLED
         try:
             for step in segment.steps:
-                response = await self._request(step, due_us, trail, own_delay, 0)
+                if step.flow is None:
+                    response = await self._request(step, due_us, trail, own_delay, 0)
+                else:
+                    response = await self._call(step, step.flow, due_us, trail, own_delay)
                 if step.poll is not None:
                     response = await self._poll(step, response, due_us, trail)
                 due_us = response.done_us
@@ -250,6 +257,34 @@ class VirtualUser:
                 raise StepFailedError(ErrorKind.DEADLINE)
             attempt += 1
             response = await self._request(step, due_us, trail, True, min(attempt, 255))
+
+    async def _call(
+        self, step: CompiledStep, code: Callable[[Flow], Awaitable[None]], due_us: int, trail: Trail, own_delay: bool
+    ) -> Response:
+        """A step of the user's own code; its first request was due with the step, each other when it is asked for."""
+        first = True
+
+        async def send(
+            action: str, method: str, path: str, headers: Mapping[str, str], body: bytes | None,
+            good: Collection[int] | None,
+        ) -> Response:  # fmt: skip
+            nonlocal first
+            made = step.of_code(action, method, path, headers, body, good)
+            at_us, own, first = (due_us if first else monotonic_us()), (own_delay or not first), False
+            return await self._request(made, at_us, trail, own, 0)
+
+        async def sleep(seconds: float) -> None:
+            await self._gate.sleep_until(monotonic_us() + int(seconds * 1e6))
+
+        try:
+            await code(Flow(step.step.action, self._variables, send, sleep))
+        except (StepFailedError, StopLoadError):
+            raise
+        except Exception as error:
+            if self._share.fault_of_code(step.name):
+                logger.exception("call %r failed", step.step.call)
+            raise StepFailedError(ErrorKind.STEP) from error
+        return Response(monotonic_us())
 
     async def _leave_to_begin(self, arrival: Arrival) -> int:
         try:

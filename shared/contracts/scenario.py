@@ -127,7 +127,9 @@ class Step(Document):
     """One action: a request to a system, what to keep of its answer and what the answer must be.
 
     ``once``: done when the user begins, not in every iteration (sign-in). ``valid_for``: after that long, or after
-    the seconds at that JSON path of the answer, it is done again before the next iteration.
+    the seconds at that JSON path of the answer, it is done again before the next iteration. ``call``: instead of one
+    request a coroutine of the user's own makes some, ``package.module:name`` where the workers run; ``gives`` names the
+    variables it sets.
     """
 
     action: Name
@@ -147,6 +149,22 @@ class Step(Document):
     stream: bool | Stream = False
     group: Name | None = None
     think_time: ThinkTime = Field(default_factory=ThinkTime)
+    call: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    gives: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _code_apart(self) -> "Step":
+        own = {"action", "system", "call", "gives", "group", "think_time", "timeout", "connect_timeout"}
+        others = [
+            name
+            for name, field in type(self).model_fields.items()
+            if name not in own and getattr(self, name) != field.get_default(call_default_factory=True)
+        ]
+        if self.call is not None and others:
+            raise ValueError(f"a step that calls code has no {others[0]} of its own; the code says it")
+        if self.gives and self.call is None:
+            raise ValueError("gives is for a step that calls code; others use capture")
+        return self
 
     @model_validator(mode="after")
     def _once_apart(self) -> "Step":
@@ -254,7 +272,7 @@ class Scenario(Document):
             raise ValueError(f"group {group!r} is not in groups ({', '.join(sorted(self.groups)) or 'which is empty'})")
         for step in self.steps:
             _resolve(f"step {step.action!r}", "step captures", step.templates(), known)
-            known |= set(step.capture)
+            known |= {*step.capture, *step.gives}
         return self
 
 

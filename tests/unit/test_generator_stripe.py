@@ -72,6 +72,9 @@ class Alone:
     def refuse(self, reason: str) -> None:
         self.refused = reason
 
+    def fault_of_code(self, step: str) -> bool:
+        return False
+
     def elapsed_s(self) -> float:
         return (monotonic_us() - self.start_us) / 1e6
 
