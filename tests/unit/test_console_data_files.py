@@ -100,6 +100,13 @@ async def test_shared_rows_are_drawn_the_same_with_the_same_seed(tmp_path: Path)
     assert {name for seen in rows_of(scenario, 20) for name in seen} == {"Ada", "Grace, H.", "Lin"}
 
 
+def test_the_guides_scenario_is_one(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs/scenarios.md").read_text()
+    (tmp_path / "own.yaml").write_text(guide.partition("```yaml\n")[2].partition("```")[0])
+    (tmp_path / "customers.csv").write_text("mail\n" + "".join(f"user-{n}@example.org\n" for n in range(20)))
+    assert plan_load(Catalogue(tmp_path).load_scenario(str(tmp_path / "own.yaml")), LoadOptions()).users == 20
+
+
 def rows_of(scenario: Scenario, iterations: int) -> list[list[str]]:
     """The names that each of three users sees."""
     request = Request("local", {"shop": "http://127.0.0.1:1"}, ("127.0.0.1",))
