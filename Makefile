@@ -33,7 +33,7 @@ test: $(STAMP) ## Unit, integration and end-to-end tests
 unit: $(STAMP) ## Unit tests alone
 	$(BIN)/python -m pytest tests/unit
 
-bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, tracing, elastic, worker-loss, newcomer)
+bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, soak, tracing, elastic, worker-loss, newcomer)
 	$(BIN)/python -m bench $(BENCH)
 
 lint: $(STAMP) ## Ruff, and that the code is formatted

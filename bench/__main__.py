@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import elastic, generator, latency, memory, newcomer, schedule, tracing, worker_loss
+from bench import elastic, generator, latency, memory, newcomer, schedule, soak, tracing, worker_loss
 from bench.bars import publish
 
 BENCHES = {
@@ -12,6 +12,7 @@ BENCHES = {
     "memory": memory.measure,
     "newcomer": newcomer.measure,
     "schedule": schedule.measure,
+    "soak": soak.measure,
     "tracing": tracing.measure,
     "worker-loss": worker_loss.measure,
 }
