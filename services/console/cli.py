@@ -22,6 +22,9 @@ SECTIONS = {
         "runs": LazyCommand(f"{COMMANDS}.runs:runs", "List runs, newest first."),
         "report": LazyCommand(f"{COMMANDS}.report:report", "Show or write the report of a run."),
     },
+    "Scenarios": {
+        "import": LazyCommand(f"{COMMANDS}.import_:import_", "Make a scenario of an OpenAPI document or a HAR log."),
+    },
     "What happened": {
         "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches of benchmarks."),
         "scaling": LazyCommand(f"{COMMANDS}.scaling:scaling", "List scaling decisions, their results and effects."),
