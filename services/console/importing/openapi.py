@@ -6,7 +6,16 @@ from typing import Any
 from urllib.parse import quote
 
 from services.console.importing.draft import Draft, Wish, draft_scenario
-from services.console.importing.naming import DOLLAR, Names, one_line, scenario_name, singular, snake, system_id
+from services.console.importing.naming import (
+    DOLLAR,
+    HEADER_NAME,
+    Names,
+    one_line,
+    scenario_name,
+    singular,
+    snake,
+    system_id,
+)
 from services.console.importing.openapi_security import Credentials, read_credentials
 from services.console.importing.operations import PARAMETER, Operation, collection_of, read_operations, server_url
 from services.console.importing.references import References, Sampler
@@ -23,7 +32,6 @@ _IN_PATH = " !$'()*,-.:;@[]^_`{|}~<>\"\\="
 _IN_QUERY = _IN_PATH + "/"
 _WRAPPERS = ("data", "result", "item")
 _OWN_HEADERS = frozenset({"accept", "content-type", "authorization", "user-agent", "host", "content-length", "cookie"})
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def import_openapi(document: Any, source: str, stem: str, wish: Wish) -> Draft:
@@ -204,7 +212,7 @@ class _Writer:
             item["name"]: self._variable(item["name"], "", item, operation.place)
             for item in operation.parameters
             if item["in"] == "header" and item.get("required") is True and item["name"].lower() not in _OWN_HEADERS
-            and _HEADER_NAME.fullmatch(item["name"])
+            and HEADER_NAME.fullmatch(item["name"])
         }  # fmt: skip
 
     def _body(self, operation: Operation) -> tuple[Any, str | None]:
@@ -213,6 +221,8 @@ class _Writer:
         if sent is None:
             return None, None
         kind, media = sent
+        if not re.fullmatch(r"[\w.+*/;= -]+", kind, re.ASCII):
+            raise UnwritableError("its body's type is none that HTTP can carry")
         try:
             sample = plain(self._example(media, self._sampler), MOST_BODY)
         except ConfigError as error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from services.console.importing.naming import one_line
+from services.console.importing.naming import HEADER_NAME, one_line
 from services.console.importing.references import References
 from services.console.importing.secrecy import Secrets
 
@@ -52,9 +52,9 @@ def _add(credentials: Credentials, name: str, scheme: dict[str, Any], secrets: S
         key = scheme["name"]
         if scheme["in"] == "query":
             credentials.query[key] = secret(f"the key in query {one_line(key, 40)}")
-        elif scheme["in"] == "header":
+        elif scheme["in"] == "header" and HEADER_NAME.fullmatch(key):
             credentials.headers[key] = secret(f"the key in header {one_line(key, 40)}")
-        else:
+        elif scheme["in"] == "cookie":
             cookie = f"{quote(key)}={secret(f'the key in cookie {one_line(key, 40)}')}"
             before = credentials.headers.get("Cookie")
             credentials.headers["Cookie"] = f"{before}; {cookie}" if before else cookie

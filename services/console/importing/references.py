@@ -170,8 +170,8 @@ def _plain_sample(kind: str, flat: dict[str, Any]) -> Any:
         return True
     if kind == "null":
         return None
-    if flat.get("format") in _FORMATS:
-        return _FORMATS[flat["format"]]
+    if str(flat.get("format")) in _FORMATS:
+        return _FORMATS[str(flat["format"])]
     least, most = flat.get("minLength"), flat.get("maxLength")
     text = "string"
     if isinstance(least, int) and len(text) < least <= MOST_NODES:
