@@ -260,8 +260,9 @@ class Scenario(Document):
 
     @model_validator(mode="after")
     def _names_resolve(self) -> "Scenario":
-        if len({(step.system, step.action) for step in self.steps}) > MAX_ACTIONS:
-            raise ValueError(f"more than {MAX_ACTIONS} actions")
+        actions = len({(step.system, step.action) for step in self.steps}) + len(self.groups) + self.workflow
+        if actions > MAX_ACTIONS:
+            raise ValueError(f"{actions} actions, groups and workflow; more than {MAX_ACTIONS} have no row in a frame")
         if self.system not in self.systems:
             raise ValueError(f"system {self.system!r} is used by none of the steps ({', '.join(sorted(self.systems))})")
         known = {*BUILT_IN} | {f"{name}.{column}" for name, found in self.data.items() for column in found.rows[0]}
