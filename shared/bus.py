@@ -75,7 +75,21 @@ async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[
             await client.close()
 
 
-async def publish_now(js: JetStreamContext, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
+async def publish_after(
+    js: JetStreamContext, subject: str, body: bytes, sequence: int, timeout_s: float | None = None
+) -> int:
+    """``publish_now`` of JSON if the subject's last message is ``sequence`` (0: it has none); else ``APIError``."""
+    headers = {"Content-Type": "application/json", "Nats-Expected-Last-Subject-Sequence": str(sequence)}
+    return await publish_now(js, subject, body, headers, timeout_s)
+
+
+async def publish_now(
+    js: JetStreamContext,
+    subject: str,
+    body: bytes,
+    headers: dict[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> int:
     """Publish and await the broker's acknowledgement; returns the stream sequence. Raises what nats-py raises."""
-    ack = await js.publish(subject, body, headers=headers)
+    ack = await js.publish(subject, body, headers=headers, timeout=timeout_s)
     return int(ack.seq)

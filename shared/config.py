@@ -11,18 +11,30 @@ from shared.errors import ConfigError
 M = TypeVar("M", bound=BaseModel)
 
 
+def read_text(path: Path, said: str | None = None) -> str:
+    """UTF-8 text of a file, a byte order mark left out; ``ConfigError`` begins with ``said``, else with the path."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{said or path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{said or path}: not UTF-8 text") from error
+
+
 def read_yaml(path: Path) -> Any:
     """Plain data of a YAML file; ``ConfigError`` with the line for bad syntax, with the path for no such file."""
+    text = read_text(path)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text") from error
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from error
+        raise not_yaml(path, error) from error
+
+
+def not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
+    """What is wrong with a file's syntax, and in which line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f" line {mark.line + 1}" if mark else ""
+    return ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or 'not YAML'}")
 
 
 def parse(kind: type[M], data: Any, source: str) -> M:

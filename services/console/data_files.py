@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.config import read_text
 from shared.contracts.scenario import TEMPLATE
 from shared.errors import ConfigError
 
@@ -36,12 +37,7 @@ def with_rows(document: Any, source: Path) -> Any:
 
 
 def _read(path: Path, wanted: set[str], where: str) -> list[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: {path} is not UTF-8 text") from error
+    text = read_text(path, f"{where}: cannot read {path}")
     if path.suffix == ".csv":
         rows = _csv_rows(text, where, path)
     elif path.suffix in {".jsonl", ".ndjson"}:

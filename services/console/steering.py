@@ -12,7 +12,7 @@ from services.console.backing import Backing
 from services.console.changes import load_of, pause_of, resume_of, stop_of
 from services.console.connecting import connected
 from services.console.reading import ask_store, find_run
-from shared.bus import Bus, publish_now
+from shared.bus import Bus, publish_after
 from shared.contracts.run import RunDesired, RunState
 from shared.errors import ConfigError, TransientError
 
@@ -92,12 +92,8 @@ async def _change(bus: Bus, run: str, decide: Decide) -> bool:
         wanted = decide(desired, (datetime.now(UTC) - began).total_seconds() if began is not None else 0.0)
         if wanted is desired:
             return False
-        headers = {
-            "Content-Type": "application/json",
-            "Nats-Expected-Last-Subject-Sequence": str(kept.seq),
-        }
         try:
-            await publish_now(bus.js, bus.subjects.run_desired(run), wanted.model_dump_json().encode(), headers)
+            await publish_after(bus.js, bus.subjects.run_desired(run), wanted.model_dump_json().encode(), kept.seq or 0)
         except nats.js.errors.APIError as error:
             if error.err_code != _WRONG_LAST_SEQUENCE:
                 raise TransientError(f"the bus did not keep the change: {error}") from error

@@ -15,7 +15,7 @@ from services.generator.template import Variables, compile_body, compile_text
 from services.generator.transport import Endpoint, Origin, Request, Timeouts, TokenRule
 from shared import __version__
 from shared.contracts.run import Load, RunDesired
-from shared.contracts.scenario import TEMPLATE, Expect, Group, Poll, Scenario, Step, Stream
+from shared.contracts.scenario import HEADER_NAME, TEMPLATE, UNSENDABLE, Expect, Group, Poll, Scenario, Step, Stream
 from shared.contracts.timing import Kind
 from shared.contracts.units import parse_duration_s
 from shared.errors import ConfigError
@@ -25,7 +25,6 @@ GROUP_PREFIX = "group:"
 # What a path may hold besides its templates' values; anything else in it is percent-encoded.
 _PATH_MARKS = "/?&=%:@!$'()*+,;~#-._[]"
 _NOT_IN_PATH = re.compile(r"[^A-Za-z0-9/?&=%:@!$'()*+,;~#\-._\[\]]")
-_NOT_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 Streams = Callable[[str], EventStream]
 
 
@@ -291,7 +290,7 @@ def _constant_headers(step: Step, name: str, run: str) -> tuple[tuple[str, str],
     constant = {key: text for key, text in constant.items() if key.lower() not in own}
     constant |= {key: text for key, text in step.headers.items() if not TEMPLATE.search(text)}
     for key, text in constant.items():
-        if _NOT_IN_HEADER.search(text) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", key):
+        if UNSENDABLE.search(text) or not HEADER_NAME.fullmatch(key):
             raise ConfigError(f"step {step.action!r}: header {key!r} has a name or value that HTTP cannot carry")
     return (*constant.items(), ("X-Tidegate-Run", run), ("X-Tidegate-Action", name))
 

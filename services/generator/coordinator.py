@@ -16,7 +16,7 @@ from services.generator.coordination import Plan, next_state
 from services.generator.guard import reason_to_stop
 from services.generator.membership import Membership
 from services.generator.registry import Registry
-from shared.bus import Bus
+from shared.bus import Bus, publish_after
 from shared.clock import wall_us
 from shared.contracts.base import utc_of_us
 from shared.contracts.run import RunDesired, RunState
@@ -129,12 +129,7 @@ class Coordinator:
             return
         logger.warning("run %s: %s", desired.run, reason)
         stopped = desired.changed(utc_of_us(wall_us()), status="stopped", reason=reason)
-        await self._bus.js.publish(
-            subject,
-            stopped.model_dump_json().encode(),
-            timeout=ANSWER_S,
-            headers={"Content-Type": "application/json", "Nats-Expected-Last-Subject-Sequence": str(kept.seq)},
-        )
+        await publish_after(self._bus.js, subject, stopped.model_dump_json().encode(), kept.seq or 0, ANSWER_S)
 
     async def close(self) -> None:
         await asyncio.gather(*(lease.release() for lease in self._held.values()))

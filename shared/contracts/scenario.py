@@ -17,6 +17,10 @@ from shared.contracts.units import Duration
 TEMPLATE = re.compile(r"\$\{([^}]*)\}")
 BUILT_IN = frozenset({"user", "iteration", "uuid", "run", "arrival"})
 MAX_ACTIONS = 256
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""All of a header's name (RFC 9110, 5.1)."""
+UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
+"""A sign that no header's value can carry: controls but the tab, and what Latin-1 does not have."""
 
 
 def _is_pattern(text: str) -> str:

@@ -80,8 +80,9 @@ class StandIn:
             reason=self._reason or desired.reason,
         )
         body = state.model_dump_json()
-        await save_state(connection, state, body)
+        # As in the real stack, the store learns of it from the bus: who finds it stored finds it published.
         await publish_now(self._bus.js, self._bus.subjects.run_state(desired.run), body.encode())
+        await save_state(connection, state, body)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import unicodedata
 from shared.contracts.scenario import BUILT_IN
 
 DOLLAR = "dollar"
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 LONGEST_ACTION = 80
 LONGEST_SYSTEM = 32
 LONGEST_VARIABLE = 48

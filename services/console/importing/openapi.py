@@ -8,7 +8,6 @@ from urllib.parse import quote
 from services.console.importing.draft import Draft, Wish, draft_scenario
 from services.console.importing.naming import (
     DOLLAR,
-    HEADER_NAME,
     Names,
     one_line,
     scenario_name,
@@ -22,7 +21,7 @@ from services.console.importing.references import References, Sampler
 from services.console.importing.secrecy import Secrets, is_secret_name
 from services.console.importing.source import plain
 from services.console.importing.weaving import UnwritableError, Weaver
-from shared.contracts.scenario import MAX_ACTIONS
+from shared.contracts.scenario import HEADER_NAME, MAX_ACTIONS
 from shared.errors import ConfigError
 
 MOST_BODY = 10_000

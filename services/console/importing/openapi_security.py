@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from services.console.importing.naming import HEADER_NAME, one_line
+from services.console.importing.naming import one_line
 from services.console.importing.references import References
 from services.console.importing.secrecy import Secrets
+from shared.contracts.scenario import HEADER_NAME
 
 
 @dataclass(slots=True)

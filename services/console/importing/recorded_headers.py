@@ -3,7 +3,7 @@
 import re
 
 from services.console.importing.entries import Entry
-from services.console.importing.naming import HEADER_NAME
+from shared.contracts.scenario import HEADER_NAME, UNSENDABLE
 
 # Each request needs its own: a new one for each iteration.
 SENT_AFRESH = frozenset({"idempotency-key", "x-idempotency-key", "x-request-id", "x-correlation-id"})
@@ -14,7 +14,6 @@ _LEFT_OUT = re.compile(
     r"|forwarded|traceparent|tracestate|baggage|b3|sentry-trace|newrelic|save-data|http2-settings|alt-used"
     r"|(sec|proxy|if|access-control|x-b3|x-forwarded|x-tidegate|x-datadog)-.*|:.*"
 )
-_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 
 
 def kept_headers(entry: Entry, afresh: int) -> dict[str, str]:
@@ -23,7 +22,7 @@ def kept_headers(entry: Entry, afresh: int) -> dict[str, str]:
     spelt: dict[str, str] = {}
     for name, value in entry.headers:
         low = name.lower()
-        if _LEFT_OUT.fullmatch(low) or not HEADER_NAME.fullmatch(name) or _UNSENDABLE.search(value):
+        if _LEFT_OUT.fullmatch(low) or not HEADER_NAME.fullmatch(name) or UNSENDABLE.search(value):
             continue
         if low == "content-type" and (not entry.has_body or value.replace(" ", "").lower() in _USUAL_JSON):
             continue

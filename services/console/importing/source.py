@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
+from shared.config import not_yaml, read_text
 from shared.errors import ConfigError
 
 Kind = Literal["openapi", "har"]
@@ -33,12 +34,7 @@ for _tag, _pattern, _first in (
 
 def read_document(path: Path) -> Any:
     """Plain data of a JSON or YAML file; ``ConfigError`` with the line where it is neither."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text") from error
+    text = read_text(path)
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -55,9 +51,7 @@ def _read_yaml(path: Path, text: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or 'not YAML'}") from error
+        raise not_yaml(path, error) from error
     except RecursionError as error:
         raise ConfigError(f"{path}: nested too deep") from error
     except ValueError as error:
