@@ -58,7 +58,7 @@ async def list_breaches(
     *,
     run: str | None = None,
     open_only: bool = False,
-    limit: int = 100,
+    limit: int | None = 100,
 ) -> list[BreachRow]:
     """Episodes at their latest revision, the last changed first; of one run, or only those not resolved, if asked."""
     async with connection.cursor(row_factory=class_row(BreachRow)) as cursor:

@@ -52,7 +52,7 @@ async def list_scaling(
     run: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-    limit: int = 100,
+    limit: int | None = 100,
 ) -> list[ScalingRow]:
     """Records, the newest first: of one service, within a time, or of the decisions that name a run, with what
     followed from these decisions."""
