@@ -22,16 +22,17 @@ from shared.store.ingest import TIMING_COLUMNS
 from shared.store.series import HOUR, Hour
 
 ROWS_OF_SLICE = 2_000_000
-ROWS_OF_BATCH = 131_072
+ROWS_OF_BATCH = 65_536
 ROWS_OF_FETCH = 10_000
 POSTGRES_EPOCH_US = 946_684_800_000_000
 """2000-01-01T00:00:00Z in µs since the Unix epoch: where timestamptz counts from."""
 _SIGNATURE, _HEADER_BYTES, _TRAILER_BYTES = b"PGCOPY\n\xff\r\n\0", 19, 2
 _COPIED = tuple((name, kind) for name, kind in TIMING_COLUMNS if not name.endswith("_bucket"))
 _NO_TRACE = UUID(int=0)
-_ROW = np.dtype(
+ROW = np.dtype(
     [("fields", ">i2"), *(part for name, kind in _COPIED for part in ((f"{name} length", ">i4"), (name, kind)))]
 )
+"""A row on the wire: a count of fields, and before each field its length."""
 _TIMINGS = f"""
 COPY (
     SELECT {", ".join(name for name, _ in _COPIED if name != "trace_id")}, coalesce(trace_id, '{_NO_TRACE}')
@@ -120,10 +121,10 @@ def _gather(blocks: Iterator[Buffer]) -> bytearray:
 def decode(stream: bytes | bytearray) -> NDArray[np.void]:
     """A part of the COPY stream, cut between rows. ``ValueError`` when its rows are not those that were asked for."""
     begin = _HEADER_BYTES if stream.startswith(_SIGNATURE) else 0
-    count, rest = divmod(len(stream) - begin, _ROW.itemsize)
+    count, rest = divmod(len(stream) - begin, ROW.itemsize)
     if rest not in (0, _TRAILER_BYTES):
         raise ValueError("rows of request_timing have another width than their columns say")
-    rows: NDArray[np.void] = np.frombuffer(stream, _ROW, count, begin)
+    rows: NDArray[np.void] = np.frombuffer(stream, ROW, count, begin)
     if not (rows["fields"] == len(_COPIED)).all():
         raise ValueError("rows of request_timing have other columns than were asked for")
     return rows

@@ -63,7 +63,7 @@ def check_targets(targets: Iterable[Target], force: bool) -> None:
         folder = path.absolute().parent
         above = folder if folder.exists() else folder.parent
         if not above.is_dir():
-            raise ConfigError(f"--out: {path}: folder {above} does not exist")
+            raise ConfigError(f"--out: {path}: folder {above} does not exist or is no folder")
         if not os.access(above, os.W_OK):
             raise ConfigError(f"--out: {path}: no permission to write there")
 

@@ -1,0 +1,163 @@
+"""The store's named queries over real frames: what roll-ups say is what the rows say, bucket for bucket."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from shared.contracts.timing import ErrorKind, EventFlag, Kind
+from shared.histogram import Histogram
+from shared.store import upkeep_postgres
+from shared.store.baselines import find_baseline, list_baselines, set_baseline
+from shared.store.distributions import compare_runs, over_all, read_distributions
+from shared.store.keeping import Keeping
+from shared.store.series import HOUR, WINDOW, StepRow, find_grain, list_hours, list_series, read_steps
+from tests.integration.collector_rig import open_rig
+from tests.unit.collector_frames import RUN, SYSTEM, make_events, make_frame
+
+pytestmark = pytest.mark.integration
+OTHER = "another-run"
+Connection = psycopg.AsyncConnection[Any]
+
+ROWS = """
+SELECT s.action, s.kind, date_bin('10 seconds', t.at, timestamptz '2000-01-01 00:00:00+00') AS step, t.error,
+       t.flags & 2 <> 0 AS ramp_up, t.service_us, t.dispatch_us + t.service_us AS response_us, t.service_bucket,
+       t.response_bucket
+  FROM request_timing t JOIN series s USING (series_id) WHERE s.run = %s
+"""
+Row = tuple[str, int, datetime, int, bool, int, int, int, int]
+
+
+@pytest.fixture
+async def connection(nats_url: str, environment: str, postgres_dsn: str) -> AsyncIterator[Connection]:
+    """A store with two runs: one over half a minute with failures, cancelled requests and ramp-up, a second shorter."""
+    async with open_rig(nats_url, environment, postgres_dsn) as rig:
+        async with rig.collector():
+            for seq, run in enumerate((RUN, RUN, OTHER), start=1):
+                events = make_events(600, seed=seq)
+                events["intended_us"] = np.arange(600) * 50_000
+                events["error"] = np.where(np.arange(600) % 9 == 0, ErrorKind.STATUS, ErrorKind.OK)
+                events["error"][::50] = ErrorKind.CANCELLED
+                events["flags"] = np.where(np.arange(600) < 100, EventFlag.RAMP_UP, 0)
+                if run == OTHER:
+                    events["action"] = 0
+                await rig.publish(make_frame(seq, events=events, run=run, anchor_wall_us=1_000_000 * (_now_s() - 60)))
+            await rig.settled()
+        async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as opened:
+            yield opened
+
+
+def _now_s() -> int:
+    return int(datetime.now(UTC).timestamp())
+
+
+async def rows_of(connection: Connection, run: str = RUN) -> list[Row]:
+    return await (await connection.execute(ROWS, (run,))).fetchall()
+
+
+async def steps_of(connection: Connection, step: timedelta) -> list[StepRow]:
+    ids = [item.series_id for item in await list_series(connection, RUN)]
+    hours = await list_hours(connection, ids)
+    assert sum(hour.n for hour in hours) == 1200
+    return await read_steps(connection, ids, hours[0].at, hours[-1].at + HOUR, step)
+
+
+async def test_steps_say_what_their_rows_say(connection: Connection) -> None:
+    rows = await rows_of(connection)
+    steps = await steps_of(connection, WINDOW)
+    assert len(steps) == len({(row[0], row[2]) for row in rows}) > 6
+    for step in steps:
+        told = [row for row in rows if (row[0], row[2]) == (step.action, step.at)]
+        failed = [row for row in told if row[3] not in (ErrorKind.OK, ErrorKind.CANCELLED)]
+        cancelled = [row for row in told if row[3] == ErrorKind.CANCELLED]
+        assert (step.count, step.failed, step.cancelled) == (len(told), len(failed), len(cancelled))
+        assert step.in_ramp_up == sum(row[4] for row in told)
+        assert step.service_mean_ms == pytest.approx(np.mean([row[5] for row in told]) / 1e3)
+        assert step.response_max_ms == max(row[6] for row in told) / 1e3
+        for of, bucket in (("service", 7), ("response", 8)):
+            histogram = Histogram()
+            for row in told:
+                histogram.add(int(row[bucket]))
+            for q in (50, 90, 95, 99):
+                value = histogram.percentile_us(q / 100)
+                assert value is not None
+                assert getattr(step, f"{of}_p{q}_ms") == pytest.approx(value / 1e3, rel=1e-12)
+
+
+async def test_a_longer_step_holds_the_shorter_ones(connection: Connection) -> None:
+    short, minutes, hours = [await steps_of(connection, step) for step in (WINDOW, timedelta(minutes=1), HOUR)]
+    for long in (minutes, hours):
+        assert len(long) < len(short)
+        for figure in ("count", "failed", "cancelled", "in_ramp_up", "bytes_in", "bytes_out"):
+            assert sum(getattr(row, figure) for row in long) == sum(getattr(row, figure) for row in short)
+        assert max(row.response_max_ms for row in long) == max(row.response_max_ms for row in short)
+
+
+async def test_windows_past_their_age_leave_the_hours(connection: Connection) -> None:
+    before = await steps_of(connection, HOUR)
+    ids = [item.series_id for item in await list_series(connection, RUN)]
+    assert await find_grain(connection, ids) == WINDOW
+    later = datetime.now(UTC) + Keeping().windows + HOUR
+    async with connection.transaction():
+        await upkeep_postgres.fold(connection, Keeping(), later)
+    assert await find_grain(connection, ids) == HOUR
+    assert await steps_of(connection, HOUR) == before
+
+
+@pytest.mark.parametrize("judged", [False, True], ids=["all", "judged"])
+async def test_distributions_hold_the_buckets_of_the_rows(connection: Connection, judged: bool) -> None:
+    rows = [row for row in await rows_of(connection) if not (judged and (row[4] or row[3] == ErrorKind.CANCELLED))]
+    found = await read_distributions(connection, RUN, judged=judged)
+    assert {key[2]: item.count for key, item in found.items()} == {
+        action: sum(row[0] == action for row in rows) for action in {row[0] for row in rows}
+    }
+    for (_, _, action, _), item in found.items():
+        told = [row for row in rows if row[0] == action]
+        assert item.service.sum_us == sum(row[5] for row in told)
+        assert item.response.max_us == max(row[6] for row in told)
+        for times, bucket in ((item.service, 7), (item.response, 8)):
+            counts = np.unique([row[bucket] for row in told], return_counts=True)
+            assert times.histogram.counts == dict(zip(*(column.tolist() for column in counts), strict=True))
+        assert item.error_rate == item.failed / len(told)
+
+
+async def test_all_actions_together_are_as_their_rows(connection: Connection) -> None:
+    rows = [row for row in await rows_of(connection) if row[1] == Kind.REQUEST]
+    found = await read_distributions(connection, RUN)
+    whole = over_all(item for key, item in found.items() if key[3] is Kind.REQUEST)
+    assert whole.count == len(rows)
+    assert whole.response.mean_ms == pytest.approx(np.mean([row[6] for row in rows]) / 1e3)
+    for q in (0.5, 0.95, 0.99):
+        true_ms = sorted(row[6] for row in rows)[int(np.ceil(q * len(rows))) - 1] / 1e3
+        assert whole.response.percentile_ms(q) == pytest.approx(true_ms, rel=0.01)
+    nothing = over_all([])
+    assert (nothing.count, nothing.error_rate, nothing.service.mean_ms, nothing.service.percentile_ms(0.5)) == (
+        *(0, None, None, None),
+    )
+
+
+async def test_two_runs_stand_side_by_side_by_action(connection: Connection) -> None:
+    pairs = await compare_runs(connection, RUN, OTHER)
+    both = pairs[SYSTEM, "login", "authenticate", Kind.REQUEST]
+    assert both.base is not None
+    assert both.other is not None
+    assert both.other.count == 490  # 600 without 100 in ramp-up and 10 cancelled after
+    assert both.base.count == both.base.response.histogram.total
+    assert pairs[SYSTEM, "login", "read", Kind.REQUEST].other is None
+
+
+async def test_the_newest_of_a_name_is_the_baseline(connection: Connection) -> None:
+    assert await find_baseline(connection, "local", "main") is None
+    for name, run in (("main", RUN), ("release-3", RUN), ("main", OTHER)):
+        await set_baseline(connection, "local", name, run, by="ada")
+    found = await find_baseline(connection, "local", "main")
+    assert found is not None
+    assert (found.run, found.set_by) == (OTHER, "ada")
+    assert [(row.name, row.run) for row in await list_baselines(connection, "local")] == [
+        ("main", OTHER),
+        ("release-3", RUN),
+    ]
+    assert await list_baselines(connection, "elsewhere") == []
