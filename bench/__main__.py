@@ -2,12 +2,25 @@
 
 import sys
 
-from bench import collector, elastic, generator, latency, memory, newcomer, schedule, soak, tracing, worker_loss
+from bench import (
+    collector,
+    elastic,
+    exactly_once,
+    generator,
+    latency,
+    memory,
+    newcomer,
+    schedule,
+    soak,
+    tracing,
+    worker_loss,
+)
 from bench.bars import publish
 
 BENCHES = {
     "collector": collector.measure,
     "elastic": elastic.measure,
+    "exactly-once": exactly_once.measure,
     "generator": generator.measure,
     "latency": latency.measure,
     "memory": memory.measure,
