@@ -15,7 +15,8 @@ from services.generator.template import Variables, compile_body, compile_text
 from services.generator.transport import Endpoint, Origin, Request, Timeouts, TokenRule
 from shared import __version__
 from shared.contracts.run import Load, RunDesired
-from shared.contracts.scenario import HEADER_NAME, TEMPLATE, UNSENDABLE, Expect, Group, Poll, Scenario, Step, Stream
+from shared.contracts.scenario import Expect, Group, Poll, Scenario, Step, Stream
+from shared.contracts.sendable import TEMPLATE, names_in
 from shared.contracts.timing import Kind
 from shared.contracts.units import parse_duration_s
 from shared.errors import ConfigError
@@ -177,7 +178,7 @@ def _compile_load(
 ) -> CompiledScenario:  # fmt: skip
     scenario = load.scenario
     for name, value in scenario.vars.items():
-        _check_secrets(f"variable {name!r}", TEMPLATE.findall(str(value)), secrets)
+        _check_secrets(f"variable {name!r}", names_in(value), secrets)
     steps = [_compile_step(step, scenario.name, desired, secrets, streams, flow_modules) for step in scenario.steps]
     stream = streams(scenario.system)
     workflow = stream.declare(scenario.name, WORKFLOW, Kind.WORKFLOW) if scenario.workflow else None
@@ -186,9 +187,7 @@ def _compile_load(
         action = None if group is None else stream.declare(scenario.name, GROUP_PREFIX + group, Kind.GROUP)
         weight = None if group is None else scenario.groups.get(group, Group()).weight
         segments.append(Segment(group, weight, action, tuple(members)))
-    if not segments:
-        raise ConfigError(f"scenario {scenario.name!r} has only steps done once; at least one must be repeated")
-    used = set(TEMPLATE.findall(str(scenario.vars))).union(*(step.templates() for step in scenario.steps))
+    used = names_in(list(scenario.vars.values())).union(*(step.templates() for step in scenario.steps))
     return CompiledScenario(
         scenario=scenario,
         load=load,
@@ -289,9 +288,6 @@ def _constant_headers(step: Step, name: str, run: str) -> tuple[tuple[str, str],
     own = {key.lower() for key in step.headers}
     constant = {key: text for key, text in constant.items() if key.lower() not in own}
     constant |= {key: text for key, text in step.headers.items() if not TEMPLATE.search(text)}
-    for key, text in constant.items():
-        if UNSENDABLE.search(text) or not HEADER_NAME.fullmatch(key):
-            raise ConfigError(f"step {step.action!r}: header {key!r} has a name or value that HTTP cannot carry")
     return (*constant.items(), ("X-Tidegate-Run", run), ("X-Tidegate-Action", name))
 
 

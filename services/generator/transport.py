@@ -70,7 +70,8 @@ class Endpoint:
     @cached_property
     def head(self) -> str:
         """What follows the path on the wire, up to the headers that differ from request to request."""
-        lines = [("Host", self.origin.authority), *self.headers]
+        own_host = any(name.lower() == "host" for name, _ in self.headers)
+        lines = [*([] if own_host else [("Host", self.origin.authority)]), *self.headers]
         return " HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)
 
     @cached_property

@@ -94,6 +94,13 @@ def server_port(server: Misbehaving) -> int:
     return int(server.callers[0].writer.get_extra_info("sockname")[1])
 
 
+async def test_a_host_of_the_scenarios_own_takes_the_place_of_the_targets(transport: Transport) -> None:
+    async with Misbehaving(always(OK)) as server:
+        await send(transport, ask(server.port, fixed=(("Host", "shop.example.com"),)))
+        (sent,) = server.requests
+    assert [line for line in sent.lower().split(b"\r\n") if line.startswith(b"host:")] == [b"host: shop.example.com"]
+
+
 async def test_a_connection_is_kept_and_connecting_is_timed_once(transport: Transport) -> None:
     async with Misbehaving(always(OK)) as server:
         first, second = [await send(transport, ask(server.port)) for _ in range(2)]
