@@ -295,4 +295,4 @@ def _check_secrets(where: str, names: Iterable[str], secrets: Mapping[str, str])
     for name in sorted(names):
         if name.startswith("secret.") and name.removeprefix("secret.") not in secrets:
             variable = f"TIDEGATE_SECRET_{name.removeprefix('secret.').upper()}"
-            raise ConfigError(f"{where} needs ${{{name}}}: set {variable} where the workers run")
+            raise ConfigError(f"{where} needs ${{{name}}}: set {variable}, or {variable}_FILE, where the workers run")
