@@ -84,6 +84,7 @@ class Worker:
         self._presence = Lease(leases, f"worker.{settings.worker_id}")
         self._shares: dict[str, RunShare] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
+        self._killed: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._ears: list[LogicSubscriber[Any]] = []
         self.spool_dir = settings.spool_dir / settings.environment
@@ -144,9 +145,10 @@ class Worker:
         async def hear_kill(message: NatsMessage) -> None:
             reason = bytes(message.body).decode("utf-8", "replace") or "no reason given"
             logger.warning("kill switch: %s", reason)
-            for share in self._shares.values():
-                if share.desired.status != "stopped":
-                    share.refuse(f"stopped by the kill switch: {reason}")
+            # Runs of which this worker has no share yet are meant too.
+            self._killed = dict.fromkeys(self._registry.active(), f"stopped by the kill switch: {reason}")
+            for run, share in self._shares.items():
+                self._refuse_killed(run, share)
 
         broker.subscriber(subjects.kill, decoder=raw_body, no_reply=True)(hear_kill)
         presence = f"$KV.{subjects.bucket('leases')}.worker.*"
@@ -165,6 +167,10 @@ class Worker:
                         await ear.start()
                 except (NatsError, APIError, TimeoutError) as error:
                     logger.debug("cannot tell whether runs are heard: %s", error)
+
+    def _refuse_killed(self, run: str, share: RunShare) -> None:
+        if run in self._killed and share.desired.status != "stopped":
+            share.refuse(self._killed[run])
 
     def _hear(self, kind: type[RunDesired] | type[RunState], body: bytes, subject: str) -> None:
         try:
@@ -264,6 +270,7 @@ class Worker:
             )
             self._shares[run] = share
             share.compile(self._secrets, self._settings)
+            self._refuse_killed(run, share)
         if share.over:
             at_once = desired.status == "stopped" or bool(share.refused)
             share.begin_drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.client import Client
 from shared.contracts.sendable import BUILT_IN, Headers, JsonBody, VariableName, names_in
 from shared.contracts.units import Duration, TimeLimit, parse_duration_s
 
@@ -101,6 +102,22 @@ class Stream(Document):
     token: str | None = None
 
 
+class WebSocket(Document):
+    """The step opens a WebSocket and says its body there; its answer is the last message that it waits for.
+
+    Those are ``messages`` of them, or all until one for which ``until`` holds. Then the socket is closed.
+    """
+
+    messages: int = Field(default=1, ge=1)
+    until: Condition | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> "WebSocket":
+        if self.until is not None and self.messages != 1:
+            raise ValueError("give messages, or until, not both")
+        return self
+
+
 class Group(Document):
     """Steps timed together as ``group:<name>``. With a weight, each iteration draws one of the weighted groups."""
 
@@ -153,6 +170,7 @@ class Step(Document):
     connect_timeout: TimeLimit = 10.0
     first_byte_timeout: TimeLimit | None = None
     stream: bool | Stream = False
+    websocket: WebSocket | None = None
     group: Name | None = None
     think_time: ThinkTime = Field(default_factory=ThinkTime)
     call: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
@@ -200,28 +218,6 @@ class DataSet(Document):
         for number, row in enumerate(self.rows, 1):
             if row.keys() != self.rows[0].keys():
                 raise ValueError(f"row {number} has columns {', '.join(row)}; the first has {', '.join(self.rows[0])}")
-        return self
-
-
-class Client(Document):
-    """What sends the requests. ``http1`` is the fast one; ``aiohttp`` is needed for each of the other options.
-
-    ``connections``: most connections to one system at once from one worker (None: as many as are busy).
-    """
-
-    transport: Literal["http1", "aiohttp"] = "http1"
-    connections: int | None = Field(default=None, ge=1)
-    verify_tls: bool = True
-    redirects: bool = False
-    cookies: bool = False
-    decompress: bool = False
-    proxy: str | None = None
-
-    @model_validator(mode="after")
-    def _able(self) -> "Client":
-        needs = [name for name in ("redirects", "cookies", "decompress", "proxy") if getattr(self, name)]
-        if self.transport == "http1" and needs:
-            raise ValueError(f"{', '.join(needs)} needs transport: aiohttp; http1 sends each request as it is")
         return self
 
 
@@ -279,6 +275,11 @@ class Scenario(Document):
         for variable, value in self.vars.items():
             _resolve(f"variable {variable!r}", "variable gives", names_in(value), known)
             known.add(variable)
+        for step in self.steps:
+            if step.websocket is not None and (self.client.transport == "http1" or step.method != "GET"):
+                raise ValueError(
+                    f"step {step.action!r}: a websocket needs client: {{transport: aiohttp}} and the method GET"
+                )
         for group in sorted({step.group for step in self.steps if step.group} - set(self.groups)):
             raise ValueError(f"group {group!r} is not in groups ({', '.join(sorted(self.groups)) or 'which is empty'})")
         for step in self.steps:

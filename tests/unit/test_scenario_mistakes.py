@@ -41,6 +41,10 @@ def step(**changes: Any) -> dict[str, Any]:
         (step(valid_for="5m"), "give it once: true too"),
         (step(once=True, valid_for="soon"), "steps.0.valid_for: 'soon' is no duration"),
         (step(once=True), "all steps are done once"),
+        (step(websocket={}), "step 'look': a websocket needs client: {transport: aiohttp} and the method GET"),
+        (step(websocket={"messages": 2, "until": {"json": "$.a", "equals": 1}}), "give messages, or until, not both"),
+        ({"client": {"transport": "aiohttp", "proxy": "nonsense"}}, "client: proxy is no http or https URL"),
+        ({"client": {"transport": "aiohttp", "proxy": "http://h:99999"}}, "client: proxy is no http or https URL"),
         ({"vars": {"colour": []}}, "vars.colour"),
         ({"vars": {"run": ["a"]}}, "'run' is given to every user"),
         ({"targets": [{"metric": "response_time", "limit": float("nan"), "unit": "ms"}]}, "targets.0.limit"),
@@ -51,6 +55,12 @@ def test_a_mistake_is_one_line_that_names_the_field(changes: dict[str, Any], sai
         scenario(**changes)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_credentials_of_a_proxy_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="proxy carries credentials") as refused:
+        scenario(client={"transport": "aiohttp", "proxy": "http://ann:hunter2@127.0.0.1:3128"})
+    assert "hunter2" not in str(refused.value)
 
 
 def test_what_is_right_stays_so() -> None:
