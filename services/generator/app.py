@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
     """Run one worker until ``stop``; its share of running runs is handed over to the others."""
+    secrets = read_secrets()
     # Requests leave no cycles behind; looking for them at the usual rate makes the loop late.
     # The thread that exports spans may hold up what is due no longer than this.
     sys.setswitchinterval(0.0005)
@@ -61,7 +62,7 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
         spans = batch_processor(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if spans is not None:
             stack.callback(spans.shutdown)
-        worker = Worker(settings, bus, await bus.bucket("leases"), Recorder(spans))
+        worker = Worker(settings, bus, await bus.bucket("leases"), Recorder(spans), secrets)
         await worker.open(Plans(await bus.bucket("shards")))
         stack.push_async_callback(worker.close)
         ready.clear()
@@ -74,11 +75,13 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
 class Worker:
     """One generator process: a presence lease, and a ``RunShare`` for each active run."""
 
-    def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder) -> None:
+    def __init__(
+        self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder, secrets: Mapping[str, str]
+    ) -> None:
         self.vitals = Vitals()
         self._anchor = Anchor.now()
         self._settings, self._bus, self._leases, self._recorder = settings, bus, leases, recorder
-        self._secrets = read_secrets()
+        self._secrets = secrets
         self._registry = Registry()
         self._members = Membership()
         self._presence = Lease(leases, f"worker.{settings.worker_id}")
