@@ -20,6 +20,7 @@ from services.console.backing import Backing, find_backing, own_backing
 from services.console.catalogue import Catalogue
 from services.console.connecting import connected
 from services.console.documents import check_documents
+from services.console.hosts import check_proxy
 from services.console.json_paths import check_json_paths
 from services.console.live_view import open_view
 from services.console.outputs import ReportFiles
@@ -110,6 +111,9 @@ def carry_out(asked: Asked) -> int:
         check_documents(settings.config_dir)
     stand_in = STAND_IN if backing is None else backing.targets
     check_targets(systems, {**stand_in, **given}, allowed)
+    for scenario in (load.scenario for run in planned for load in run.loads):
+        if scenario.client.proxy is not None:
+            check_proxy(scenario.name, scenario.client.proxy, allowed)
     if backing is None and asked.detach:
         raise ConfigError("--detach needs a stack that stays up; start it with tidegate up")
     if backing is not None and asked.workers is not None:

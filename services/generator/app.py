@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
     """Run one worker until ``stop``; its share of running runs is handed over to the others."""
+    secrets = read_secrets()
     # Requests leave no cycles behind; looking for them at the usual rate makes the loop late.
     # The thread that exports spans may hold up what is due no longer than this.
     sys.setswitchinterval(0.0005)
@@ -61,7 +62,7 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
         spans = batch_processor(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if spans is not None:
             stack.callback(spans.shutdown)
-        worker = Worker(settings, bus, await bus.bucket("leases"), Recorder(spans))
+        worker = Worker(settings, bus, await bus.bucket("leases"), Recorder(spans), secrets)
         await worker.open(Plans(await bus.bucket("shards")))
         stack.push_async_callback(worker.close)
         ready.clear()
@@ -74,16 +75,19 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
 class Worker:
     """One generator process: a presence lease, and a ``RunShare`` for each active run."""
 
-    def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder) -> None:
+    def __init__(
+        self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder, secrets: Mapping[str, str]
+    ) -> None:
         self.vitals = Vitals()
         self._anchor = Anchor.now()
         self._settings, self._bus, self._leases, self._recorder = settings, bus, leases, recorder
-        self._secrets = read_secrets()
+        self._secrets = secrets
         self._registry = Registry()
         self._members = Membership()
         self._presence = Lease(leases, f"worker.{settings.worker_id}")
         self._shares: dict[str, RunShare] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
+        self._killed: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._ears: list[LogicSubscriber[Any]] = []
         self.spool_dir = settings.spool_dir / settings.environment
@@ -144,9 +148,10 @@ class Worker:
         async def hear_kill(message: NatsMessage) -> None:
             reason = bytes(message.body).decode("utf-8", "replace") or "no reason given"
             logger.warning("kill switch: %s", reason)
-            for share in self._shares.values():
-                if share.desired.status != "stopped":
-                    share.refuse(f"stopped by the kill switch: {reason}")
+            # Runs of which this worker has no share yet are meant too.
+            self._killed = dict.fromkeys(self._registry.active(), f"stopped by the kill switch: {reason}")
+            for run, share in self._shares.items():
+                self._refuse_killed(run, share)
 
         broker.subscriber(subjects.kill, decoder=raw_body, no_reply=True)(hear_kill)
         presence = f"$KV.{subjects.bucket('leases')}.worker.*"
@@ -165,6 +170,10 @@ class Worker:
                         await ear.start()
                 except (NatsError, APIError, TimeoutError) as error:
                     logger.debug("cannot tell whether runs are heard: %s", error)
+
+    def _refuse_killed(self, run: str, share: RunShare) -> None:
+        if run in self._killed and share.desired.status != "stopped":
+            share.refuse(self._killed[run])
 
     def _hear(self, kind: type[RunDesired] | type[RunState], body: bytes, subject: str) -> None:
         try:
@@ -264,6 +273,7 @@ class Worker:
             )
             self._shares[run] = share
             share.compile(self._secrets, self._settings)
+            self._refuse_killed(run, share)
         if share.over:
             at_once = desired.status == "stopped" or bool(share.refused)
             share.begin_drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)

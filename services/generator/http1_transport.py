@@ -197,12 +197,10 @@ class Http1Transport:
         key = (origin.host, origin.port)
         until_us, addresses = self._names.get(key, (0, []))
         if monotonic_us() >= until_us:
-            loop = asyncio.get_running_loop()
             try:
-                found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+                addresses = await look_up(origin.host, origin.port)
             except (OSError, UnicodeError) as error:
                 raise _ConnectError(ErrorKind.DNS) from error
-            addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
             self._names[key] = (monotonic_us() + int(DNS_S * 1e6), addresses)
         if len(addresses) > 1:
             addresses.append(addresses.pop(0))
@@ -215,6 +213,12 @@ class Http1Transport:
                 self._tls.check_hostname = False
                 self._tls.verify_mode = ssl.CERT_NONE
         return self._tls
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """Addresses of a name, each once; ``OSError`` or ``UnicodeError`` when there is none."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _on_the_wire(request: Request) -> bytes | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from nats.js.kv import KeyValue
 
 from services.generator.alarms import Alarms
+from services.generator.caps import Caps, check_limits
 from services.generator.closed_load import ClosedLoad
-from services.generator.compiled import Caps, check_limits, compile_run
+from services.generator.compiled import compile_run
 from services.generator.coordination import Plan
 from services.generator.event_stream import MAX_EVENTS, EventStream
 from services.generator.http1_transport import Http1Transport
@@ -25,8 +26,8 @@ from services.generator.vitals import Vitals
 from shared import metrics
 from shared.bus import Bus
 from shared.clock import Anchor, monotonic_us
+from shared.contracts.client import Client
 from shared.contracts.run import RunDesired, SystemProgress, WorkerProgress
-from shared.contracts.scenario import Client
 from shared.errors import ConfigError
 from shared.lease import Lease
 
@@ -95,7 +96,8 @@ class RunShare:
                 # Loaded where a scenario asks for it: it costs each worker 20 MB.
                 from services.generator.aiohttp_transport import AiohttpTransport
 
-                self._transports[key] = AiohttpTransport(client)
+                allowed = self._caps.allowed_hosts.intersection(self._desired.allowed_hosts)
+                self._transports[key] = AiohttpTransport(client, allowed)
         return self._transports[key]
 
     @property

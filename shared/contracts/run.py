@@ -50,8 +50,8 @@ class Limits(Message):
     """Hard caps of a run, held by every worker whatever the loads ask. None: the workers' own caps alone.
 
     ``rate``: requests/s over all workers. ``requests``: requests in all; every stripe of the load has an equal part,
-    and one that another worker takes over begins its part again. ``requests_per_day`` (UTC): the run stops when so many
-    are counted, which is done each second.
+    and one that another worker takes over begins its part again; the run stops when more are counted in all.
+    ``requests_per_day`` (UTC): the run stops when so many are counted. Counting is done each second.
     """
 
     rate: float | None = Field(default=None, gt=0)

@@ -242,6 +242,35 @@ async def test_a_load_is_changed_paused_and_resumed_on_every_worker(
     assert stored([replace(frame, events=frame.events[unrefused(frame)]) for frame in frames]) == target.counts
 
 
+async def test_the_kill_switch_holds_for_a_run_that_is_only_starting(
+    nats_url: str, environment: str, tmp_path: Path
+) -> None:
+    async with Target() as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.ready("w1")
+        run = desired(target.url, environment, duration_s=60.0)
+        await workers.ask(run)
+        await workers.until(run.run, lambda state: state.phase is Phase.STARTING, 10)
+        await workers.client.publish(workers.subjects.kill, b"not at all")
+        state = await workers.until(run.run, final, 10)
+    assert (state.phase, state.reason) == (Phase.FAILED, "stopped by the kill switch: not at all")
+    assert not target.counts
+
+
+@pytest.mark.parametrize(("expires_in", "least"), [(11, 2), (900, 1)])
+async def test_a_token_is_fetched_once_for_each_user_and_again_before_it_expires(
+    nats_url: str, environment: str, tmp_path: Path, expires_in: int, least: int
+) -> None:
+    async with Target(expires_in=expires_in) as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.start("w1")
+        run = desired(target.url, environment, users=4, duration_s=2.5)
+        await workers.ask(run)
+        state = await workers.until(run.run, final, 40)
+    assert state.phase is Phase.FINISHED
+    # Renewed ten seconds ahead: one of 11 s after each second, one of 900 s never.
+    assert 4 * least <= target.counts["things/authenticate"] <= 4 * (1 if least == 1 else 4)
+    assert target.counts["things/create"] > 100
+
+
 @pytest.mark.parametrize("cause", ["budget", "harm"])
 async def test_a_canary_stops_by_itself_when_its_day_is_spent_or_it_may_have_done_harm(
     nats_url: str, environment: str, tmp_path: Path, cause: str
