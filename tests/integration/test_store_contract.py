@@ -118,6 +118,9 @@ def run_of(seed: int, seq: int, count: int = 400, *, ago_us: int = 10_000_000, w
         check=rng.choice([0, 1, 1, 2], count),
         flags=rng.choice([0, EventFlag.TRACE_RECORDED, EventFlag.RAMP_UP], count),
         bytes_in=rng.integers(0, 2**32 - 1, count),
+        tokens=np.where(np.arange(count) % 3, 0, rng.integers(1, 50, count)),
+        ttft_us=rng.integers(1, 5_000, count),
+        gap_us=rng.integers(0, 90_000, count),
     )
     return make_frame(seq, events=events, anchor_wall_us=wall_us() - ago_us, sent=seq * count, worker=worker)
 
@@ -173,6 +176,17 @@ async def assert_figures(store: Store, frames: list[Frame]) -> None:
             assert times.max == max(values) / 1e3
             expected = Histogram.of(values).percentile_us(0.95)
             assert times.percentiles["p95"] == pytest.approx((expected or 0) / 1e3)
+        streamed = [event for event in mine if event["tokens"]]
+        assert series.streaming is not None
+        assert (series.streaming.answers, series.streaming.tokens) == (
+            len(streamed),
+            sum(int(e["tokens"]) for e in streamed),
+        )
+        stream_us = sum(max(0, int(event["service_us"]) - int(event["ttft_us"])) for event in streamed)
+        rate = (series.streaming.tokens - len(streamed)) / stream_us * 1e6
+        assert series.streaming.tokens_per_s == pytest.approx(rate)
+        first = Histogram.of(int(event["ttft_us"]) for event in streamed).percentile_us(0.95)
+        assert series.streaming.first_token.percentiles["p95"] == pytest.approx((first or 0) / 1e3)
         judged = [
             value
             for value, event in zip(response, mine, strict=True)
