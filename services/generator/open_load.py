@@ -69,6 +69,8 @@ class OpenLoad:
 
     def remove(self, stripe: Stripe, *, lost: bool) -> None:
         """Forget a stripe that has ended; when its lease was ``lost`` its arrivals are another's."""
+        if not lost:
+            self._emit(monotonic_us())
         self._stripes.discard(stripe)
         self._due = [due for due in self._due if due[2] is not stripe]
         heapq.heapify(self._due)
@@ -180,7 +182,8 @@ class OpenLoad:
             if self._line and serves:
                 await self._iterate(user, stripe, self._line.popleft(), waited=True)
                 continue
-            if self._ended:
+            if self._ended or stripe.halted:
+                # An arrival given to a user who serves no more would be seen by nobody.
                 return
             free: asyncio.Future[Arrival | None] = self._loop.create_future()
             (self._idle if serves else self._resting).append(free)

@@ -176,6 +176,7 @@ class WorkerProgress(Message):
     """What a worker says of one run in its lease, each second.
 
     ``refused``: one line when the run cannot go on because of what was asked (credentials refused, host not allowed).
+    ``leaving``: it takes no stripes any more, and the others are to reckon without it.
     """
 
     worker: str
@@ -190,6 +191,7 @@ class WorkerProgress(Message):
     backlog_events: int = 0
     spooled_events: int = 0
     refused: str = ""
+    leaving: bool = False
 
 
 class LostWorker(Message):

@@ -253,3 +253,26 @@ async def test_hard_caps_hold_whatever_the_load_asks() -> None:
     loads = Loads(share, desired(loads=(load,), limits=Limits(requests=37)))
     assert await loads.sent_in(0.3) == 37
     await loads.end()
+
+
+async def test_no_arrival_is_lost_with_the_users_of_a_stripe_that_is_handed_over() -> None:
+    share = Alone(Answering(0.1))
+    run = desired(loads=(Load(scenario=scenario(workflow=False), users=60, rate=200.0, duration_s=60.0),))
+    (compiled,) = compile_run(run, {}, share.stream)
+    load = OpenLoad(compiled, share, lambda: share.answering, ())
+    kept, handed = Stripe(0, 2, Held(), share), Stripe(1, 2, Held(), share)
+    load.add(kept)
+    load.add(handed)
+    await asyncio.sleep(0.3)
+    handed.close_gate()
+    load.remove(handed, lost=False)
+    # Its busy users come back meanwhile, and everyone idle is asked at least once.
+    await asyncio.sleep(0.7)
+    load.end()
+    await asyncio.gather(kept.halt(), handed.halt())
+    rows = share.events.cut(monotonic_us(), Health())[-1].events
+    assert set(rows["error"]) == {ErrorKind.OK}
+    due_us = np.sort(rows["intended_us"])
+    # 10 ms apart each stripe; both until the hand-over, one after it.
+    apart_us = np.diff(due_us)
+    assert apart_us.max() < 10_500
