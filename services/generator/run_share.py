@@ -9,6 +9,7 @@ from pathlib import Path
 from nats.js.kv import KeyValue
 
 from services.generator.alarms import Alarms
+from services.generator.backpressure import reason_to_stop
 from services.generator.closed_load import ClosedLoad
 from services.generator.compiled import Caps, check_limits, compile_run
 from services.generator.coordination import Plan
@@ -78,6 +79,7 @@ class RunShare:
         self.alarms = Alarms()
         spool = spool_dir / f"{worker}-{desired.run}-{epoch}.spool"
         self._publisher = Publisher(bus.js, bus.subjects, spool, memory_limit_bytes)
+        self._memory_limit_bytes = memory_limit_bytes
         self._tasks = [asyncio.ensure_future(self._publisher.run()), asyncio.ensure_future(self._cut_frames())]
 
     def compile(self, secrets: Mapping[str, str], caps: Caps) -> None:
@@ -190,6 +192,7 @@ class RunShare:
             loop_lag_ms=self._vitals.loop_lag_us / 1000,
             backlog_events=self._publisher.backlog_events,
             spooled_events=self._publisher.spooled_events,
+            held_back=self._publisher.backpressure.times,
             refused=self.refused,
             leaving=self.leaving,
         )
@@ -267,9 +270,16 @@ class RunShare:
             most = max((stream.pending for stream in self._streams.values()), default=0)
             # A frame as soon as it is full: many cut at once would hold up what is due meanwhile.
             pause_s = min(FRAME_S, max(pause_s * MAX_EVENTS / max(most, 1), FRAME_S / 10))
+            self._mind_backpressure()
             for stream in list(self._streams.values()):
                 if stream.pending or now_us - stream.last_cut_us >= HEARTBEAT_S * 1e6:
                     self._cut(stream, now_us)
+
+    def _mind_backpressure(self) -> None:
+        waiting = self._publisher
+        limits, most = self.desired.limits, self._memory_limit_bytes
+        if reason := reason_to_stop(limits, waiting.spooled_events, waiting.unspooled_bytes, most):
+            self.refuse(reason)
 
     def _cut(self, stream: EventStream, now_us: int, *, final: bool = False) -> None:
         health = self._vitals.health(self._publisher.backlog_events, self._publisher.spooled_events)

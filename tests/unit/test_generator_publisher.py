@@ -1,6 +1,8 @@
 """Frames wait where they can: in memory, on disk, and in memory again where the disk refuses too."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ class Broker:
     """Refuses until it is ``up``; keeps the sequence numbers of what it took."""
 
     def __init__(self) -> None:
-        self.up = asyncio.Event()
+        self.up, self.refused = asyncio.Event(), asyncio.Event()
         self.taken: list[int] = []
 
     async def publish(self, _: str, body: bytes, **__: Any) -> None:
         if not self.up.is_set():
+            self.refused.set()
             raise NatsTimeoutError
         self.taken.append(decode(body).id.seq)
 
@@ -29,6 +32,20 @@ class Broker:
 def frame(seq: int) -> Frame:
     actions = (ActionState("things", "look", Kind.REQUEST),)
     return Frame(FrameId("run-1", "w1", 1, "shop", seq), 0, 0, 0, 0, actions, np.zeros(10, ROW_DTYPE))
+
+
+@asynccontextmanager
+async def drained(publisher: Publisher, broker: Broker) -> AsyncIterator[None]:
+    """Everything put within is refused at first, and taken at last."""
+    publishing = asyncio.ensure_future(publisher.run())
+    yield
+    async with asyncio.timeout(5):
+        await broker.refused.wait()
+    broker.up.set()
+    await publisher.drain(5.0)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    assert publisher.idle
 
 
 async def test_frames_that_neither_broker_nor_disk_takes_are_kept_in_order(tmp_path: Path) -> None:

@@ -276,3 +276,14 @@ async def test_no_arrival_is_lost_with_the_users_of_a_stripe_that_is_handed_over
     # 10 ms apart each stripe; both until the hand-over, one after it.
     apart_us = np.diff(due_us)
     assert apart_us.max() < 10_500
+
+
+async def test_a_canary_that_thinks_for_a_fixed_time_beats_with_nothing() -> None:
+    fixed = scenario(think_time={"min": 0.03, "max": 0.03})
+    share = Alone(Answering(0.0))
+    canary = Load(scenario=fixed, users=4, duration_s=60.0, profile="canary")
+    frame = await carry(share, desired(loads=(canary,)), for_s=0.6)
+    rows = rows_of(frame, "look")
+    apart_us = np.concatenate([np.diff(np.sort(rows["intended_us"][rows["user"] == user])) for user in range(4)])
+    assert apart_us.min() < 22_000
+    assert np.ptp(apart_us) > 15_000
