@@ -1,14 +1,19 @@
 """Transport over aiohttp's client, for scenarios that need redirects, cookies, decompression, a proxy or WebSockets."""
 
 import asyncio
+import random
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from services.generator.token_clock import TokenClock
-from services.generator.transport import MAX_BODY_BYTES, Request, Response
+from services.generator.transport import MAX_BODY_BYTES, Request, Response, retire_at_us
 from shared.clock import monotonic_us
 from shared.contracts.scenario import Client
 from shared.contracts.timing import ErrorKind
@@ -49,6 +54,30 @@ def _trace_connections() -> aiohttp.TraceConfig:
     return config
 
 
+class RetiringConnector(aiohttp.TCPConnector):
+    """Closes kept connections past their age instead of using them again; the client itself only knows idle ones."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._random = random.Random()
+        self._retire_us: WeakKeyDictionary[ResponseHandler, int] = WeakKeyDictionary()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            handler, now_us = connection.protocol, monotonic_us()
+            if handler is None:
+                return connection
+            if handler not in self._retire_us:
+                self._retire_us[handler] = retire_at_us(now_us, self._random)
+                return connection
+            if now_us < self._retire_us[handler]:
+                return connection
+            connection.close()
+
+
 class AiohttpTransport:
     """Implements ``Transport`` with the options of a scenario's ``client``.
 
@@ -58,7 +87,7 @@ class AiohttpTransport:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=RetiringConnector(
                 limit=0,
                 limit_per_host=client.connections or 0,
                 ttl_dns_cache=60,
