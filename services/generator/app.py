@@ -18,6 +18,7 @@ from nats.js.errors import APIError
 from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
+from services.generator.broker_clock import BrokerClock
 from services.generator.coordinator import Coordinator, Plans
 from services.generator.leftovers import publish_leftovers
 from services.generator.membership import Membership
@@ -69,7 +70,13 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
         ready.clear()
         await run_until(
             stop,
-            [worker.vitals.watch(), worker.run(stop), worker.mind_ears(), publish_leftovers(bus.js, worker.spool_dir)],
+            [
+                worker.vitals.watch(),
+                worker.clock.watch(),
+                worker.run(stop),
+                worker.mind_ears(),
+                publish_leftovers(bus.js, worker.spool_dir),
+            ],
         )
 
 
@@ -77,7 +84,7 @@ class Worker:
     """One generator process: a presence lease, and a ``RunShare`` for each active run."""
 
     def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder) -> None:
-        self.vitals = Vitals()
+        self.vitals, self.clock = Vitals(), BrokerClock(bus, leases, settings.worker_id)
         self._anchor = Anchor.now()
         self._settings, self._bus, self._leases, self._recorder = settings, bus, leases, recorder
         self._secrets = read_secrets()
@@ -194,7 +201,8 @@ class Worker:
         self._wake.set()
 
     def _words(self) -> bytes:
-        return WORDS.dump_json([share.progress() for share in self._shares.values()])
+        skew_ms = self.clock.skew_ms
+        return WORDS.dump_json([share.progress(skew_ms) for share in self._shares.values()])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Presence, coordination and shares, each quarter second or when a run's desired state changes."""
@@ -223,6 +231,7 @@ class Worker:
         if self._anchor.stepped(now):
             logger.warning("the wall clock stepped by %+.3f s; starting a new epoch", self._anchor.step_us(now) / 1e6)
             self._anchor = now
+            self.clock.forget()
             await self._presence.release()
         words = self._words()
         past = [run for run, share in self._shares.items() if share.drained and share.epoch != self._presence.epoch]

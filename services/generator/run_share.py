@@ -169,7 +169,7 @@ class RunShare:
         """Nothing is sent any more and the broker has kept every frame."""
         return self._draining is not None and self._draining.done() and self._publisher.idle
 
-    def progress(self) -> WorkerProgress:
+    def progress(self, clock_skew_ms: float | None) -> WorkerProgress:
         systems = tuple(
             SystemProgress(
                 system=name,
@@ -189,6 +189,7 @@ class RunShare:
             systems=systems,
             drained=self.drained,
             last_ack_us=self._publisher.last_ack_us,
+            clock_skew_ms=clock_skew_ms,
             loop_lag_ms=self._vitals.loop_lag_us / 1000,
             backlog_events=self._publisher.backlog_events,
             spooled_events=self._publisher.spooled_events,

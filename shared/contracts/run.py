@@ -186,7 +186,7 @@ class HeldBack(Message):
 
 
 class WorkerProgress(Message):
-    """What a worker says of one run in its lease, each second.
+    """What a worker says of one run in its lease, each second. ``clock_skew_ms``: its clock minus the broker's.
 
     ``refused``: one line when the run cannot go on because of what was asked (credentials refused, host not allowed).
     ``held_back``: the last times its frames had to wait for the broker. ``leaving``: it takes no stripes any more, and
@@ -201,6 +201,7 @@ class WorkerProgress(Message):
     systems: tuple[SystemProgress, ...] = ()
     drained: bool = False
     last_ack_us: int = 0
+    clock_skew_ms: float | None = None
     loop_lag_ms: float = 0.0
     backlog_events: int = 0
     spooled_events: int = 0
