@@ -184,6 +184,22 @@ async def test_what_a_full_line_refuses_is_counted() -> None:
     assert 95 <= len(looks) <= 101
 
 
+async def test_the_line_of_a_worker_is_its_stripes_part_of_the_runs() -> None:
+    share = Alone(Answering(5.0))
+    run = desired(loads=(Load(scenario=scenario(workflow=False), users=2, rate=400.0, duration_s=60.0, max_waiting=6),))
+    (compiled,) = compile_run(run, {}, share.stream)
+    load = OpenLoad(compiled, share, lambda: share.answering, ())
+    stripes = [Stripe(number, 2, Held(), share) for number in (0, 1)]
+    waiting: list[int] = []
+    for stripe in stripes:
+        load.add(stripe)
+        await asyncio.sleep(0.15)
+        waiting.append(share.events.cut(monotonic_us(), Health())[-1].actions[0].waiting)
+    load.end()
+    await asyncio.gather(*(stripe.halt(0.0) for stripe in stripes))
+    assert waiting == [3, 6]
+
+
 class Loads:
     """A stripe with one load that a test reshapes while it runs."""
 
