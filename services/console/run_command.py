@@ -70,6 +70,7 @@ class Asked:
     max_rate: float | None = None
     max_requests: int | None = None
     max_per_day: int | None = None
+    no_spool: bool = False
     tags: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
@@ -124,7 +125,12 @@ def carry_out(asked: Asked) -> int:
     try:
         with _backing(backing, asked, settings, allowed, systems <= set(given), console) as stack:
             targets = check_targets(systems, {**stack.targets, **given}, allowed)
-            limits = Limits(rate=asked.max_rate, requests=asked.max_requests, requests_per_day=asked.max_per_day)
+            limits = Limits(
+                rate=asked.max_rate,
+                requests=asked.max_requests,
+                requests_per_day=asked.max_per_day,
+                spool=not asked.no_spool,
+            )
             request = Request(stack.environment, targets, allowed, asked.seed, asked.requested_by, limits, tags)
             if asked.detach:
                 return asyncio.run(_detach(stack, planned, request))

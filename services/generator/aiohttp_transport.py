@@ -4,15 +4,20 @@ A redirect goes no further than the run's targets may: each request is held agai
 """
 
 import asyncio
+import random
 from collections.abc import Collection
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from services.generator.token_clock import TokenClock
-from services.generator.transport import MAX_BODY_BYTES, Dialogue, Request, Response
+from services.generator.transport import MAX_BODY_BYTES, Dialogue, Request, Response, retire_at_us
 from shared.clock import monotonic_us
 from shared.contracts.client import Client
 from shared.contracts.timing import ErrorKind
@@ -62,6 +67,30 @@ def _trace_connections() -> aiohttp.TraceConfig:
     return config
 
 
+class RetiringConnector(aiohttp.TCPConnector):
+    """Closes kept connections past their age instead of using them again; the client itself only knows idle ones."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._random = random.Random()
+        self._retire_us: WeakKeyDictionary[ResponseHandler, int] = WeakKeyDictionary()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            handler, now_us = connection.protocol, monotonic_us()
+            if handler is None:
+                return connection
+            if handler not in self._retire_us:
+                self._retire_us[handler] = retire_at_us(now_us, self._random)
+                return connection
+            if now_us < self._retire_us[handler]:
+                return connection
+            connection.close()
+
+
 class AiohttpTransport:
     """Implements ``Transport`` with the options of a scenario's ``client``, to ``allowed_hosts`` alone.
 
@@ -72,7 +101,7 @@ class AiohttpTransport:
         self._client, self._allowed_hosts = client, allowed_hosts
         self._closing: set[asyncio.Future[bool]] = set()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=RetiringConnector(
                 limit=0,
                 limit_per_host=client.connections or 0,
                 ttl_dns_cache=60,

@@ -13,11 +13,10 @@ import ssl
 from collections import deque
 
 from services.generator.http1_connection import Http1Connection, Outbox
-from services.generator.transport import Endpoint, Origin, Request, Response
+from services.generator.transport import Endpoint, Origin, Request, Response, retire_at_us
 from shared.clock import monotonic_us
 from shared.contracts.timing import ErrorKind
 
-RETIRE_S, RETIRE_JITTER = 30.0, 0.25
 DNS_S = 60.0
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -183,8 +182,7 @@ class Http1Transport:
                 raise _ConnectError(kind) from error
             opened = True
             self._all.add(connection)
-            age_s = RETIRE_S * self._random.uniform(1 - RETIRE_JITTER, 1 + RETIRE_JITTER)
-            connection.retire_us = monotonic_us() + int(age_s * 1e6)
+            connection.retire_us = retire_at_us(monotonic_us(), self._random)
             return connection
         raise _ConnectError(ErrorKind.DNS)
 

@@ -1,5 +1,6 @@
 """What a transport does: send one request, time it truly, and never raise for what the target did."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,7 +9,16 @@ from typing import Any, NamedTuple, Protocol
 from shared.contracts.timing import ErrorKind
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+RETIRE_S, RETIRE_JITTER = 30.0, 0.25
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+
+
+def retire_at_us(opened_us: int, draw: random.Random) -> int:
+    """From when on (µs, as ``opened_us``) a connection is not used again: replicas that came later get load, too.
+
+    Drawn for each, so that not all are opened anew at once.
+    """
+    return opened_us + int(RETIRE_S * draw.uniform(1 - RETIRE_JITTER, 1 + RETIRE_JITTER) * 1e6)
 
 
 class Origin(NamedTuple):

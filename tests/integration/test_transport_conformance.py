@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trustme
 
+from services.generator import transport as module
 from services.generator.aiohttp_transport import AiohttpTransport
 from services.generator.http1_transport import Http1Transport
 from services.generator.transport import Endpoint, Origin, Request, Response, Timeouts, TokenRule, Transport
@@ -107,6 +108,21 @@ async def test_a_connection_is_kept_and_connecting_is_timed_once(transport: Tran
         assert len(server.callers) == 1
     assert first.connect_us > 0
     assert second.connect_us == 0
+
+
+async def test_a_connection_past_its_age_is_not_used_again(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETIRE_S", 0.2)
+    async with Misbehaving(always(OK)) as server:
+        began_us = monotonic_us()
+        while len(server.callers) < 3:
+            assert monotonic_us() < began_us + 5_000_000
+            answer = await send(transport, ask(server.port))
+            assert answer.status == 200
+        # A quarter more or less than 0.2 s each.
+        assert monotonic_us() - began_us > 2 * 150_000
+    assert answer.connect_us > 0
 
 
 async def test_split_packets_make_one_answer(transport: Transport) -> None:
