@@ -19,7 +19,7 @@ from shared.histogram import Histogram, value_us
 from shared.store import upkeep_postgres, upkeep_timescale
 from shared.store.ingest import TimingPart, pack
 from shared.store.keeping import Keeping
-from shared.store.migrations import Schema, Side, migrate, read_migrations, read_schema
+from shared.store.migrations import Schema, Side, migrate, read_migrations
 from shared.store.results import (
     TimelinePlan,
     plan_timeline,
@@ -90,13 +90,6 @@ class Store:
         return await (await self.connection.execute(sql.encode(), arguments or None)).fetchall()
 
 
-@pytest.fixture(params=["postgres", "timescale"])
-def store_dsn(request: pytest.FixtureRequest) -> str:
-    name = "empty_postgres_dsn" if request.param == "postgres" else "empty_timescale_dsn"
-    dsn: str = request.getfixturevalue(name)
-    return dsn
-
-
 @pytest.fixture
 async def store(store_dsn: str) -> AsyncIterator[Store]:
     schema = migrate(store_dsn)
@@ -123,14 +116,6 @@ def run_of(seed: int, seq: int, count: int = 400, *, ago_us: int = 10_000_000, w
         gap_us=rng.integers(0, 90_000, count),
     )
     return make_frame(seq, events=events, anchor_wall_us=wall_us() - ago_us, sent=seq * count, worker=worker)
-
-
-def test_a_store_is_migrated_once_and_tells_its_version_and_side(store_dsn: str) -> None:
-    schema = migrate(store_dsn)
-    assert schema.version == len(read_migrations(schema.side))
-    assert migrate(store_dsn) == schema
-    with psycopg.connect(store_dsn, autocommit=True) as connection:
-        assert read_schema(connection) == schema
 
 
 async def test_tending_may_be_repeated_and_settings_changed(store: Store) -> None:
