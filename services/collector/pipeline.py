@@ -131,7 +131,8 @@ class Pipeline:
         attempt = 0
         while True:
             try:
-                stored = await self._store.write(frames)
+                with metrics.COMMIT_SECONDS.time():
+                    stored = await self._store.write(frames)
             except TransientError:
                 attempt += 1
                 metrics.STORE_RETRIES.inc()
@@ -140,6 +141,10 @@ class Pipeline:
             metrics.FRAMES_STORED.inc(stored.frames)
             metrics.EVENTS_STORED.inc(stored.events)
             metrics.FRAMES_REDELIVERED.inc(stored.redelivered)
+            if events := sum(len(frame.events) for frame in frames):
+                metrics.BATCH_EVENTS.observe(events)
+                oldest_us = min(int(frame.done_wall_us.min()) for frame in frames if len(frame.events))
+                metrics.STORED_LAG_SECONDS.observe(max(0.0, (wall_us() - oldest_us) / 1e6))
             return
 
     async def _announce(self) -> None:

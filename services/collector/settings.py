@@ -6,7 +6,10 @@ from shared.settings import ServiceSettings
 
 
 class CollectorSettings(ServiceSettings):
-    """``platform_url``: base URL of the platform whose instances are scraped; without it nothing is."""
+    """``platform_url``: base URL of the platform that is scraped where ``config/resources.yaml`` names none.
+
+    ``scrape_interval_s``: between two readings of a source of that file that names no interval of its own.
+    """
 
     platform_url: str | None = Field(default=None, pattern=r"^https?://")
     batch_events: int = Field(default=32_000, ge=1)
