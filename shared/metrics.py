@@ -34,7 +34,7 @@ COMMIT_SECONDS = Histogram(
 )
 STORED_LAG_SECONDS = Histogram(
     "tidegate_stored_lag_seconds",
-    "From a request's end to its row being stored, the longest of each batch",
+    "From a request's end to its row being stored, the longest of the first frame of a batch",
     buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30, 60, 300, 3_600),
     registry=REGISTRY,
 )

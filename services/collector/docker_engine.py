@@ -7,10 +7,12 @@ that reach it, by whatever ways, one reads it. Needs version 1.41 of the API, th
 import asyncio
 import functools
 import logging
+import socket
 import time
 from typing import Any
 
 import docker
+from docker.constants import DEFAULT_UNIX_SOCKET
 from docker.errors import DockerException, NotFound
 from docker.utils import kwargs_from_env
 from requests.exceptions import RequestException
@@ -47,7 +49,11 @@ class DockerEngine:
 
     async def read(self) -> list[Seen]:
         client = await self._connected()
-        listed = await self._ask(client.containers)
+        try:
+            listed = await self._ask(client.containers)
+        except TransientError:
+            self._disconnect()
+            raise
         picked = [container for one in listed if (container := pick(one, self._spec.containers)) is not None]
         if not picked:
             raise TransientError(
@@ -62,15 +68,18 @@ class DockerEngine:
         self._past.forget()
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._disconnect()
         self._offload.close()
 
     async def _connected(self) -> Any:
         if self._client is None:
             self._client = await self._ask(functools.partial(_connect, self._spec.url, self._spec.timeout_s))
         return self._client
+
+    def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     async def _see(self, client: Any, container: Container) -> Seen | None:
         what = f"container {container.instance}"
@@ -101,7 +110,21 @@ class DockerEngine:
 def _connect(url: str | None, timeout_s: float) -> Any:
     """A client that speaks the engine's own version of the API. Raises what the SDK raises."""
     where = {"base_url": url} if url else kwargs_from_env()
+    _probe(where.get("base_url") or DEFAULT_UNIX_SOCKET, timeout_s)
     return docker.APIClient(**where, version="auto", timeout=timeout_s, num_pools=THREADS, max_pool_size=THREADS)
+
+
+def _probe(url: str, timeout_s: float) -> None:
+    """``OSError`` in plain words where no engine listens; the SDK says it at length, and leaves the socket open."""
+    scheme, _, path = url.partition("://")
+    if scheme not in ("unix", "http+unix"):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(timeout_s)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            raise OSError(f"{path}: {error.strerror or error}") from error
 
 
 def _read(client: Any, container_id: str) -> tuple[dict[str, Any], Usage | None]:

@@ -1,4 +1,4 @@
-"""Adapter of NVIDIA's GPUs, through its management library. Where there is no driver it says so once, and reads none."""
+"""Adapter of NVIDIA's GPUs, through its management library. Where no driver is it says so once, and reads none."""
 
 import logging
 import socket

@@ -141,10 +141,10 @@ class Pipeline:
             metrics.FRAMES_STORED.inc(stored.frames)
             metrics.EVENTS_STORED.inc(stored.events)
             metrics.FRAMES_REDELIVERED.inc(stored.redelivered)
-            if events := sum(len(frame.events) for frame in frames):
-                metrics.BATCH_EVENTS.observe(events)
-                oldest_us = min(int(frame.done_wall_us.min()) for frame in frames if len(frame.events))
-                metrics.STORED_LAG_SECONDS.observe(max(0.0, (wall_us() - oldest_us) / 1e6))
+            if full := [frame for frame in frames if len(frame.events)]:
+                metrics.BATCH_EVENTS.observe(sum(len(frame.events) for frame in full))
+                # Frames come in order, so the first has waited longest.
+                metrics.STORED_LAG_SECONDS.observe(max(0.0, (wall_us() - int(full[0].done_wall_us.min())) / 1e6))
             return
 
     async def _announce(self) -> None:
