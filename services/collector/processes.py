@@ -182,7 +182,7 @@ def _by_pid_file(path: Path) -> psutil.Process:
 
 
 def _by_command(pattern: str) -> set[int]:
-    wanted = re.compile(pattern)
+    wanted = re.compile(pattern, re.DOTALL)
     return {
         process.pid
         for process in psutil.process_iter(["cmdline"])
