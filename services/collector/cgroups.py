@@ -1,5 +1,6 @@
 """Adapter of the kernel's control groups by path: version 2, or version 1 where its controllers are mounted."""
 
+import logging
 import os
 import socket
 import time
@@ -18,12 +19,15 @@ from services.collector.cgroup_files import (
     usage_of_v2,
     within_machine,
 )
+from services.collector.complaints import Complaints
 from services.collector.host import network_of, storage_of
 from services.collector.offload import Offload
 from services.collector.source import Seen, local_lease_key
 from services.collector.source_config import CgroupSpec
 from services.collector.usage import Past, Usage, kept
 from shared.errors import TransientError
+
+logger = logging.getLogger(__name__)
 
 
 class Cgroups:
@@ -34,6 +38,7 @@ class Cgroups:
         self._spec = spec
         self._offload = Offload(self.name, 1, spec.timeout_s)
         self._past = Past()
+        self._complaints = Complaints(logger)
 
     async def lease_key(self) -> str:
         return local_lease_key(self.name)
@@ -71,7 +76,7 @@ class Cgroups:
             usage = tree.read(group)
             if usage is None:
                 continue  # it went away between the look and the reading
-            usage = replace(usage, **storage_of(self._spec.storage))
+            usage = replace(usage, **storage_of(self._spec.storage, self._complaints))
             instance = f"{prefix}-{group.name}" if several or not self._spec.instance else prefix
             found.append((instance, tree.life(group), usage))
         return found

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import psutil
 
+from services.collector.complaints import Complaints
 from services.collector.net_dev import read_net_dev
-from shared.errors import TransientError
 
 
 def network_of(pid: int | None) -> dict[str, float]:
@@ -26,12 +26,14 @@ def network_of(pid: int | None) -> dict[str, float]:
     return {} if network is None else asdict(network)
 
 
-def storage_of(path: Path | None) -> dict[str, float]:
-    """Fields of a ``Usage``: the use of the file system that holds a path. ``TransientError`` when it is not there."""
+def storage_of(path: Path | None, complaints: Complaints) -> dict[str, float]:
+    """Fields of a ``Usage``: the use of the file system that holds a path; nothing where it is not there."""
     if path is None:
         return {}
     try:
         disk = psutil.disk_usage(str(path))
     except OSError as error:
-        raise TransientError(f"storage {path}: {error.strerror or error}") from error
+        complaints.miss(f"storage {path}", error.strerror or error)
+        return {}
+    complaints.hit(f"storage {path}")
     return {"storage_bytes": float(disk.used), "storage_limit_bytes": float(disk.used + disk.free)}

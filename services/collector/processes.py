@@ -1,6 +1,7 @@
 """Adapter of this host's processes, through psutil: found by pid file, command line or port, with descendants."""
 
 import contextlib
+import logging
 import re
 import socket
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from services.collector.complaints import Complaints
 from services.collector.host import network_of, storage_of
 from services.collector.offload import Offload
 from services.collector.source import Seen, local_lease_key
@@ -19,6 +21,8 @@ from shared.errors import TransientError
 
 FIND_EVERY_S = 5.0
 """How often it is looked for new ones while those known live."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Processes:
         self._spec = spec
         self._offload = Offload(self.name, 1, spec.timeout_s)
         self._past = Past()
+        self._complaints = Complaints(logger)
         self._roots: list[psutil.Process] = []
         self._found_at = float("-inf")
 
@@ -69,7 +74,7 @@ class Processes:
         if now - self._found_at >= FIND_EVERY_S or not all(map(is_alive, self._roots)):
             self._roots, self._found_at = find(self._spec), now
         members = descendants(self._roots) if self._spec.children else {root.pid: [root] for root in self._roots}
-        storage = storage_of(self._spec.storage)
+        storage = storage_of(self._spec.storage, self._complaints)
         found = []
         for root in self._roots:
             try:

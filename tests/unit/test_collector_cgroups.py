@@ -94,6 +94,18 @@ async def test_the_use_of_a_file_system_is_told_where_it_is_asked_for(v2: Path, 
     assert 0 < seen.values["storage_ratio"] < 1
 
 
+async def test_a_storage_path_that_is_not_there_is_said_once_and_leaves_the_rest(
+    v2: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Cgroups(spec(v2, storage=str(v2 / "gone")))
+    for _ in range(2):
+        (seen,) = await source.read()
+        assert "memory_usage" in seen.values
+        assert "storage_used" not in seen.values
+    await source.close()
+    assert [record.getMessage() for record in caplog.records] == [f"storage {v2}/gone: No such file or directory"]
+
+
 async def test_version_one_is_read_from_its_controllers(tmp_path: Path) -> None:
     write(tmp_path / "cpuacct" / "app", cpuacct__usage="2000000000\n", cgroup__procs="")
     write(
