@@ -11,6 +11,7 @@ EVENTS_ACKNOWLEDGED = Counter("tidegate_events_acknowledged", "Events the broker
 EVENT_BACKLOG = Gauge("tidegate_event_backlog", "Events cut into frames but not yet acknowledged", registry=REGISTRY)
 EVENTS_SPOOLED = Gauge("tidegate_events_spooled", "Events spilled to disk, waiting for the broker", registry=REGISTRY)
 LOOP_LAG_SECONDS = Gauge("tidegate_loop_lag_seconds", "Worst loop lateness in the last second", registry=REGISTRY)
+CLOCK_SKEW_SECONDS = Gauge("tidegate_clock_skew_seconds", "This clock minus the broker's", registry=REGISTRY)
 SHARDS_HELD = Gauge("tidegate_shards_held", "Shards this worker carries", registry=REGISTRY)
 
 # Collector
