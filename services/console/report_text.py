@@ -11,6 +11,7 @@ from services.console.report_rows import (
     Dossier,
     list_comparisons,
     list_results,
+    list_streaming,
     list_workflows,
     result_totals,
     summarize,
@@ -21,6 +22,7 @@ from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
 
 PIPE_WIDTH = 200
+STREAMING = ("streamed", "#answers", "#tokens", "#rate of one", "#first p50", "#first p95", "#gap p95")
 STYLES = {"good": "green", "bad": "red", "unsure": "yellow"}
 
 
@@ -31,6 +33,10 @@ def print_dossier(console: Console, dossier: Dossier) -> None:
     workflows = list_workflows(report)
     if workflows:
         print_table(console, ("workflow", "#finished", "#failed", "#mean", "#p95", "#longest"), workflows)
+        console.print()
+    streaming = list_streaming(report)
+    if streaming:
+        print_table(console, STREAMING, streaming)
         console.print()
     _print_comparisons(console, dossier)
     for breach in map(Breach.model_validate, dossier.breaches):

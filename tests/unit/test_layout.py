@@ -56,7 +56,10 @@ DECISIONS = {
         "registry",
         "membership",
     ),
-    "collector": ("batching", "windows", "copy_rows", "samples"),
+    "collector": (
+        *("batching", "windows", "copy_rows", "samples"),
+        *("usage", "docker_stats", "cgroup_files", "net_dev", "source_config"),
+    ),
     "validator": ("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
