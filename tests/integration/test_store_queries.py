@@ -1,21 +1,30 @@
 """The store's named queries over real frames: what roll-ups say is what the rows say, bucket for bucket."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
+from services.collector.frame_store import FrameStore
+from services.collector.measures import Measures
+from services.collector.timescale import Timescale
+from shared.contracts.resource import ResourceSample
 from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.histogram import Histogram
-from shared.store import upkeep_postgres
+from shared.store import exports, upkeep_postgres
 from shared.store.baselines import find_baseline, list_baselines, set_baseline
 from shared.store.distributions import compare_runs, over_all, read_distributions
 from shared.store.keeping import Keeping
+from shared.store.migrations import Side, migrate
 from shared.store.series import HOUR, WINDOW, StepRow, find_grain, list_hours, list_series, read_steps
-from tests.integration.collector_rig import open_rig
+from shared.store.spans import SpanRow, save_samples
 from tests.unit.collector_frames import RUN, SYSTEM, make_events, make_frame
 
 pytestmark = pytest.mark.integration
@@ -28,26 +37,39 @@ SELECT s.action, s.kind, date_bin('10 seconds', t.at, timestamptz '2000-01-01 00
        t.response_bucket
   FROM request_timing t JOIN series s USING (series_id) WHERE s.run = %s
 """
-Row = tuple[str, int, datetime, int, bool, int, int, int, int]
+Row = tuple[Any, ...]
+
+
+@asynccontextmanager
+async def filled(dsn: str) -> AsyncIterator[Connection]:
+    """A store with two runs: one over half a minute with failures, cancelled requests and ramp-up, a second shorter."""
+    side = migrate(dsn).side
+    adapter = Timescale(dsn, "test")
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+        async with connection.transaction():
+            if side is Side.POSTGRES:
+                await upkeep_postgres.tend(connection, Keeping(), datetime.now(UTC))
+        frames = []
+        for seq, run in enumerate((RUN, RUN, OTHER), start=1):
+            events = make_events(600, seed=seq)
+            events["intended_us"] = np.arange(600) * 50_000
+            events["error"] = np.where(np.arange(600) % 9 == 0, ErrorKind.STATUS, ErrorKind.OK)
+            events["error"][::50] = ErrorKind.CANCELLED
+            events["flags"] = np.where(np.arange(600) < 100, EventFlag.RAMP_UP, 0)
+            if run == OTHER:
+                events["action"] = 0
+            frames.append(make_frame(seq, events=events, run=run, anchor_wall_us=1_000_000 * (_now_s() - 60)))
+        store = FrameStore(adapter)
+        await store.write(await store.prepare([(frame, Measures.of(frame)) for frame in frames]))
+        yield connection
+    await adapter.close()
 
 
 @pytest.fixture
-async def connection(nats_url: str, environment: str, postgres_dsn: str) -> AsyncIterator[Connection]:
-    """A store with two runs: one over half a minute with failures, cancelled requests and ramp-up, a second shorter."""
-    async with open_rig(nats_url, environment, postgres_dsn) as rig:
-        async with rig.collector():
-            for seq, run in enumerate((RUN, RUN, OTHER), start=1):
-                events = make_events(600, seed=seq)
-                events["intended_us"] = np.arange(600) * 50_000
-                events["error"] = np.where(np.arange(600) % 9 == 0, ErrorKind.STATUS, ErrorKind.OK)
-                events["error"][::50] = ErrorKind.CANCELLED
-                events["flags"] = np.where(np.arange(600) < 100, EventFlag.RAMP_UP, 0)
-                if run == OTHER:
-                    events["action"] = 0
-                await rig.publish(make_frame(seq, events=events, run=run, anchor_wall_us=1_000_000 * (_now_s() - 60)))
-            await rig.settled()
-        async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as opened:
-            yield opened
+async def connection(store_dsn: str) -> AsyncIterator[Connection]:
+    """On plain PostgreSQL and on TimescaleDB."""
+    async with filled(store_dsn) as opened:
+        yield opened
 
 
 def _now_s() -> int:
@@ -80,7 +102,7 @@ async def test_steps_say_what_their_rows_say(connection: Connection) -> None:
         for of, bucket in (("service", 7), ("response", 8)):
             histogram = Histogram()
             for row in told:
-                histogram.add(int(row[bucket]))
+                histogram.add(row[bucket])
             for q in (50, 90, 95, 99):
                 value = histogram.percentile_us(q / 100)
                 assert value is not None
@@ -96,15 +118,30 @@ async def test_a_longer_step_holds_the_shorter_ones(connection: Connection) -> N
         assert max(row.response_max_ms for row in long) == max(row.response_max_ms for row in short)
 
 
-async def test_windows_past_their_age_leave_the_hours(connection: Connection) -> None:
-    before = await steps_of(connection, HOUR)
+async def test_windows_past_their_age_leave_the_hours(empty_postgres_dsn: str) -> None:
+    async with filled(empty_postgres_dsn) as connection:
+        before = await steps_of(connection, HOUR)
+        ids = [item.series_id for item in await list_series(connection, RUN)]
+        assert await find_grain(connection, ids) == WINDOW
+        later = datetime.now(UTC) + Keeping().windows + HOUR
+        async with connection.transaction():
+            await upkeep_postgres.fold(connection, Keeping(), later)
+        assert await find_grain(connection, ids) == HOUR
+        assert await steps_of(connection, HOUR) == before
+
+
+async def test_rows_are_copied_out_as_they_are_stored(connection: Connection) -> None:
     ids = [item.series_id for item in await list_series(connection, RUN)]
-    assert await find_grain(connection, ids) == WINDOW
-    later = datetime.now(UTC) + Keeping().windows + HOUR
-    async with connection.transaction():
-        await upkeep_postgres.fold(connection, Keeping(), later)
-    assert await find_grain(connection, ids) == HOUR
-    assert await steps_of(connection, HOUR) == before
+    slices = exports.cut(await list_hours(connection, ids), rows=500)
+    with psycopg.connect(connection.info.dsn, password=connection.info.password, autocommit=True) as second:
+        batches = list(exports.copy_timings(second, ids, slices, rows=100))
+    copied = np.concatenate([[batch["service_us"], batch["dispatch_us"] + batch["service_us"]] for batch in batches], 1)
+    assert sorted(zip(*copied.tolist(), strict=True)) == sorted((row[5], row[6]) for row in await rows_of(connection))
+    traces = await (
+        await connection.execute("SELECT count(trace_id) FROM request_timing WHERE series_id = ANY(%s)", (ids,))
+    ).fetchone()
+    assert traces
+    assert sum(any(trace) for batch in batches for trace in batch["trace_id"].tolist()) == traces[0] > 0
 
 
 @pytest.mark.parametrize("judged", [False, True], ids=["all", "judged"])
@@ -147,6 +184,33 @@ async def test_two_runs_stand_side_by_side_by_action(connection: Connection) -> 
     assert both.other.count == 490  # 600 without 100 in ramp-up and 10 cancelled after
     assert both.base.count == both.base.response.histogram.total
     assert pairs[SYSTEM, "login", "read", Kind.REQUEST].other is None
+
+
+async def test_spans_and_samples_are_those_of_the_run_and_its_environment(connection: Connection) -> None:
+    ids = [item.series_id for item in await list_series(connection, RUN)]
+    found = await connection.execute(
+        "SELECT trace_id, at FROM request_timing WHERE series_id = ANY(%s) AND trace_id IS NOT NULL LIMIT 1", (ids,)
+    )
+    row = await found.fetchone()
+    assert row
+    trace, at = row
+    of_run = SpanRow(at - timedelta(seconds=1), trace, b"12345678", None, "shop", "GET /", 2, 900, 1, {"a": 1})
+    await connection.cursor().executemany(
+        "INSERT INTO spans VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [
+            [*astuple(span)[:-1], Jsonb(span.attributes)]
+            for span in (of_run, of_run, replace(of_run, trace_id=UUID(int=1)))
+        ],
+    )
+    slices = exports.hourly(at - HOUR, at + HOUR)
+    spans = [span async for page in exports.stream_spans(connection, ids, slices) for span in page]
+    assert [(span["trace_id"], span["span_id"], span["attributes"]) for span in spans] == [
+        (trace, b"12345678", '{"a": 1}')
+    ]
+    sample = ResourceSample(service="s", system="s", environment="here", instance="i", at=at, values={"a": 1, "b": 2})
+    await save_samples(connection, [sample, sample.model_copy(update={"environment": "there"})])
+    values = [value async for page in exports.stream_resources(connection, "here", slices) for value in page]
+    assert [(value["at"], value["metric"], value["value"]) for value in values] == [(at, "a", 1.0), (at, "b", 2.0)]
 
 
 async def test_the_newest_of_a_name_is_the_baseline(connection: Connection) -> None:
