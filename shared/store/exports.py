@@ -86,28 +86,27 @@ def hourly(since: datetime, until: datetime) -> list[Slice]:
     return [Slice(since + HOUR * hour, min(since + HOUR * (hour + 1), until)) for hour in range(count)]
 
 
-async def read_workers(connection: AsyncConnection[Any], run: str) -> dict[int, str]:
+def read_workers(connection: Connection[Any], run: str) -> dict[int, str]:
     """Producer ids of a run, each with the name of its worker."""
-    found = await connection.execute("SELECT producer_id, worker FROM producer WHERE run = %s", (run,))
-    return {number: worker async for number, worker in found}
+    found = connection.execute("SELECT producer_id, worker FROM producer WHERE run = %s", (run,))
+    return dict(found.fetchall())
 
 
 def copy_timings(
-    connection: Connection[Any], series_ids: list[int], slices: Sequence[Slice], rows: int = ROWS_OF_BATCH
+    connection: Connection[Any], series_ids: list[int], part: Slice, rows: int = ROWS_OF_BATCH
 ) -> Iterator[NDArray[np.void]]:
     """Rows of ``request_timing`` in batches, each an array with a field for each column but the buckets.
 
     As the wire has them: big-endian, ``at`` in µs since 2000, ``trace_id`` sixteen bytes of zero where it is NULL.
-    Within a slice in the order of the table, which is that of their coming.
+    In the order of the table, which is that of their coming.
     """
-    for part in slices:
-        asked = {"ids": series_ids, "since": part.since, "until": part.until}
-        with connection.cursor() as cursor, cursor.copy(_TIMINGS.encode(), asked) as copy:
-            blocks = iter(copy)
-            while taken := _gather(islice(blocks, rows)):
-                batch = decode(taken)
-                if len(batch):
-                    yield batch
+    asked = {"ids": series_ids, "since": part.since, "until": part.until}
+    with connection.cursor() as cursor, cursor.copy(_TIMINGS.encode(), asked) as copy:
+        blocks = iter(copy)
+        while taken := _gather(islice(blocks, rows)):
+            batch = decode(taken)
+            if len(batch):
+                yield batch
 
 
 def _gather(blocks: Iterator[Buffer]) -> bytearray:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from click.testing import CliRunner, Result
 from psycopg.rows import dict_row
 
 from services.console.cli import main
-from services.console.exporting import sources
+from services.console.exporting import files, sources
 from services.console.exporting.export import Asked, Exported, export_run
 from services.console.exporting.files import Form
 from services.console.exporting.tables import What
@@ -250,6 +251,13 @@ async def test_an_export_that_fails_leaves_nothing_behind_and_what_was_there_as_
     def broken(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(exports.copy_timings, "__defaults__", (TRACED,))
+    with monkeypatch.context() as patched:
+        # At the third of many batches, while the thread reads on.
+        write, number = files._plain, count(1)
+        patched.setattr(files, "_plain", lambda batch: write(batch) if next(number) < 4 else broken())
+        with pytest.raises(ConfigError, match="No space left on device"):
+            await export(rig, What.REQUESTS, out=tmp_path / "rows.csv")
     monkeypatch.setattr(sources, "_scaling_row", broken)
     with pytest.raises(ConfigError, match="No space left on device"):
         await export(rig, What.REQUESTS, What.SCALING, out=tmp_path, force=True)
@@ -266,7 +274,7 @@ async def test_slices_hold_each_event_once(rig: Rig) -> None:
         ids = [item.series_id for item in await list_series(connection, RUN)]
         slices = exports.cut(await list_hours(connection, ids), rows=50)
     with psycopg.connect(rig.dsn) as connection_of_copy:
-        batches = list(exports.copy_timings(connection_of_copy, ids, slices, rows=33))
+        batches = [batch for part in slices for batch in exports.copy_timings(connection_of_copy, ids, part, rows=33)]
     users = np.concatenate([batch["user_no"] for batch in batches])
     assert sorted(users.tolist()) == list(range(400, 1600))
     assert max(len(batch) for batch in batches) <= 33

@@ -1,5 +1,8 @@
 """Where an export is written, how a run is cut for it, and how rows off the wire become columns."""
 
+import asyncio
+import threading
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 
 from services.console.commands.export import WHATS
 from services.console.exporting.files import Form, Target, check_targets, choose_targets, whole_or_nothing
+from services.console.exporting.sources import ahead
 from services.console.exporting.tables import TABLES, What
 from services.console.exporting.timings import Coded, TimingTable
 from shared.errors import ConfigError
@@ -125,3 +129,37 @@ def test_a_column_of_names_holds_each_name_once() -> None:
     column = Coded({5: "b", 2: "a", 9: "b"}).column(np.array([9, 2, 5, 5]))
     assert column.to_pylist() == ["b", "a", "b", "b"]
     assert column.dictionary.to_pylist() == ["a", "b"]
+
+
+async def test_a_reader_that_leaves_waits_for_the_thread_and_closes_what_it_reads() -> None:
+    at_it, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def items() -> Generator[int]:
+        try:
+            yield 1
+            at_it.set()
+            assert go_on.wait(5)
+            yield 2
+        finally:
+            closed.set()
+
+    reading = ahead(items())
+    assert await anext(reading) == 1
+    assert await asyncio.to_thread(at_it.wait, 5)
+    leaving = asyncio.ensure_future(reading.aclose())
+    await asyncio.sleep(0)
+    assert not closed.is_set()
+    go_on.set()
+    await asyncio.wait_for(leaving, 5)
+    assert closed.is_set()
+
+
+async def test_what_fails_in_the_thread_fails_the_reader() -> None:
+    def items() -> Generator[int]:
+        yield 1
+        raise OSError("gone")
+
+    reading = ahead(items())
+    assert await anext(reading) == 1
+    with pytest.raises(OSError, match="gone"):
+        await anext(reading)

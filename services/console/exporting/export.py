@@ -1,6 +1,7 @@
 """A run from the store to files: what is asked for is checked, read, written, and told."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -65,10 +66,11 @@ async def export_run(connection: Connection, dsn: str, environment: str, asked: 
 
 async def _write(source: Source, target: Target, about: dict[str, str]) -> Written:
     rows = 0
-    with open_writer(target, about) as write:
-        async for batch in source.batches(target.what):
-            write(batch)
-            rows += batch.num_rows
+    async with aclosing(source.batches(target.what)) as batches:
+        with open_writer(target, about) as write:
+            async for batch in batches:
+                write(batch)
+                rows += batch.num_rows
     expected = await source.expected(target.what)
     dropped = 0 if expected is None else max(0, expected - rows)
     return Written(target.what, str(target.path), target.form, rows, target.partial.stat().st_size, dropped)

@@ -112,9 +112,12 @@ def _encodings(schema: pa.Schema) -> dict[str, Any]:
 
 def _csv(file: IO[bytes], schema: pa.Schema) -> Iterator[Callable[[pa.RecordBatch], None]]:
     """Text has no dictionaries, so names are written out."""
-    plain = pa.schema([pa.field(field.name, _as_text(pa.nulls(0, field.type)).type) for field in schema])
-    with pyarrow.csv.CSVWriter(file, plain) as writer:
-        yield lambda batch: writer.write_batch(pa.record_batch([_as_text(column) for column in batch], schema=plain))
+    with pyarrow.csv.CSVWriter(file, _plain(pa.RecordBatch.from_pylist([], schema)).schema) as writer:
+        yield lambda batch: writer.write_batch(_plain(batch))
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.record_batch([_as_text(column) for column in batch], names=batch.schema.names)
 
 
 def _as_text(column: pa.Array) -> pa.Array:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from shared.store.scaling import list_scaling
 from shared.store.series import HOUR, Series, StepRow, find_grain, list_hours, list_series, read_steps
 
 T = TypeVar("T")
-Batches = AsyncIterator[pa.RecordBatch]
+Batches = AsyncGenerator[pa.RecordBatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +61,20 @@ class Source:
 
     async def _timings(self, *kinds: Kind) -> Batches:
         series, slices = await self._series(*kinds), await self._slices(*kinds)
-        table = TimingTable(self.run.run, series, await exports.read_workers(self.connection, self.run.run))
 
         def read() -> Generator[pa.RecordBatch]:
             with psycopg.connect(self.dsn, connect_timeout=CONNECT_TIMEOUT_S, autocommit=True) as connection:
-                for rows in exports.copy_timings(connection, _ids(series), slices):
-                    yield table.batch(rows)
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                for part in slices:
+                    # Names and rows of one moment: a worker may join a run that goes on.
+                    with connection.transaction():
+                        table = TimingTable(self.run.run, series, exports.read_workers(connection, self.run.run))
+                        for rows in exports.copy_timings(connection, _ids(series), part):
+                            yield table.batch(rows)
 
-        batches = read()
-        try:
-            async for batch in ahead(batches):
+        async with aclosing(ahead(read())) as batches:
+            async for batch in batches:
                 yield batch
-        finally:
-            batches.close()
 
     async def _windows(self) -> Batches:
         series = _ids(await self._series())
@@ -108,16 +110,18 @@ class Source:
         return exports.hourly(self.run.started_at or self.run.requested_at, ended + SETTLING)
 
 
-async def ahead(items: Iterator[T]) -> AsyncIterator[T]:
-    """Each item, while a thread already makes the next one."""
+async def ahead(items: Generator[T]) -> AsyncGenerator[T]:
+    """Each item, while a thread already makes the next one; ``items`` is closed at the end, whatever ends it."""
     loop = asyncio.get_running_loop()
     coming = loop.run_in_executor(None, next, items, None)
     try:
-        while (item := await coming) is not None:
+        while (item := await asyncio.shield(coming)) is not None:
             coming = loop.run_in_executor(None, next, items, None)
             yield item
     finally:
-        await asyncio.wait([coming])  # nothing can be closed while the thread is at it
+        # Nothing can be closed while the thread is at it.
+        await asyncio.gather(coming, return_exceptions=True)
+        items.close()
 
 
 def _ids(series: Iterable[Series]) -> list[int]:
