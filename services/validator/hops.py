@@ -5,7 +5,8 @@ of a client span is the network, the callee's line before its span begins includ
 duration into pieces, each with the one hop that was waited for, so its pieces always add up to the duration. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +76,39 @@ class Breakdown:
     def unanswered(self) -> int:
         """Calls of which only the caller's side is here: not recorded by the callee, or still to come."""
         return sum(len(time.calls_us) for hop, time in self.hops.items() if hop.kind == "call")
+
+
+@dataclass(frozen=True, slots=True)
+class SlowestHop:
+    """The hop most of the critical path was spent in. ``share`` is of what was spent in the systems and between them;
+    a call of it took ``p50_ms`` and ``p95_ms`` (nearest rank).
+    """
+
+    hop: Hop
+    share: float
+    p50_ms: float
+    p95_ms: float
+
+
+def find_slowest(calls: Iterable[Breakdown]) -> SlowestHop | None:
+    """Over some calls together. None where no time was spent but by the generator, or nobody knows where."""
+    path: dict[Hop, int] = {}
+    each: dict[Hop, list[int]] = {}
+    for call in calls:
+        for hop, time in call.hops.items():
+            if hop != Hop(GENERATOR):
+                path[hop] = path.get(hop, 0) + time.path_us
+                each.setdefault(hop, []).extend(time.calls_us)
+    slowest = max(sorted(path), key=lambda hop: path[hop], default=None)
+    if slowest is None or not slowest.service or not path[slowest]:
+        return None
+    p50_us, p95_us = (nearest_rank(sorted(each[slowest]), q) for q in (0.5, 0.95))
+    return SlowestHop(slowest, path[slowest] / sum(path.values()), p50_us / 1e3, p95_us / 1e3)
+
+
+def nearest_rank(ordered: Sequence[int], q: float) -> int:
+    """The q-quantile of sorted values, as ``percentile_disc`` has it."""
+    return ordered[max(0, math.ceil(q * len(ordered) - 1e-9) - 1)]
 
 
 def break_down(spans: Iterable[TraceSpan]) -> Breakdown | None:
