@@ -40,6 +40,11 @@ class HopFinder:
         self._looked: dict[str, frozenset[str]] = {}
         self._found: list[Found] = []
 
+    @property
+    def looking(self) -> int:
+        """How many looks go on."""
+        return len(self._looking)
+
     def look(self, breach: Breach, source: Source | None) -> None:
         """Begin to look, unless the same exemplars were looked at already or too much is being looked at."""
         if breach.status is BreachStatus.RESOLVED:

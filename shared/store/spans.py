@@ -150,7 +150,7 @@ async def read_traces(
         FROM (
             SELECT *, row_number() OVER (PARTITION BY trace_id ORDER BY at, span_id) AS place FROM spans
             WHERE trace_id = ANY (%(ids)s) AND at >= %(since)s AND at < %(until)s AND name <> ALL (%(other)s)
-        ) AS some WHERE place <= %(most)s
+        ) AS numbered WHERE place <= %(most)s
         """,
         {
             "ids": [UUID(hex=trace_id) for trace_id in trace_ids],

@@ -57,7 +57,10 @@ DECISIONS = {
         "membership",
     ),
     "collector": ("batching", "windows", "copy_rows", "samples"),
-    "validator": ("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
+    "validator": (
+        *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
+        *("span_tree", "hops", "hop_table"),
+    ),
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
