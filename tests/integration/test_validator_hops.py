@@ -21,7 +21,8 @@ from shared.contracts.breach import Breach, BreachStatus, BreachWindow
 from shared.contracts.timing import EventFlag, Kind
 from shared.contracts.window import Exemplar
 from shared.store.figures import TraceSpan
-from shared.store.spans import SpanRow, choose_traces, copy_spans, limit_statements, read_trace, read_traces
+from shared.store.spans import choose_traces, copy_spans, limit_statements, read_trace, read_traces
+from tests.integration.span_rows import renamed, rows_of
 from tests.integration.test_validator_report import ASKED, BENCHMARKS, RAMP_UP_S, STARTED, ended
 from tests.unit.traces import NEUROWEAVER, RELAYCORE, polled_workflow
 from tests.unit.validator_frames import RUN
@@ -35,36 +36,6 @@ Connection = psycopg.AsyncConnection[Any]
 async def connection(postgres_dsn: str) -> AsyncIterator[Connection]:
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as opened:
         yield opened
-
-
-def rows_of(trace_id: UUID, spans: list[TraceSpan], began: datetime) -> list[SpanRow]:
-    return [
-        SpanRow(
-            at=began + timedelta(microseconds=span.start_us),
-            trace_id=trace_id,
-            span_id=span.span_id.ljust(8)[:8] if span.span_id else b"",
-            parent_span_id=span.parent_span_id.ljust(8)[:8] if span.parent_span_id else None,
-            service=span.service,
-            name=span.name,
-            kind=span.kind,
-            duration_us=span.duration_us,
-            status=0,
-            attributes={"peer.service": span.peer} if span.peer else {},
-        )
-        for span in renamed(spans)
-    ]
-
-
-def renamed(spans: list[TraceSpan]) -> list[TraceSpan]:
-    """Ids of eight bytes, as the protocol has them."""
-    number = {span.span_id: n.to_bytes(8, "big") for n, span in enumerate(spans, 1)}
-    return [
-        TraceSpan(
-            **{name: getattr(span, name) for name in TraceSpan.__slots__}
-            | {"span_id": number[span.span_id], "parent_span_id": number.get(span.parent_span_id, b"")}
-        )
-        for span in spans
-    ]
 
 
 async def store_workflow(

@@ -5,11 +5,10 @@ import random
 from services.validator.hop_table import ScenarioHops, TracedCall, list_hops
 from services.validator.hops import Breakdown, Hop, SlowestHop, break_down, find_slowest
 from services.validator.recommendation import Evidence, recommend
-from services.validator.span_tree import CLIENT
 from shared.contracts.benchmarks import Benchmark
 from shared.contracts.breach import BreachStatus
 from tests.unit.test_validator_judging import around, judge_of_a_run, play
-from tests.unit.traces import AUTMATRIX, GENERATOR, NEUROWEAVER, RELAYCORE, SERVER, polled_workflow, span
+from tests.unit.traces import AUTMATRIX, CLIENT, GENERATOR, NEUROWEAVER, RELAYCORE, SERVER, polled_workflow, span
 from tests.unit.validator_frames import at_us
 
 RELAYCORE_SLOW = SlowestHop(Hop(RELAYCORE), 0.7, 8.0, 61.0)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.validator.hops import Breakdown, Hop, break_down, break_down_request
-from services.validator.span_tree import CLIENT
 from shared.store.figures import TraceSpan
 from tests.unit.traces import (
     AUTMATRIX,
+    CLIENT,
     GENERATOR,
     INTERNAL,
     NEUROWEAVER,

@@ -1,9 +1,9 @@
 """Traces drawn as indented text would be: spans by name, in ms, so that a test shows the shape it speaks of."""
 
-from services.validator.span_tree import CLIENT
 from shared.store.figures import TraceSpan
 
-INTERNAL, SERVER = 1, 2
+INTERNAL, SERVER, CLIENT = 1, 2, 3
+"""OpenTelemetry's ``SpanKind``."""
 GENERATOR, AUTMATRIX, RELAYCORE, NEUROWEAVER = (
     "tidegate-generator",
     "autmatrix-backend",
