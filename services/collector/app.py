@@ -26,6 +26,7 @@ from services.collector.samples import ResourceMap
 from services.collector.scrape import Scraper
 from services.collector.settings import CollectorSettings
 from services.collector.span_door import SpanDoor
+from services.collector.span_queue import SpanQueue
 from services.collector.timescale import CONNECT_TIMEOUT_S, FrameStore, Timescale
 from services.collector.timings import Timings
 from shared.bus import Bus, open_bus
@@ -71,7 +72,8 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
             for purpose in ("frames", "spans", "control", "resources")
         ]
         frames, spans, control, resources = ready.stores = stores
-        span_door = SpanDoor(spans, settings.span_queue)
+        mark = round(settings.span_queue * settings.span_sample_above)
+        span_door = SpanDoor(spans, SpanQueue(settings.span_queue, mark, settings.spans_per_second))
         door = await stack.enter_async_context(
             HttpDoor(settings.http_host, settings.http_port, ready.reasons, span_door.routes)
         )

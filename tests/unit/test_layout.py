@@ -56,7 +56,7 @@ DECISIONS = {
         "registry",
         "membership",
     ),
-    "collector": ("batching", "windows", "copy_rows", "samples"),
+    "collector": ("batching", "windows", "copy_rows", "samples", "span_queue"),
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
         *("span_tree", "hops", "hop_table"),
