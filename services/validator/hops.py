@@ -138,10 +138,9 @@ def _measure(root: Node, fragments: list[Node]) -> Breakdown:
     lost = adopt(root, fragments)
     calls: dict[Hop, dict[int, int]] = {}
     entries: dict[int, int] = {}
-    spans = 0
+    hops = {id(node): _hop(node) for node in root.walk()}
     for node in root.walk():
-        spans += 1
-        hop = _hop(node)
+        hop = hops[id(node)]
         parent = node.parent
         own = hop.kind == "own"
         inside = own and parent is not None and node is not root and parent.span.service == node.span.service
@@ -149,12 +148,12 @@ def _measure(root: Node, fragments: list[Node]) -> Breakdown:
         of_hop = calls.setdefault(hop, {})
         # What a callee calls back, or does beneath a client span, is a call of its own.
         of_hop[entry] = of_hop.get(entry, 0) + _own_us(node)
-    pieces = tuple(reversed(list(_critical_path(root))))
+    pieces = tuple(reversed(list(_critical_path(root, hops))))
     path: dict[Hop, int] = {}
     for piece in pieces:
         path[piece.hop] = path.get(piece.hop, 0) + piece.duration_us
-    hops = {hop: HopTime(tuple(sorted(calls[hop].values())), path.get(hop, 0)) for hop in sorted(calls)}
-    return Breakdown(root.duration_us, hops, pieces, spans, lost)
+    times = {hop: HopTime(tuple(sorted(calls[hop].values())), path.get(hop, 0)) for hop in sorted(calls)}
+    return Breakdown(root.duration_us, times, pieces, len(hops), lost)
 
 
 def _hop(node: Node) -> Hop:
@@ -178,7 +177,7 @@ def _own_us(node: Node) -> int:
     return own
 
 
-def _critical_path(root: Node) -> Iterator[Piece]:
+def _critical_path(root: Node, hops: Mapping[int, Hop]) -> Iterator[Piece]:
     """Pieces from the end back to the beginning: at each moment the last to finish of those waited for.
 
     As CRISP does (Zhang et al., USENIX ATC 2022), but a child counts for all the time it ran while its parent waited,
@@ -193,12 +192,12 @@ def _critical_path(root: Node) -> Iterator[Piece]:
         if child is not None and child.end_us > floor:
             end = min(child.end_us, cursor)
             if end < cursor:
-                yield Piece(_hop(node), node.span.name, end - root.start_us, cursor - end)
+                yield Piece(hops[id(node)], node.span.name, end - root.start_us, cursor - end)
             cursor = end
             stack.append((child, iter(waited.get(id(child), ())), max(child.start_us, floor)))
             continue
         if floor < cursor:
-            yield Piece(_hop(node), node.span.name, floor - root.start_us, cursor - floor)
+            yield Piece(hops[id(node)], node.span.name, floor - root.start_us, cursor - floor)
         cursor = floor
         stack.pop()
 

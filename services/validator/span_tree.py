@@ -4,7 +4,7 @@ Times are µs; ``start_us`` and ``end_us`` of a node are those of its span moved
 Pure. What the time was spent on belongs to ``hops.py``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from shared.store.figures import TraceSpan
@@ -63,11 +63,13 @@ def grow(spans: Iterable[TraceSpan]) -> list[Node]:
     return sorted(roots, key=lambda root: (bool(root.span.parent_span_id), -root.duration_us, root.order))
 
 
-def adopt(root: Node, fragments: Iterable[Node]) -> int:
+def adopt(root: Node, fragments: Sequence[Node]) -> int:
     """Hang each fragment under the shortest span of the tree that encloses it; how many spans found no place.
 
     A fragment's parent was lost on its way. Left where it is, its time would count as its caller's own.
     """
+    if not fragments:
+        return 0
     homes = sorted(root.walk(), key=lambda node: (node.duration_us, node.order))
     lost = 0
     for fragment in fragments:

@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from services.validator.hop_table import ScenarioHops, TracedCall, list_hops
 from services.validator.hops import Breakdown, Hop, SlowestHop, break_down, find_slowest
 from services.validator.recommendation import Evidence, recommend
@@ -61,6 +63,18 @@ def test_the_slowest_hop_is_never_the_generators_own_waiting_nor_a_system_nobody
     called = find_slowest(breakdown_of(root, ("b", "a", AUTMATRIX, CLIENT, 1, 9, "neuroweaver")))
     assert called
     assert str(called.hop) == "neuroweaver (called by autmatrix-backend)"
+
+
+@pytest.mark.parametrize(
+    ("hop", "told"),
+    [
+        (Hop(RELAYCORE), "relaycore"),
+        (Hop(RELAYCORE, "network", AUTMATRIX), "relaycore (network from autmatrix-backend)"),
+        (Hop("", "call", AUTMATRIX), "unknown (called by autmatrix-backend)"),
+    ],
+)
+def test_a_hop_begins_with_the_service_that_more_replicas_would_help(hop: Hop, told: str) -> None:
+    assert str(hop) == told
 
 
 def evidence(hop: SlowestHop | None, queue: float = 7.0) -> Evidence:
