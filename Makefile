@@ -4,9 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DATA   ?= .tidegate
+TIMESCALE := tests/timescale/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo test unit bench lint types format contracts lock clean
+.PHONY: help setup timescale up down demo test unit bench lint types format contracts lock clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -18,6 +19,11 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $(STAMP)
 
+timescale: $(TIMESCALE) ## Install the TimescaleDB that tests run against (needs npm; without it they skip)
+$(TIMESCALE): tests/timescale/package.json tests/timescale/package-lock.json tests/timescale/.npmrc
+	@if command -v npm >/dev/null; then cd tests/timescale && npm ci --ignore-scripts --silent; \
+	else echo "npm is missing: tests against TimescaleDB will be skipped"; fi
+
 demo: $(STAMP) ## The main job in about two minutes: load, a breach, replicas added, the report
 	$(BIN)/python -m services.console.demo
 
@@ -27,7 +33,7 @@ up: $(STAMP) ## Start the embedded stack and the stand-in platform
 down: $(STAMP) ## Stop it
 	$(BIN)/tidegate down --data $(DATA)
 
-test: $(STAMP) ## Unit, integration and end-to-end tests
+test: $(STAMP) $(TIMESCALE) ## Unit, integration and end-to-end tests
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 unit: $(STAMP) ## Unit tests alone
@@ -55,4 +61,4 @@ lock: $(STAMP) ## Pin the requirements anew, with hashes and without registry ad
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove the environment, caches and stopped stacks' data
-	rm -rf $(VENV) $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info tests/timescale/node_modules

@@ -2,10 +2,11 @@
 
 import sys
 
-from bench import elastic, generator, latency, memory, newcomer, schedule, soak, tracing, worker_loss
+from bench import collector, elastic, generator, latency, memory, newcomer, schedule, soak, tracing, worker_loss
 from bench.bars import publish
 
 BENCHES = {
+    "collector": collector.measure,
     "elastic": elastic.measure,
     "generator": generator.measure,
     "latency": latency.measure,

@@ -17,6 +17,8 @@ import uvloop
 from deploy.embedded.nats import NatsServer
 from deploy.embedded.postgres import PostgresServer
 
+pytest_plugins = ["tests.timescale.fixtures"]
+
 TEMPLATE = "template_of_tests"
 
 

@@ -25,7 +25,7 @@ from deploy.embedded.nats import find_nats_binary
 from deploy.embedded.postgres import PostgresServer
 from deploy.embedded.service import read_health
 from deploy.embedded.state import StackInfo
-from shared.store.migrations import read_migrations
+from shared.store.migrations import read_migrations, read_schema
 from shared.streams import STREAMS
 from shared.subjects import Subjects
 
@@ -164,10 +164,10 @@ def _check_schema(info: StackInfo) -> Check:
     log = info.services["postgres"].log
     try:
         with psycopg.connect(info.store_dsn, connect_timeout=3) as connection:
-            row = connection.execute("select max(version) from schema_migration").fetchone()
+            schema = read_schema(connection)
     except psycopg.Error as error:
         return Check("schema", False, f"cannot be read: {' '.join(str(error).split())}", f"see {log}")
-    version = row[0] if row else None
-    ok = version == newest
+    ok = schema is not None and schema.version == newest
     way_out = "" if ok else "the collector brings the schema up to date; see its log"
-    return Check("schema", ok, f"version {version} of {newest}", way_out)
+    found = f"version {schema.version} of {newest} on {schema.side}" if schema else f"version 0 of {newest}"
+    return Check("schema", ok, found, way_out)

@@ -11,9 +11,10 @@ from nats.js.api import PubAck
 from nats.js.errors import APIError
 
 from services.collector import backoff
+from services.collector.frame_store import Measured
 from services.collector.windows import windows_of
 from shared.bus import Bus
-from shared.contracts.frame import Frame, FrameId
+from shared.contracts.frame import FrameId
 
 ACK_TIMEOUT_S = 5.0
 
@@ -27,17 +28,19 @@ class Announcer:
         self._bus = bus
         self.problem = ""
 
-    async def announce(self, frames: Sequence[Frame]) -> None:
+    async def announce(self, frames: Sequence[Measured]) -> None:
         """Return when the broker keeps the windows of all of these; retries for as long as it does not."""
-        ordered = sorted(frames, key=lambda frame: astuple(frame.id))
-        left = [(frame.id, windows_of(frame, self._bus.subjects.environment).model_dump_json()) for frame in ordered]
+        left: list[tuple[FrameId, bytes]] = []
+        for frame, measures in sorted(frames, key=lambda measured: astuple(measured[0].id)):
+            left.append((frame.id, windows_of(frame, measures, self._bus.subjects.environment)))
+            await asyncio.sleep(0)
         attempt = 0
         while left := await self._publish(left):
             attempt += 1
             await asyncio.sleep(backoff.delay_s(attempt, random.random()))
         self.problem = ""
 
-    async def _publish(self, left: list[tuple[FrameId, str]]) -> list[tuple[FrameId, str]]:
+    async def _publish(self, left: list[tuple[FrameId, bytes]]) -> list[tuple[FrameId, bytes]]:
         """Publish in this order; returns those that were not acknowledged."""
         kept: list[asyncio.Future[PubAck]] = []
         try:
@@ -46,7 +49,7 @@ class Announcer:
                 kept.append(
                     await self._bus.js.publish_async(
                         self._bus.subjects.window(frame.run, frame.system),
-                        body.encode(),
+                        body,
                         wait_stall=ACK_TIMEOUT_S,
                         headers={"Nats-Msg-Id": message_id(frame)},
                     )

@@ -9,7 +9,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import psycopg
@@ -21,14 +20,16 @@ from services.collector.announcer import Announcer
 from services.collector.batching import BatchLimits
 from services.collector.control_plane import ControlPlane
 from services.collector.dead_letters import DeadLetters, DeadLimit
+from services.collector.frame_store import FrameStore
 from services.collector.pipeline import Pipeline
 from services.collector.samples import ResourceMap
 from services.collector.scrape import Scraper
 from services.collector.settings import CollectorSettings
 from services.collector.span_door import SpanDoor
 from services.collector.span_queue import SpanQueue
-from services.collector.timescale import CONNECT_TIMEOUT_S, FrameStore, Timescale
+from services.collector.timescale import CONNECT_TIMEOUT_S, Timescale
 from services.collector.timings import Timings
+from services.collector.upkeep import Upkeep
 from shared.bus import Bus, open_bus
 from shared.config import load_document
 from shared.errors import ConfigError, TransientError
@@ -36,8 +37,6 @@ from shared.http import HttpDoor
 from shared.reading import watch_ears
 from shared.service import run_until
 from shared.store.migrations import migrate
-
-TEND_EVERY_S = 3_600.0
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -69,16 +68,17 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stores = [
             await stack.enter_async_context(_store(dsn, purpose))
-            for purpose in ("frames", "spans", "control", "resources")
+            for purpose in ("frames", "spans", "control", "resources", "upkeep")
         ]
-        frames, spans, control, resources = ready.stores = stores
+        frames, spans, control, resources, tended = ready.stores = stores
+        upkeep = Upkeep(tended, settings.keeping)
         mark = round(settings.span_queue * settings.span_sample_above)
         span_door = SpanDoor(spans, SpanQueue(settings.span_queue, mark, settings.spans_per_second))
         door = await stack.enter_async_context(
             HttpDoor(settings.http_host, settings.http_port, ready.reasons, span_door.routes)
         )
         logger.info("listening on %s", door.url)
-        if await _unless(stop, _prepare_store(dsn, frames, ready)) is None:
+        if await _unless(stop, _prepare_store(dsn, upkeep, ready)) is None:
             return
         ready.opening = "NATS is not reachable yet"
         bus = await _unless(
@@ -97,14 +97,14 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
             announcer,
             dead,
             limits=BatchLimits(settings.batch_events, settings.batch_bytes, settings.batch_age_s),
-            admission=Admission(settings.max_event_age_s, settings.max_event_ahead_s),
+            admission=Admission(settings.oldest_event_s, settings.max_event_ahead_s),
         )
         await bus.broker.start()
         ready.opening = ""
         logger.info("ready")
         flowing = asyncio.ensure_future(pipeline.run())
         writing = asyncio.ensure_future(span_door.write())
-        tasks = [_through(flowing), _through(writing), control_plane.watch(), watch_ears(bus), _tend_store(frames)]
+        tasks = [_through(flowing), _through(writing), control_plane.watch(), watch_ears(bus), upkeep.run()]
         if settings.platform_url:
             scraper = Scraper(bus, resources, settings.platform_url, resource_map, settings.scrape_interval_s)
             tasks.append(scraper.run())
@@ -142,13 +142,13 @@ async def _through(task: asyncio.Future[None]) -> None:
     await asyncio.shield(task)
 
 
-async def _prepare_store(dsn: str, store: Timescale, ready: Readiness) -> bool:
-    """Migrate and make partitions, for as long as it takes the store to be there."""
+async def _prepare_store(dsn: str, upkeep: Upkeep, ready: Readiness) -> bool:
+    """Migrate and make what the first row needs, for as long as it takes the store to be there."""
     attempt = 0
     while True:
         try:
-            version = await asyncio.to_thread(migrate, dsn)
-            await store.ensure_partitions(datetime.now(UTC))
+            schema = await asyncio.to_thread(migrate, dsn)
+            await upkeep.begin(schema.side)
         except (psycopg.OperationalError, TransientError) as error:
             attempt += 1
             reason = " ".join(str(error).split())
@@ -157,16 +157,8 @@ async def _prepare_store(dsn: str, store: Timescale, ready: Readiness) -> bool:
             ready.opening = f"store not reachable yet: {reason}"
             await asyncio.sleep(backoff.delay_s(attempt, random.random()))
             continue
-        logger.info("store at version %d", version)
+        logger.info("store at version %d on %s", schema.version, schema.side)
         return True
-
-
-async def _tend_store(store: Timescale) -> None:
-    while True:
-        await asyncio.sleep(TEND_EVERY_S)
-        with contextlib.suppress(TransientError):
-            await store.ensure_partitions(datetime.now(UTC))
-            await store.prune_frames(datetime.now(UTC))
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
-"""From TIMINGS to the store to WINDOWS, in three stages that work at once on three batches:
+"""From TIMINGS to the store to WINDOWS, in four stages that work at once on four batches:
 
-    intake (pull, decode, admit) ──▶ commit (retry until stored) ──▶ announce (publish windows, then acknowledge)
+    intake (pull, decode) ─▶ prepare (names, rows) ─▶ commit (until stored) ─▶ announce (windows, then acknowledge)
 
 Between two stages stands one batch at most, so a slow store slows the pulls and memory stays bounded. A frame is
 acknowledged last; whatever ends the process before that only causes a redelivery (docs/decisions/0005).
@@ -17,7 +17,8 @@ from services.collector.admission import Admission
 from services.collector.announcer import Announcer
 from services.collector.batching import Batch, BatchLimits
 from services.collector.dead_letters import DeadLetters
-from services.collector.timescale import FrameStore
+from services.collector.frame_store import FrameStore, Measured, Prepared
+from services.collector.measures import Measures
 from services.collector.timings import FETCH_MOST, Delivery, Timings
 from shared import metrics
 from shared.clock import wall_us
@@ -36,9 +37,12 @@ class Received:
 
     delivery: Delivery
     frame: Frame
+    measures: Measures
 
 
 FrameBatch = Batch[Received]
+Ready = tuple[FrameBatch, Prepared | None]
+"""None: to be prepared again, since the store was away."""
 
 
 class Pipeline:
@@ -61,7 +65,8 @@ class Pipeline:
         self._limits = limits
         self._admission = admission
         self._closing = False
-        self._to_commit: asyncio.Queue[FrameBatch | None] = asyncio.Queue(1)
+        self._to_prepare: asyncio.Queue[FrameBatch | None] = asyncio.Queue(1)
+        self._to_commit: asyncio.Queue[Ready | None] = asyncio.Queue(1)
         self._to_announce: asyncio.Queue[FrameBatch | None] = asyncio.Queue(1)
 
     def stop_intake(self) -> None:
@@ -71,7 +76,9 @@ class Pipeline:
     async def run(self) -> None:
         """Raises ``TooManyDeadError``, or what is a bug; in both cases nothing unfinished is acknowledged."""
         keeper = asyncio.ensure_future(self._timings.keep_deadlines())
-        stages = [asyncio.ensure_future(stage()) for stage in (self._take_in, self._commit, self._announce)]
+        stages = [
+            asyncio.ensure_future(stage()) for stage in (self._take_in, self._prepare, self._commit, self._announce)
+        ]
         try:
             await asyncio.wait(stages, return_when=asyncio.FIRST_EXCEPTION)
             for stage in stages:
@@ -89,27 +96,30 @@ class Pipeline:
             most = FETCH_MOST if batch.items else 1
             deliveries = await self._timings.fetch(most, min(batch.patience_s(time.monotonic(), IDLE_S), IDLE_S))
             for delivery in deliveries:
-                if (frame := await self._admit(delivery)) is not None:
-                    batch.add(Received(delivery, frame), len(frame.events), len(delivery.msg.data), time.monotonic())
+                if (received := await self._admit(delivery)) is not None:
+                    events = len(received.frame.events)
+                    batch.add(received, events, len(delivery.msg.data), time.monotonic())
                 if batch.full:
-                    await self._to_commit.put(batch)
+                    await self._to_prepare.put(batch)
                     batch = FrameBatch(self._limits)
+                await asyncio.sleep(0)  # decoding many at once would keep the other stages waiting
             if batch.due(time.monotonic()):
-                await self._to_commit.put(batch)
+                await self._to_prepare.put(batch)
                 batch = FrameBatch(self._limits)
         if batch.items:
-            await self._to_commit.put(batch)
-        await self._to_commit.put(None)
+            await self._to_prepare.put(batch)
+        await self._to_prepare.put(None)
 
-    async def _admit(self, delivery: Delivery) -> Frame | None:
-        """The frame; None when it went to DEAD."""
+    async def _admit(self, delivery: Delivery) -> Received | None:
+        """The frame with its measures; None when it went to DEAD."""
         try:
             frame = decode(delivery.data)
             reason = self._admission.refuse(frame, wall_us())
         except FrameError as error:
-            frame, reason = None, str(error)
-        if reason is None:
-            return frame
+            reason = str(error)
+        else:
+            if reason is None:
+                return Received(delivery, frame, Measures.of(frame))
         await self._dead.bury(
             subject=delivery.msg.subject,
             stream=self._timings.stream,
@@ -120,19 +130,29 @@ class Pipeline:
         await self._timings.settle([delivery])
         return None
 
+    async def _prepare(self) -> None:
+        while (batch := await self._to_prepare.get()) is not None:
+            try:
+                prepared = await self._store.prepare(_measured(batch))
+            except TransientError:
+                prepared = None  # the next stage knows how to wait
+            await self._to_commit.put((batch, prepared))
+        await self._to_commit.put(None)
+
     async def _commit(self) -> None:
-        while (batch := await self._to_commit.get()) is not None:
-            await self._store_batch(batch)
-            await self._to_announce.put(batch)
+        while (ready := await self._to_commit.get()) is not None:
+            await self._store_batch(*ready)
+            await self._to_announce.put(ready[0])
         await self._to_announce.put(None)
 
-    async def _store_batch(self, batch: FrameBatch) -> None:
-        frames = [received.frame for received in batch.items]
+    async def _store_batch(self, batch: FrameBatch, prepared: Prepared | None) -> None:
         attempt = 0
         while True:
             try:
-                stored = await self._store.write(frames)
+                stored = await self._store.write(prepared or await self._store.prepare(_measured(batch)))
             except TransientError:
+                # Its ids may be gone with the store.
+                prepared = None
                 attempt += 1
                 metrics.STORE_RETRIES.inc()
                 await asyncio.sleep(backoff.delay_s(attempt, random.random()))
@@ -144,5 +164,9 @@ class Pipeline:
 
     async def _announce(self) -> None:
         while (batch := await self._to_announce.get()) is not None:
-            await self._announcer.announce([received.frame for received in batch.items])
+            await self._announcer.announce(_measured(batch))
             await self._timings.settle(received.delivery for received in batch.items)
+
+
+def _measured(batch: FrameBatch) -> list[Measured]:
+    return [(received.frame, received.measures) for received in batch.items]

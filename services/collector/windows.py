@@ -1,117 +1,120 @@
 """One frame becomes its ``FrameWindows``: cells per (action, second of done), merged by whoever reads them.
 
-Works on whole columns: the events are sorted once by cell, with the slowest response of a cell first, and everything
-else are sums over the runs of that order. Publishing is left to ``announcer.py``.
+Works on whole columns: the events are sorted once by cell, with the slowest response of a cell first; everything else
+is counted and added up by cell. Publishing is left to ``announcer.py``.
 """
 
+from itertools import repeat
+from typing import Any
+
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
+from services.collector.measures import Measures
+from services.collector.tally import tally, total
 from shared.contracts.frame import Frame
-from shared.contracts.timing import Check, ErrorKind, EventFlag
-from shared.contracts.window import ActionNow, Cell, Exemplar, FrameWindows
-from shared.histogram import buckets_of
+from shared.contracts.timing import ErrorKind, EventFlag, Events
+from shared.histogram import MAX_BUCKET
 
 WORST = 3
-_BUCKETS = 4096
-"""More than any bucket or error kind: cell and bucket share one integer."""
+# Plain numbers: the operators of enumerations cost more than those of a column.
+_RECORDED, _RAMP_UP = int(EventFlag.TRACE_RECORDED), int(EventFlag.RAMP_UP)
+_LONGEST_US = 2**34
+"""More than any response: two 32-bit columns of µs."""
 
 
-def windows_of(frame: Frame, environment: str) -> FrameWindows:
-    """Everything the stream needs to know of this frame; also of one without events (a heartbeat)."""
-    return FrameWindows(
-        run=frame.id.run,
-        environment=environment,
-        worker=frame.id.worker,
-        epoch=frame.id.epoch,
-        system=frame.id.system,
-        seq=frame.id.seq,
-        final=frame.final,
-        at_fault=frame.at_fault,
-        watermark_us=frame.anchor_wall_us + frame.watermark_us,
-        emitted_us=frame.anchor_wall_us + frame.emitted_us,
-        loop_lag_us=frame.health.loop_lag_us,
-        schedule_error_us=frame.health.schedule_error_us,
-        cpu_permille=frame.health.cpu_permille,
-        backlog_events=frame.health.backlog_events,
-        spooled_events=frame.health.spooled_events,
-        actions=tuple(
-            ActionNow(
-                scenario=state.scenario,
-                action=state.action,
-                kind=state.kind,
-                sent=state.sent,
-                in_flight=state.in_flight,
-                waiting=state.waiting,
-                ages=state.ages,
-            )
+def windows_of(frame: Frame, measures: Measures, environment: str) -> bytes:
+    """JSON of a ``shared.contracts.window.FrameWindows``: all the stream needs to know of this frame, heartbeats too.
+
+    Written from plain data: making the models costs more than all the counting, and each frame was checked when it
+    was decoded and admitted.
+    """
+    told = {
+        "run": frame.id.run,
+        "environment": environment,
+        "worker": frame.id.worker,
+        "epoch": frame.id.epoch,
+        "system": frame.id.system,
+        "seq": frame.id.seq,
+        "final": frame.final,
+        "at_fault": frame.at_fault,
+        "watermark_us": frame.anchor_wall_us + frame.watermark_us,
+        "emitted_us": frame.anchor_wall_us + frame.emitted_us,
+        "loop_lag_us": frame.health.loop_lag_us,
+        "schedule_error_us": frame.health.schedule_error_us,
+        "cpu_permille": frame.health.cpu_permille,
+        "backlog_events": frame.health.backlog_events,
+        "spooled_events": frame.health.spooled_events,
+        "actions": tuple(
+            {
+                "scenario": state.scenario,
+                "action": state.action,
+                "kind": state.kind,
+                "sent": state.sent,
+                "in_flight": state.in_flight,
+                "waiting": state.waiting,
+                "ages": state.ages,
+            }
             for state in frame.actions
         ),
-        cells=_cells(frame),
-    )
+        "cells": _cells(frame, measures),
+    }
+    return orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS)
 
 
-def _cells(frame: Frame) -> tuple[Cell, ...]:
+def _cells(frame: Frame, measures: Measures) -> tuple[dict[str, Any], ...]:
     if not len(frame.events):
         return ()
-    seconds = frame.done_wall_us // 1_000_000
-    responses = frame.events["service_us"].astype(np.int64) + frame.events["dispatch_us"]
-    order = np.lexsort((-responses, seconds, frame.events["action"]))
-    events, seconds, responses = frame.events[order], seconds[order], responses[order]
-    services = events["service_us"].astype(np.int64)
-    actions = events["action"]
-    fresh = np.ones(len(events), bool)
-    fresh[1:] = (actions[1:] != actions[:-1]) | (seconds[1:] != seconds[:-1])
-    starts = np.flatnonzero(fresh)
-    cell = np.cumsum(fresh) - 1
+    events, service_us, response_us = frame.events, measures.service_us, measures.response_us
+    seconds = measures.done_us // 1_000_000
+    first = int(seconds.min())
+    span = int(seconds.max()) - first + 1
+    keys, cell = np.unique(events["action"] * span + (seconds - first), return_inverse=True)
+    size = len(keys)
+    order = np.argsort(cell * _LONGEST_US + (_LONGEST_US - 1 - response_us))
+    edges = np.searchsorted(cell[order], np.arange(size + 1)).tolist()
+    starts = edges[:-1]
     error = events["error"]
-    failed = ((error != ErrorKind.OK) & (error != ErrorKind.CANCELLED)) | (events["check"] == Check.FAILED)
     wrong = error != ErrorKind.OK
-
-    def total(column: NDArray[np.generic]) -> list[int]:
-        sums: list[int] = np.add.reduceat(column.astype(np.int64), starts).tolist()
-        return sums
-
-    size = len(starts)
-    stops = np.append(starts[1:], len(events)).tolist()
+    recorded = events["flags"] & _RECORDED != 0
     columns = zip(
-        actions[starts].tolist(),
-        seconds[starts].tolist(),
-        starts.tolist(),
-        stops,
-        total(failed),
-        total(events["flags"] & EventFlag.RAMP_UP > 0),
-        _counts(cell[wrong], error[wrong], size),
-        _counts(cell, buckets_of(services), size),
-        _counts(cell, buckets_of(responses), size),
-        total(services),
-        total(responses),
-        np.maximum.reduceat(services, starts).tolist(),
-        responses[starts].tolist(),
-        total(events["bytes_in"]),
-        total(events["bytes_out"]),
+        (keys // span).tolist(),
+        (keys % span + first).tolist(),
+        starts,
+        edges[1:],
+        total(cell, measures.failed, size),
+        total(cell, events["flags"] & _RAMP_UP != 0, size),
+        _counts(tally(cell[wrong], error[wrong], size, max(ErrorKind))) if wrong.any() else repeat({}, size),
+        _counts(tally(cell, measures.service_bucket, size, MAX_BUCKET)),
+        _counts(tally(cell, measures.response_bucket, size, MAX_BUCKET)),
+        total(cell, service_us, size),
+        total(cell, response_us, size),
+        np.maximum.reduceat(service_us[order], starts).tolist(),
+        total(cell, events["bytes_in"], size),
+        total(cell, events["bytes_out"], size),
         strict=True,
     )
     return tuple(
-        Cell(
-            scenario=frame.actions[action].scenario,
-            action=frame.actions[action].action,
-            kind=frame.actions[action].kind,
-            second=second,
-            count=stop - start,
-            failed=failures,
-            ramp_up=ramp_up,
-            errors=errors,
-            service=service,
-            response=response,
-            service_sum_us=service_sum,
-            response_sum_us=response_sum,
-            service_max_us=service_max,
-            response_max_us=response_max,
-            bytes_in=bytes_in,
-            bytes_out=bytes_out,
-            worst=_worst(events[start:stop], responses[start:stop]),
-        )
+        {
+            "scenario": frame.actions[action].scenario,
+            "action": frame.actions[action].action,
+            "kind": frame.actions[action].kind,
+            "second": second,
+            "count": stop - start,
+            "failed": failures,
+            "ramp_up": ramp_up,
+            "errors": errors,
+            "service": service,
+            "response": response,
+            "service_sum_us": service_sum,
+            "response_sum_us": response_sum,
+            "service_max_us": service_max,
+            "response_max_us": int(response_us[order[start]]),
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            "worst": _worst(events, response_us, recorded, order[start:stop]),
+        }
         for (
             action,
             second,
@@ -125,34 +128,32 @@ def _cells(frame: Frame) -> tuple[Cell, ...]:
             service_sum,
             response_sum,
             service_max,
-            response_max,
             bytes_in,
             bytes_out,
         ) in columns
     )
 
 
-def _counts(cell: NDArray[np.integer], value: NDArray[np.integer], cells: int) -> list[dict[int, int]]:
-    """Per cell: how often each value occurs."""
-    keys, counts = np.unique(cell.astype(np.int64) * _BUCKETS + value, return_counts=True)
-    found: list[dict[int, int]] = [{} for _ in range(cells)]
-    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        found[key // _BUCKETS][key % _BUCKETS] = count
-    return found
+def _counts(found: list[NDArray[np.int64]]) -> list[dict[int, int]]:
+    return [dict(zip(*pairs.tolist(), strict=True)) for pairs in found]
 
 
-def _worst(events: NDArray[np.void], responses: NDArray[np.int64]) -> tuple[Exemplar, ...]:
-    """The slowest of a cell, whose events come slowest first; one with a recorded trace among them if there is any."""
-    rows = list(range(min(WORST, len(events))))
-    recorded = events["flags"] & EventFlag.TRACE_RECORDED > 0
-    if not recorded[: len(rows)].any() and recorded.any():
-        rows[-1] = int(recorded.argmax())
+def _worst(
+    events: Events, response_us: NDArray[np.int64], recorded: NDArray[np.bool_], slowest_first: NDArray[np.intp]
+) -> tuple[dict[str, Any], ...]:
+    """The slowest of a cell; one with a recorded trace among them if there is any."""
+    rows = slowest_first[:WORST]
+    if not recorded[rows].any():
+        others = recorded[slowest_first]
+        if others.any():
+            rows = np.append(rows[:-1], slowest_first[others.argmax()])
     return tuple(
-        Exemplar(
-            trace_id=events["trace_id"][row].tobytes().hex(),
-            response_us=int(responses[row]),
-            recorded=bool(recorded[row]),
-            user=int(events["user"][row]),
+        {"trace_id": trace.hex(), "response_us": response, "recorded": kept, "user": user}
+        for trace, response, kept, user in zip(
+            events["trace_id"][rows].tolist(),
+            response_us[rows].tolist(),
+            recorded[rows].tolist(),
+            events["user"][rows].tolist(),
+            strict=True,
         )
-        for row in rows
     )

@@ -103,7 +103,7 @@ class HopFinder:
                 if trace_id in spans
             ]
             calls = [call for call in found if call is not None]
-            if len(calls) == len(traces) and not any(call.unanswered or call.lost for call in calls):
+            if len(calls) == len(traces) and not any(call.unanswered or (whole and call.lost) for call in calls):
                 break
         slowest = find_slowest(calls)
         if slowest is None:

@@ -6,7 +6,6 @@ store is a ``TransientError``.
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -28,6 +27,8 @@ from shared.store.spans import ChosenTrace
 MOST_POINTS = 600
 AFTERMATH = timedelta(seconds=30)
 BEFORE = timedelta(minutes=1)
+LATEST = timedelta(hours=1)
+"""A request in flight at a run's end is done by then."""
 TRACES_DRAWN = 300
 TRACES_SLOWEST = 10
 LOOK_MS = 2_000
@@ -64,29 +65,30 @@ class Store:
         ``breaches``: the latest events this validator knows; the store may be behind them or know older ones.
         """
         span = Span.of(desired, state)
-        step_s = max(1, math.ceil(span.duration_s / MOST_POINTS))
         hops = await self._gather_hops(desired.run, span)
         since, until = span.started - BEFORE, span.ended + AFTERMATH
         async with self._connect() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            held = (await results.read_stored(connection, desired.run)).stored
+            plan = results.plan_timeline(span.duration_s, held, MOST_POINTS)
             stored = [Breach.model_validate(row) for row in await results.read_breaches(connection, desired.run)]
             return Facts(
                 desired=desired,
                 state=state,
-                series=tuple(await results.read_series(connection, desired.run, since)),
-                after=await results.read_after(connection, desired.run, span.judged_from),
-                timeline=tuple(await results.read_timeline(connection, desired.run, since, step_s)),
+                series=tuple(await results.read_series(connection, desired.run)),
+                after=await results.read_after_ramp_up(connection, desired.run),
+                timeline=tuple(await results.read_timeline(connection, desired.run, since, until + LATEST, plan)),
                 resources=tuple(
                     await results.read_resources(connection, desired.environment, span.judged_from, span.ended)
                 ),
                 replicas=tuple(
-                    await results.read_replicas(connection, desired.environment, span.started, span.ended, step_s)
+                    await results.read_replicas(connection, desired.environment, span.started, span.ended, plan.step_s)
                 ),
                 breaches=merge_breaches(stored, list(breaches.values())),
                 scaling=tuple(await results.read_scaling(connection, desired.environment, span.started, until)),
                 observed=observed,
                 hops=hops,
-                step_s=step_s,
+                step_s=plan.step_s,
             )
 
     async def read_traces(
@@ -111,8 +113,10 @@ class Store:
         until = span.ended + AFTERMATH
         try:
             async with self._bounded(HOPS_MS) as connection:
+                held = (await results.read_stored(connection, run)).stored
+                looked_at = spans.plan_slices(span.judged_from, until, held)
                 chosen = await spans.choose_traces(
-                    connection, run, span.judged_from, until, drawn=TRACES_DRAWN, slowest=TRACES_SLOWEST
+                    connection, run, looked_at, drawn=TRACES_DRAWN, slowest=TRACES_SLOWEST
                 )
                 ids = [one.trace_id for one in chosen]
                 found = await spans.read_traces(connection, ids, span.started - BEFORE, until) if ids else {}

@@ -16,11 +16,12 @@ A frame is identified by (run, worker, epoch, system, seq); seq counts from 1 wi
 import struct
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.contracts.timing import COLUMNS, ROW_DTYPE, Kind
+from shared.contracts.timing import COLUMNS, ROW_DTYPE, EventColumns, Events, Kind
 from shared.errors import BadMessageError
 
 MAGIC = b"TGF1"
@@ -85,7 +86,7 @@ class Health:
 class Frame:
     """A decoded frame, or one about to be encoded.
 
-    ``events`` is a structured array of ``ROW_DTYPE`` whose ``action`` column indexes ``actions``. ``watermark_us``
+    The ``action`` column of ``events`` indexes ``actions``. ``watermark_us``
     and ``emitted_us`` are relative to the anchor: every event with ``done < watermark_us`` is in this frame or an
     earlier one of the same epoch and system.
     """
@@ -96,7 +97,7 @@ class Frame:
     watermark_us: int
     emitted_us: int
     actions: tuple[ActionState, ...]
-    events: NDArray[np.void]
+    events: Events
     health: Health = field(default_factory=Health)
     final: bool = False
     at_fault: bool = False
@@ -224,13 +225,16 @@ def _decode(data: bytes) -> Frame:
         raise FrameError(
             f"{len(data)} bytes, but {event_count} events need {at + event_count * ROW_DTYPE.itemsize + 4}"
         )
-    events = np.empty(event_count, ROW_DTYPE)
+    # Copied once, so that every column is aligned: the widest stand first.
+    body = np.frombuffer(data, np.uint8, event_count * ROW_DTYPE.itemsize, at).copy()
+    columns: dict[str, NDArray[Any]] = {}
+    at = 0
     for name, kind in COLUMNS:
-        column = np.frombuffer(data, kind, event_count, at)
-        events[name] = column
-        at += column.nbytes
-    if event_count and int(events["action"].max()) >= action_count:
-        raise FrameError(f"an event names action {int(events['action'].max())} of {action_count}")
+        columns[name] = np.frombuffer(body, kind, event_count, at)
+        at += columns[name].nbytes
+    events = EventColumns(columns, event_count)
+    if event_count and int(columns["action"].max()) >= action_count:
+        raise FrameError(f"an event names action {int(columns['action'].max())} of {action_count}")
     return Frame(
         id=FrameId(names[0], names[1], epoch, names[2], seq),
         anchor_wall_us=anchor_wall_us,

@@ -3,9 +3,12 @@
 The row is the in-memory and on-wire order of the frame's columns (``shared/contracts/frame.py``).
 """
 
+from collections.abc import Iterator, Mapping
 from enum import IntEnum, IntFlag
+from typing import Any, Protocol, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Kind(IntEnum):
@@ -77,3 +80,43 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 )
 
 ROW_DTYPE = np.dtype([(name, kind) for name, kind in COLUMNS])
+
+
+class Events(Protocol):
+    """Events by column: a structured array of ``ROW_DTYPE``, or ``EventColumns``."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __getitem__(self, which: Any) -> Any: ...
+
+
+class EventColumns:
+    """Events as they came, a column each; answers as a structured array does, made where rows are asked for."""
+
+    __slots__ = ("_columns", "_size")
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], size: int) -> None:
+        self._columns, self._size = columns, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows())
+
+    @overload
+    def __getitem__(self, which: str) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, which: NDArray[Any]) -> NDArray[np.void]: ...
+    def __getitem__(self, which: Any) -> NDArray[Any]:
+        return self._columns[which] if isinstance(which, str) else self.rows()[which]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.void]:
+        return self.rows()
+
+    def rows(self) -> NDArray[np.void]:
+        """A structured array of ``ROW_DTYPE``."""
+        rows = np.empty(self._size, ROW_DTYPE)
+        for name, column in self._columns.items():
+            rows[name] = column
+        return rows

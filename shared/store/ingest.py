@@ -1,15 +1,21 @@
-"""SQL of the ingest transaction: names to ids, frame identities, rows, counters, partitions.
+"""SQL of the ingest transaction: names to ids, frame identities, rows, counters.
 
 Order of locks within a transaction, the same in every collector so that two never wait for each other in a ring:
 ``frames`` by (producer, seq), then ``producer`` by id, then ``sent_counter`` of the producers already locked.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg import AsyncConnection
+from psycopg.copy import AsyncLibpqWriter
+
+_FLUSH_BYTES = 1024 * 1024
+"""Waiting until the server has taken what was written costs a turn of the loop each time."""
 
 SeriesKey = tuple[str, str, str, str, int]
 """run, system, scenario, action, kind"""
@@ -42,19 +48,56 @@ TIMING_COLUMNS: tuple[tuple[str, str], ...] = (
 )
 """Columns of ``request_timing`` in the order they are copied, each with its binary form (``at``: µs since 2000)."""
 
-_PARTITIONED = ("request_timing", "spans", "resource_sample")
-_PARTITION_LOCK = 0x7469_6470  # "tidp"
 _COPY_TIMINGS = f"COPY request_timing ({', '.join(name for name, _ in TIMING_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The latest frame of a producer in a batch."""
+    """The latest frame of a producer in a batch, and how many frames and events of it the batch adds."""
 
     producer_id: int
     seq: int
     final: bool
     emitted_at: datetime
+    frames: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimingPart:
+    """What a batch adds to ten seconds of a series; a row of ``timing_part`` but for when it was committed.
+
+    ``at``: their start. The last three are histograms as the store has them: see ``pack``.
+    """
+
+    series_id: int
+    at: datetime
+    ramp_up: bool
+    cancelled: bool
+    n: int
+    failed: int
+    service_sum_us: int
+    response_sum_us: int
+    service_max_us: int
+    response_max_us: int
+    bytes_in: int
+    bytes_out: int
+    errors: list[int]
+    service: list[int]
+    response: list[int]
+
+
+_ADD_PART = f"""
+INSERT INTO timing_part ({", ".join(field.name for field in fields(TimingPart))})
+VALUES ({", ".join(["%s"] * len(fields(TimingPart)))})
+"""  # noqa: S608 - the names are those of the class above
+PACKED_BITS = 40
+
+
+def pack(value: NDArray[np.int64], count: NDArray[np.int64]) -> list[int]:
+    """A histogram as the store has it: bucket * 2**40 + count, as in the second migration."""
+    packed: list[int] = ((value << PACKED_BITS) + count).tolist()
+    return packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,33 +177,40 @@ async def claim_frames(
     return {(producer, seq) async for producer, seq in rows}
 
 
-async def copy_timings(connection: AsyncConnection[Any], buffer: bytes) -> None:
-    """Append rows given as a whole binary COPY stream over ``TIMING_COLUMNS``."""
-    async with connection.cursor() as cursor, cursor.copy(_COPY_TIMINGS.encode()) as copy:
-        await copy.write(buffer)
+async def copy_timings(connection: AsyncConnection[Any], pieces: Iterable[bytes]) -> None:
+    """Append rows given as the pieces of a binary COPY stream over ``TIMING_COLUMNS``."""
+    async with connection.cursor() as cursor:
+        writer = AsyncLibpqWriter(cursor, flush_threshold=_FLUSH_BYTES)
+        async with cursor.copy(_COPY_TIMINGS.encode(), writer=writer) as copy:
+            for piece in pieces:
+                await copy.write(memoryview(piece))
 
 
 async def advance_producers(connection: AsyncConnection[Any], progress: Sequence[Progress]) -> None:
-    """Move producers forward, one entry each; an entry that is not newer than what is stored changes nothing."""
+    """Move producers forward, one entry each: what is older than what is stored only adds to the counts."""
     await connection.execute(
         """
         WITH latest AS (
-            SELECT * FROM unnest(%s::int[], %s::bigint[], %s::boolean[], %s::timestamptz[])
-                AS v(producer_id, seq, final, emitted)
+            SELECT * FROM unnest(%s::int[], %s::bigint[], %s::boolean[], %s::timestamptz[], %s::bigint[], %s::bigint[])
+                AS v(producer_id, seq, final, emitted, frames, events)
         ), locked AS (
             SELECT producer_id FROM producer WHERE producer_id IN (SELECT producer_id FROM latest)
             ORDER BY producer_id FOR UPDATE
         )
         UPDATE producer
-        SET last_seq = latest.seq, final = producer.final OR latest.final, last_emitted = latest.emitted
+        SET last_seq = greatest(last_seq, latest.seq), final = producer.final OR latest.final,
+            last_emitted = greatest(last_emitted, latest.emitted),
+            frames = producer.frames + latest.frames, events = producer.events + latest.events
         FROM latest JOIN locked USING (producer_id)
-        WHERE producer.producer_id = latest.producer_id AND producer.last_seq < latest.seq
+        WHERE producer.producer_id = latest.producer_id
         """,
         [
             [item.producer_id for item in progress],
             [item.seq for item in progress],
             [item.final for item in progress],
             [item.emitted_at for item in progress],
+            [item.frames for item in progress],
+            [item.events for item in progress],
         ],
     )
 
@@ -187,21 +237,13 @@ async def advance_sent(connection: AsyncConnection[Any], counts: Iterable[Sent])
     )
 
 
+async def add_parts(connection: AsyncConnection[Any], parts: Sequence[TimingPart]) -> None:
+    """Add what a batch counted, to be folded later; committed with the rows that it counts."""
+    async with connection.cursor() as cursor:
+        await cursor.executemany(_ADD_PART, [astuple(part) for part in parts])
+
+
 async def prune_frames(connection: AsyncConnection[Any], before: datetime) -> int:
     """Forget the identities of frames committed before a moment, which no redelivery can reach any more; how many."""
     cursor = await connection.execute("DELETE FROM frames WHERE committed_at < %s", (before,))
     return cursor.rowcount
-
-
-async def ensure_partitions(connection: AsyncConnection[Any], around: datetime, days_ahead: int) -> int:
-    """Make the daily partitions of every large table around a moment; returns how many are new. In a transaction."""
-    # A day of the schema's function is one of the session's time zone: of 23 hours where a summer begins.
-    await connection.execute("SET LOCAL TIME ZONE 'UTC'")
-    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PARTITION_LOCK,))
-    created = 0
-    for table in _PARTITIONED:
-        row = await (
-            await connection.execute("SELECT ensure_partitions(%s::regclass, %s, %s)", (table, around, days_ahead))
-        ).fetchone()
-        created += row[0] if row else 0
-    return created

@@ -1,10 +1,13 @@
 """Named queries of a run's results: counts, times, errors, resources, breaches and decisions. Reads only.
 
-Percentiles are nearest-rank over the stored buckets (``percentile_disc``), means and maxima of the exact columns.
-``failed`` is what the windows call failed: an error other than a cancelled request, or an expectation not met.
+Counts and times come from the roll-ups, which say the same as the rows, whatever the size of the run; percentiles are
+nearest-rank over their histograms (``percentile_disc``), means and maxima exact. ``failed`` is what the windows call
+failed: an error other than a cancelled request, or an expectation not met.
 """
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,65 +15,53 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from shared.contracts.timing import Check, ErrorKind, Kind
+from shared.histogram import Histogram
 from shared.store.figures import SeriesAfter, SeriesResult, Stored, Times
 
 Row = dict[str, Any]
 SCRAPE_GAP_S = 3
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+ROWS_FOR_TIMELINE = 1_000_000
+"""Of so many requests a time line is drawn from the rows, to the second; of more from the roll-ups."""
+WINDOW_S, HOUR_S = 10, 3_600
+HOURS_FROM_S = 6 * 86_400.0
+"""A run as long has its time line by the hour: ten-second roll-ups may be gone."""
 
 _FAILED = f"(t.error NOT IN ({ErrorKind.OK:d}, {ErrorKind.CANCELLED:d}) OR t.check_result = {Check.FAILED:d})"
 
-_SERIES = f"""
-SELECT s.series_id, s.system, s.scenario, s.action, s.kind,
-       count(t.at) AS stored,
-       count(t.at) FILTER (WHERE {_FAILED}) AS failed,
-       count(t.at) FILTER (WHERE t.error = {ErrorKind.CANCELLED:d}) AS cancelled,
-       avg(t.service_us)::float8 AS service_mean_us, max(t.service_us) AS service_max_us,
-       avg(t.service_us + t.dispatch_us)::float8 AS response_mean_us,
-       max(t.service_us + t.dispatch_us) AS response_max_us
-  FROM series s LEFT JOIN request_timing t ON t.series_id = s.series_id AND t.at >= %(since)s
- WHERE s.run = %(run)s
- GROUP BY s.series_id ORDER BY s.scenario, s.system, s.action, s.kind
-"""  # noqa: S608 - built from this module's own constants
+_SERIES = "SELECT series_id, system, scenario, action, kind FROM series WHERE run = %(run)s ORDER BY 3, 2, 4, 5"
+
+_TOTALS = """
+SELECT series_id, sum(n)::bigint AS n, sum(failed)::bigint AS failed,
+       coalesce(sum(n) FILTER (WHERE cancelled), 0)::bigint AS cancelled,
+       sum(service_sum_us)::float8 AS service_sum_us, max(service_max_us) AS service_max_us,
+       sum(response_sum_us)::float8 AS response_sum_us, max(response_max_us) AS response_max_us
+  FROM timing_hour WHERE series_id = ANY(%(ids)s) GROUP BY 1
+"""
+
+_AFTER = """
+SELECT series_id, sum(failed)::bigint AS failed, sum(response_sum_us)::bigint AS sum_us
+  FROM timing_hour WHERE series_id = ANY(%(ids)s) AND NOT ramp_up AND NOT cancelled GROUP BY 1
+"""
+
+_HISTOGRAM = """
+SELECT series_id, histogram_bucket(element) AS bucket, sum(histogram_count(element))::bigint AS n
+  FROM timing_hour CROSS JOIN LATERAL unnest({column}) AS element
+ WHERE series_id = ANY(%(ids)s) AND {which} GROUP BY 1, 2
+"""
+_ALL, _JUDGED = "true", "NOT ramp_up AND NOT cancelled"
 
 _SENT = """
 SELECT c.series_id, sum(c.sent)::bigint AS sent, (sum(c.in_flight) FILTER (WHERE NOT p.final))::bigint AS held
   FROM sent_counter c JOIN producer p USING (producer_id) WHERE p.run = %(run)s GROUP BY c.series_id
 """
 
-_PERCENTILES = """
-WITH counted AS (
-    SELECT t.series_id, t.{column} AS bucket, count(*) AS n
-      FROM request_timing t JOIN series s USING (series_id)
-     WHERE s.run = %(run)s AND t.at >= %(since)s GROUP BY 1, 2
-), ranked AS (
-    SELECT series_id, bucket, sum(n) OVER (PARTITION BY series_id ORDER BY bucket) AS upto,
-           sum(n) OVER (PARTITION BY series_id) AS total
-      FROM counted
-)
-SELECT series_id, q, min(histogram_value_us(bucket)) AS value_us
-  FROM ranked CROSS JOIN unnest(%(qs)s::float8[]) AS q
- WHERE upto >= greatest(1, ceil(q * total::float8 - 1e-9)) GROUP BY 1, 2
-"""
-
-_ERRORS = """
-SELECT t.series_id, t.error, count(*) AS n FROM request_timing t JOIN series s USING (series_id)
- WHERE s.run = %(run)s AND t.at >= %(since)s AND t.error <> 0 GROUP BY 1, 2
-"""
-
-_AFTER = f"""
-SELECT t.series_id, t.response_bucket AS bucket, count(*) AS n, count(*) FILTER (WHERE {_FAILED}) AS failed,
-       sum(t.service_us + t.dispatch_us)::bigint AS sum_us
-  FROM request_timing t JOIN series s USING (series_id)
- WHERE s.run = %(run)s AND t.at >= %(since)s AND t.error <> {ErrorKind.CANCELLED:d} GROUP BY 1, 2
-"""  # noqa: S608 - built from this module's own constants
-
-_TIMELINE = f"""
+_TIMELINE_OF_ROWS = f"""
 WITH counted AS (
     SELECT s.system, (floor(extract(epoch FROM t.at) / %(step)s) * %(step)s)::bigint AS second,
            t.response_bucket AS bucket, count(*) AS n, count(*) FILTER (WHERE {_FAILED}) AS failed
       FROM request_timing t JOIN series s USING (series_id)
-     WHERE s.run = %(run)s AND s.kind = {Kind.REQUEST:d} AND t.at >= %(since)s GROUP BY 1, 2, 3
+     WHERE s.run = %(run)s AND s.kind = {Kind.REQUEST:d} AND t.at >= %(since)s AND t.at < %(until)s GROUP BY 1, 2, 3
 ), ranked AS (
     SELECT *, sum(n) OVER (PARTITION BY system, second ORDER BY bucket) AS upto,
            sum(n) OVER (PARTITION BY system, second) AS total FROM counted
@@ -78,6 +69,16 @@ WITH counted AS (
 SELECT system, second, sum(n)::bigint AS count, sum(failed)::bigint AS failed,
        min(histogram_value_us(bucket)) FILTER (WHERE upto >= ceil(0.95 * total - 1e-9)) AS p95_us
   FROM ranked GROUP BY 1, 2 ORDER BY 2, 1
+"""  # noqa: S608 - built from this module's own constants
+
+_TIMELINE_OF_ROLLUPS = f"""
+SELECT system, second, sum(n)::bigint AS count, sum(failed)::bigint AS failed,
+       histogram_percentile_us(histogram_sum(response), 0.95) AS p95_us
+  FROM (SELECT s.system, (floor(extract(epoch FROM t.at) / %(step)s) * %(step)s)::bigint AS second, t.n, t.failed,
+               t.response
+          FROM {{table}} t JOIN series s USING (series_id)
+         WHERE t.series_id = ANY(%(ids)s) AND s.kind = {Kind.REQUEST:d}) AS told
+ GROUP BY 1, 2 ORDER BY 2, 1
 """  # noqa: S608 - built from this module's own constants
 
 _RESOURCES = """
@@ -114,73 +115,103 @@ SELECT record FROM scaling_record
 """
 
 _STORED = """
-SELECT coalesce((SELECT sum(f.events) FROM frames f JOIN producer p USING (producer_id) WHERE p.run = %(run)s), 0)
-           ::bigint AS stored,
+SELECT coalesce((SELECT sum(events) FROM producer WHERE run = %(run)s), 0)::bigint AS stored,
        coalesce((SELECT sum(c.sent) FROM sent_counter c JOIN producer p USING (producer_id) WHERE p.run = %(run)s), 0)
            ::bigint AS sent,
        coalesce((SELECT sum(c.in_flight) FROM sent_counter c JOIN producer p USING (producer_id)
                   WHERE p.run = %(run)s AND NOT p.final), 0)::bigint AS held
 """
 
-_PRODUCERS = """
-SELECT p.worker, p.epoch, p.system, p.last_seq, p.final, count(f.seq) AS frames
-  FROM producer p LEFT JOIN frames f USING (producer_id) WHERE p.run = %(run)s GROUP BY p.producer_id
-"""
+_PRODUCERS = "SELECT worker, epoch, system, last_seq, frames FROM producer WHERE run = %(run)s"
 
 
-async def read_series(connection: AsyncConnection[Any], run: str, since: datetime) -> list[SeriesResult]:
-    """Every series of a run with its counts and times. ``since`` bounds the partitions that are looked at."""
-    asked = {"run": run, "since": since, "qs": list(PERCENTILES.values())}
-    names = {q: name for name, q in PERCENTILES.items()}
+async def read_series(connection: AsyncConnection[Any], run: str) -> list[SeriesResult]:
+    """Every series of a run with its counts and times."""
+    listed = await _rows(connection, _SERIES, {"run": run})
+    asked = {"run": run, "ids": [row["series_id"] for row in listed]}
+    totals = {row["series_id"]: row for row in await _rows(connection, _TOTALS, asked)}
     sent = {row["series_id"]: row for row in await _rows(connection, _SENT, asked)}
-    errors: dict[int, dict[int, int]] = {}
-    for row in await _rows(connection, _ERRORS, asked):
-        errors.setdefault(row["series_id"], {})[row["error"]] = row["n"]
-    times: dict[str, dict[int, dict[str, float]]] = {"service": {}, "response": {}}
-    for of, by_series in times.items():
-        for row in await _rows(connection, _PERCENTILES.format(column=f"{of}_bucket"), asked):
-            by_series.setdefault(row["series_id"], {})[names[row["q"]]] = row["value_us"] / 1e3
+    errors, service, response = [
+        await _histograms(connection, column, _ALL, asked) for column in ("errors", "service", "response")
+    ]
 
-    def read_times(row: Row, of: str) -> Times:
-        mean, most = row[f"{of}_mean_us"], row[f"{of}_max_us"]
-        if mean is None:
-            return Times()
-        return Times(mean / 1e3, most / 1e3, times[of].get(row["series_id"], {}))
-
-    return [
-        SeriesResult(
-            series_id=row["series_id"],
+    def result(row: Row) -> SeriesResult:
+        number = row["series_id"]
+        total, counter = totals.get(number), sent.get(number, {})
+        return SeriesResult(
+            series_id=number,
             system=row["system"],
             scenario=row["scenario"],
             action=row["action"],
             kind=Kind(row["kind"]),
-            sent=sent.get(row["series_id"], {}).get("sent") or 0,
-            held=sent.get(row["series_id"], {}).get("held") or 0,
-            stored=row["stored"],
-            failed=row["failed"],
-            cancelled=row["cancelled"],
-            errors=errors.get(row["series_id"], {}),
-            service=read_times(row, "service"),
-            response=read_times(row, "response"),
+            sent=counter.get("sent") or 0,
+            held=counter.get("held") or 0,
+            stored=total["n"] if total else 0,
+            failed=total["failed"] if total else 0,
+            cancelled=total["cancelled"] if total else 0,
+            errors=errors[number].counts if number in errors else {},
+            service=_times(total, "service", service.get(number)),
+            response=_times(total, "response", response.get(number)),
         )
-        for row in await _rows(connection, _SERIES, asked)
-    ]
+
+    return [result(row) for row in listed]
 
 
-async def read_after(connection: AsyncConnection[Any], run: str, since: datetime) -> dict[int, SeriesAfter]:
-    """By series: what ended at or after a moment, cancelled requests left out."""
-    parts: dict[int, SeriesAfter] = {}
-    for row in await _rows(connection, _AFTER, {"run": run, "since": since}):
-        before = parts.get(row["series_id"], SeriesAfter({}, 0, 0))
-        parts[row["series_id"]] = SeriesAfter(
-            {**before.response, row["bucket"]: row["n"]}, before.sum_us + row["sum_us"], before.failed + row["failed"]
-        )
-    return parts
+def _times(total: Row | None, of: str, histogram: Histogram | None) -> Times:
+    if total is None or histogram is None:
+        return Times()
+    percentiles = {name: histogram.percentile_us(q) for name, q in PERCENTILES.items()}
+    return Times(
+        mean=total[f"{of}_sum_us"] / total["n"] / 1e3,
+        max=total[f"{of}_max_us"] / 1e3,
+        percentiles={name: value / 1e3 for name, value in percentiles.items() if value is not None},
+    )
 
 
-async def read_timeline(connection: AsyncConnection[Any], run: str, since: datetime, step_s: int) -> list[Row]:
-    """Per system and step of seconds: ``system, second, count, failed, p95_us`` (response time), in order of time."""
-    return await _rows(connection, _TIMELINE, {"run": run, "since": since, "step": step_s})
+async def read_after_ramp_up(connection: AsyncConnection[Any], run: str) -> dict[int, SeriesAfter]:
+    """By series: what was due after ramp-up, cancelled requests left out."""
+    asked = {"ids": [row["series_id"] for row in await _rows(connection, _SERIES, {"run": run})]}
+    response = await _histograms(connection, "response", _JUDGED, asked)
+    return {
+        row["series_id"]: SeriesAfter(response[row["series_id"]].counts, row["sum_us"], row["failed"])
+        for row in await _rows(connection, _AFTER, asked)
+    }
+
+
+async def _histograms(connection: AsyncConnection[Any], column: str, which: str, asked: Row) -> dict[int, Histogram]:
+    found: dict[int, Histogram] = {}
+    for row in await _rows(connection, _HISTOGRAM.format(column=column, which=which), asked):
+        found.setdefault(row["series_id"], Histogram()).add(row["bucket"], row["n"])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TimelinePlan:
+    """Seconds between two points, and from which of the store's tables they are drawn."""
+
+    step_s: int
+    table: str
+
+
+def plan_timeline(duration_s: float, stored: int, points: int) -> TimelinePlan:
+    """A time line of at most so many points of a run with so many stored events."""
+    step_s = max(1, math.ceil(duration_s / points))
+    if duration_s >= HOURS_FROM_S:
+        return TimelinePlan(math.ceil(step_s / HOUR_S) * HOUR_S, "timing_hour")
+    if stored > ROWS_FOR_TIMELINE:
+        return TimelinePlan(math.ceil(step_s / WINDOW_S) * WINDOW_S, "timing_window")
+    return TimelinePlan(step_s, "request_timing")
+
+
+async def read_timeline(
+    connection: AsyncConnection[Any], run: str, since: datetime, until: datetime, plan: TimelinePlan
+) -> list[Row]:
+    """Per system and step: ``system, second, count, failed, p95_us`` (response time), in order of time."""
+    asked: Row = {"run": run, "since": since, "until": until, "step": plan.step_s}
+    if plan.table == "request_timing":
+        return await _rows(connection, _TIMELINE_OF_ROWS, asked)
+    asked["ids"] = [row["series_id"] for row in await _rows(connection, _SERIES, asked)]
+    return await _rows(connection, _TIMELINE_OF_ROLLUPS.format(table=plan.table), asked)
 
 
 async def read_resources(

@@ -3,7 +3,7 @@
 Reads of many traces are bounded: in time by what their caller says, in size by ``MOST_SPANS`` of each trace.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,8 @@ from shared.contracts.timing import EventFlag, Kind
 from shared.store.figures import TraceSpan
 
 MOST_SPANS = 1_000
+ROWS_LOOKED_AT = 1_000_000
+SLICES = 50
 _FOLLOWS_A_BREACH = ["validator.breach", "scaler.decide"]
 """Spans that continue the trace of a request which showed a breach; no part of the call itself."""
 
@@ -98,24 +100,38 @@ class ChosenTrace:
     drawn: bool
 
 
+def plan_slices(since: datetime, until: datetime, stored: int) -> list[tuple[datetime, datetime]]:
+    """The whole time of a run, or of one with very many rows so many even slices of it that not all are looked at."""
+    if stored <= ROWS_LOOKED_AT:
+        return [(since, until)]
+    step = (until - since) / SLICES
+    length = step * (ROWS_LOOKED_AT / stored)
+    return [(since + number * step, since + number * step + length) for number in range(SLICES)]
+
+
 async def choose_traces(
-    connection: AsyncConnection[Any], run: str, since: datetime, until: datetime, *, drawn: int, slowest: int
+    connection: AsyncConnection[Any], run: str, slices: Sequence[tuple[datetime, datetime]], *, drawn: int, slowest: int
 ) -> list[ChosenTrace]:
-    """Of each scenario of a run so many recorded traces drawn evenly, and the slowest ones; slowest first.
+    """Of each scenario of a run so many recorded traces that ended within ``slices``, drawn evenly, and the slowest.
 
     Trace ids are random, so the first of them in their own order are an even draw, and the same one each time. A
-    scenario without workflows is chosen by the longest request of each trace.
+    scenario without workflows is chosen by the longest request of each trace. Slowest first.
     """
     found = await connection.execute(
         """
-        WITH timed AS (
-            SELECT s.scenario, t.trace_id, max(t.service_us + t.dispatch_us) AS response_us
-            FROM request_timing t JOIN series s USING (series_id)
-            WHERE s.run = %(run)s AND t.at >= %(since)s AND t.at < %(until)s
-                AND t.trace_id IS NOT NULL AND t.flags & %(recorded)s <> 0
-                AND s.kind = (SELECT max(k.kind) FROM series k
-                    WHERE k.run = s.run AND k.scenario = s.scenario AND k.kind IN (%(request)s, %(workflow)s))
-            GROUP BY s.scenario, t.trace_id
+        WITH line AS (
+            SELECT series_id, scenario FROM (
+                SELECT *, max(kind) OVER (PARTITION BY scenario) AS whole FROM series
+                WHERE run = %(run)s AND kind IN (%(request)s, %(workflow)s)
+            ) AS of_run WHERE kind = whole
+        ), timed AS (
+            SELECT line.scenario, t.trace_id, max(t.service_us + t.dispatch_us) AS response_us
+            FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS slice(start, stop)
+            CROSS JOIN LATERAL (
+                SELECT series_id, trace_id, service_us, dispatch_us FROM request_timing
+                WHERE at >= slice.start AND at < slice.stop AND trace_id IS NOT NULL AND flags & %(recorded)s <> 0
+            ) AS t JOIN line USING (series_id)
+            GROUP BY line.scenario, t.trace_id
         ), ranked AS (
             SELECT *, row_number() OVER (PARTITION BY scenario ORDER BY trace_id) AS place,
                 row_number() OVER (PARTITION BY scenario ORDER BY response_us DESC, trace_id) AS slowness
@@ -126,8 +142,8 @@ async def choose_traces(
         """,
         {
             "run": run,
-            "since": since,
-            "until": until,
+            "starts": [start for start, _ in slices],
+            "ends": [end for _, end in slices],
             "recorded": int(EventFlag.TRACE_RECORDED),
             "request": int(Kind.REQUEST),
             "workflow": int(Kind.WORKFLOW),

@@ -14,12 +14,15 @@ import pytest
 
 from deploy.embedded.postgres import PostgresServer
 from services.collector.dead_letters import TooManyDeadError
-from services.collector.timescale import FrameStore, Timescale
+from services.collector.frame_store import FrameStore
+from services.collector.measures import Measures
+from services.collector.timescale import Timescale
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import encode
 from shared.contracts.timing import Kind
 from shared.histogram import bucket_of
-from shared.store import ingest
+from shared.store import ingest, upkeep_postgres
+from shared.store.keeping import FRAMES_KEPT, Keeping
 from tests.integration.collector_rig import Rig, eventually, open_rig
 from tests.unit.collector_frames import RUN, SYSTEM, make_events, make_frame
 
@@ -83,7 +86,8 @@ async def test_a_frame_twice_in_one_batch_is_stored_once(rig: Rig) -> None:
 async def test_a_frame_that_was_committed_but_never_acknowledged_still_gets_its_windows(rig: Rig) -> None:
     frame = make_frame(1, events=make_events(20))
     store = Timescale(rig.dsn, "test")
-    await FrameStore(store).write([frame])
+    frames = FrameStore(store)
+    await frames.write(await frames.prepare([(frame, Measures.of(frame))]))
     await store.close()
     await rig.publish(frame)
     async with rig.collector():
@@ -231,7 +235,7 @@ async def test_a_collector_killed_in_full_flight_loses_and_doubles_nothing(rig: 
             await asyncio.sleep(0.002)
 
     async with process(rig) as child:
-        await eventually(rig.health, lambda answer: answer[0] == 200)
+        await eventually(rig.health, lambda answer: answer[0] == 200, within_s=30)
         publishing = asyncio.create_task(publish_some())
         await eventually(lambda: rig.count("frames"), lambda count: count >= 50)
         child.kill()
@@ -252,7 +256,7 @@ async def test_partitions_are_days_of_utc_whatever_the_time_zone_of_the_server(p
         await connection.execute("SET TIME ZONE 'Europe/Berlin'")
         for day in range(27, 32):
             async with connection.transaction():
-                await ingest.ensure_partitions(connection, datetime(2027, 3, day, 12, tzinfo=UTC), 2)
+                await upkeep_postgres.tend(connection, Keeping(), datetime(2027, 3, day, 12, tzinfo=UTC))
         for hour in range(7 * 24):
             await connection.execute(
                 "INSERT INTO resource_sample VALUES (%s, 'e', 's', 'y', 'i', true, '{}')",
@@ -267,7 +271,6 @@ async def test_identities_of_frames_are_forgotten_once_no_redelivery_can_reach_t
         await rig.publish(make_frame(1), make_frame(2))
         await rig.settled()
     await rig.query("UPDATE frames SET committed_at = now() - interval '9 days' WHERE seq = 1 RETURNING seq")
-    store = Timescale(postgres_dsn, "test")
-    assert await store.prune_frames(datetime.now(UTC)) == 1
-    await store.close()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        assert await ingest.prune_frames(connection, datetime.now(UTC) - FRAMES_KEPT) == 1
     assert await rig.query("SELECT seq FROM frames") == [(2,)]

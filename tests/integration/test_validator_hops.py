@@ -21,7 +21,7 @@ from shared.contracts.breach import Breach, BreachStatus, BreachWindow
 from shared.contracts.timing import EventFlag, Kind
 from shared.contracts.window import Exemplar
 from shared.store.figures import TraceSpan
-from shared.store.spans import choose_traces, copy_spans, limit_statements, read_trace, read_traces
+from shared.store.spans import choose_traces, copy_spans, limit_statements, plan_slices, read_trace, read_traces
 from tests.integration.span_rows import renamed, rows_of
 from tests.integration.test_validator_report import ASKED, BENCHMARKS, RAMP_UP_S, STARTED, ended
 from tests.unit.traces import NEUROWEAVER, RELAYCORE, polled_workflow
@@ -66,7 +66,7 @@ async def test_traces_are_drawn_evenly_after_ramp_up_and_the_slowest_are_among_t
     await store_workflow(connection, 90, queue_ms=9_000, at_s=-8)
     await store_workflow(connection, 91, queue_ms=9_000, at_s=20, flags=int(EventFlag.RAMP_UP))
     since, until = STARTED + timedelta(seconds=RAMP_UP_S), STARTED + timedelta(seconds=60)
-    chosen = await choose_traces(connection, RUN, since, until, drawn=10, slowest=3)
+    chosen = await choose_traces(connection, RUN, plan_slices(since, until, 41), drawn=10, slowest=3)
     assert {one.scenario for one in chosen} == {"story"}
     assert [int(one.trace_id, 16) for one in chosen] == [40, 39, 38, *range(10, 0, -1)]
     assert [one.drawn for one in chosen] == [False] * 3 + [True] * 10
@@ -238,3 +238,15 @@ async def test_a_span_stored_twice_is_read_once(connection: Connection) -> None:
     rows = rows_of(UUID(int=5), polled_workflow(), datetime.now(UTC))
     await copy_spans(connection, [*rows, *rows[:3]])
     assert len(await read_trace(connection, UUID(int=5).hex)) == len(rows)
+
+
+async def test_of_a_very_large_run_even_slices_are_looked_at(connection: Connection) -> None:
+    since, until = STARTED, STARTED + timedelta(seconds=50)
+    slices = plan_slices(since, until, 4_000_000)
+    assert [(start - since).total_seconds() for start, _ in slices] == list(range(50))
+    assert {end - start for start, end in slices} == {timedelta(seconds=0.25)}
+    for number in range(1, 9):
+        # Each ends 0.4 s after it began.
+        await store_workflow(connection, number, queue_ms=0, at_s=9.6 + 0.1 * number)
+    chosen = await choose_traces(connection, RUN, slices, drawn=10, slowest=3)
+    assert sorted(int(one.trace_id, 16) for one in chosen) == [1, 2]

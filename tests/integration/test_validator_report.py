@@ -16,7 +16,7 @@ from services.validator.timescale import Store
 from shared.config import load_document
 from shared.contracts.benchmarks import Benchmarks
 from shared.contracts.run import LostWorker, Phase, RunState, SystemProgress, WorkerProgress
-from shared.contracts.timing import ErrorKind, Kind
+from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.errors import TransientError
 from shared.histogram import bucket_of
 from shared.settings import PROJECT_ROOT
@@ -29,6 +29,20 @@ STARTED = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
 RAMP_UP_S = 5
 GATE = {"metric": "workflow_execution_time", "statistic": "mean", "limit": 30000, "unit": "ms"}
 ASKED = desired(environment="test", ramp_up_s=RAMP_UP_S, started=STARTED, targets=[GATE])
+
+
+ROLL_UP = """
+INSERT INTO timing_part (
+    series_id, at, ramp_up, cancelled, n, failed, service_sum_us, response_sum_us, service_max_us, response_max_us,
+    bytes_in, bytes_out, errors, service, response
+)
+SELECT series_id, date_bin('10 seconds', at, '2000-01-01 00:00:00+00'), flags & 2 <> 0, error = 11, count(*),
+       count(*) FILTER (WHERE error NOT IN (0, 11)), sum(service_us), sum(service_us + dispatch_us), max(service_us),
+       max(service_us + dispatch_us), 0, 0,
+       coalesce(array_agg((error::bigint << 40) + 1) FILTER (WHERE error <> 0), '{}'),
+       array_agg((service_bucket::bigint << 40) + 1), array_agg((response_bucket::bigint << 40) + 1)
+  FROM request_timing WHERE series_id = %s GROUP BY 1, 2, 3, 4
+"""
 
 
 class Rows:
@@ -70,7 +84,7 @@ class Rows:
         self.seq += 1
         async with self.connection.cursor() as cursor:
             await cursor.executemany(
-                "INSERT INTO request_timing VALUES (%s, %s, %s, 0, %s, %s, 0, 0, 0, 0, 0, 0, 0, 200, %s, 0, 0, 0, %s, "
+                "INSERT INTO request_timing VALUES (%s, %s, %s, 0, %s, %s, 0, 0, 0, 0, 0, 0, 0, 200, %s, 0, 0, %s, %s, "
                 "%s, gen_random_uuid())",
                 [
                     (
@@ -80,6 +94,7 @@ class Rows:
                         round(dispatch * 1e3),
                         round(service * 1e3),
                         error,
+                        EventFlag.RAMP_UP if at < RAMP_UP_S else 0,
                         bucket_of(service * 1e3),
                         bucket_of((dispatch + service) * 1e3),
                     )
@@ -89,7 +104,12 @@ class Rows:
         await self.connection.execute(
             "INSERT INTO frames (producer_id, seq, events) VALUES (%s, %s, %s)", (producer, self.seq, len(rows))
         )
-        await self.connection.execute("UPDATE producer SET last_seq = %s WHERE producer_id = %s", (self.seq, producer))
+        await self.connection.execute("DELETE FROM timing_part WHERE series_id = %s", (series,))
+        await self.connection.execute(ROLL_UP, (series,))
+        await self.connection.execute(
+            "UPDATE producer SET last_seq = %s, frames = frames + 1, events = events + %s WHERE producer_id = %s",
+            (self.seq, len(rows), producer),
+        )
 
     async def cpu(self, instance: str, usage: float, missed: range = range(0)) -> None:
         for second in set(range(30)) - set(missed):

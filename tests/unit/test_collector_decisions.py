@@ -3,15 +3,22 @@
 import struct
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.collector import backoff
 from services.collector.admission import Admission
 from services.collector.batching import Batch, BatchLimits
-from services.collector.copy_rows import POSTGRES_EPOCH_US, NamedFrame, build_copy
+from services.collector.copy_rows import POSTGRES_EPOCH_US, build_rows
 from services.collector.dead_letters import DeadLimit
+from services.collector.measures import Measures
+from services.collector.rollups import parts_of
 from shared.contracts.frame import Frame, FrameId
-from shared.store.ingest import TIMING_COLUMNS
+from shared.contracts.timing import ErrorKind
+from shared.histogram import Histogram, bucket_of
+from shared.store.ingest import PACKED_BITS, TIMING_COLUMNS
 from tests.unit.collector_frames import make_events, make_frame
 
 NOW_US = 1_764_000_000_000_000
@@ -88,28 +95,74 @@ def test_dead_letters_are_limited_within_a_sliding_minute() -> None:
     assert not limit.admit(60.5)
 
 
-def test_a_copy_stream_is_header_rows_and_trailer_with_every_field_in_its_place() -> None:
-    events = make_events(1, intended_us=5, dispatch_us=6, service_us=7_000, user=8, status=204, attempt=3, action=1)
-    frame = replace(make_frame(1, events=events), anchor_wall_us=POSTGRES_EPOCH_US, id=FrameId("r", "w", 1, "s", 1))
-    stream = build_copy([NamedFrame(frame, 11, [21, 22, 23])])
-    assert stream.startswith(b"PGCOPY\n\xff\r\n\0" + bytes(8))
-    assert stream.endswith(b"\xff\xff")
-    row = stream[19:-2]
-    (fields,) = struct.unpack_from(">h", row)
-    at = 2
-    values: dict[str, int] = {}
+def parse_row(row: bytes, at: int) -> tuple[dict[str, int | None], int]:
+    """One row of a binary COPY by column, and where the next begins."""
+    (fields,) = struct.unpack_from(">h", row, at)
+    assert fields == len(TIMING_COLUMNS)
+    at += 2
+    values: dict[str, int | None] = {}
     for name, _ in TIMING_COLUMNS:
         (size,) = struct.unpack_from(">i", row, at)
-        values[name] = int.from_bytes(row[at + 4 : at + 4 + size], "big")
-        at += 4 + size
-    assert at == len(row)
-    assert fields == len(TIMING_COLUMNS)
+        at += 4
+        values[name] = int.from_bytes(row[at : at + size], "big") if size >= 0 else None
+        at += max(size, 0)
+    return values, at
+
+
+def test_a_row_has_every_field_in_its_place() -> None:
+    events = make_events(1, intended_us=5, dispatch_us=6, service_us=7_000, user=8, status=204, attempt=3, action=1)
+    frame = replace(make_frame(1, events=events), anchor_wall_us=POSTGRES_EPOCH_US, id=FrameId("r", "w", 1, "s", 1))
+    rows = build_rows(frame, Measures.of(frame), 11, [21, 22, 23])
+    values, end = parse_row(rows, 0)
+    assert end == len(rows)
     assert values["at"] == 5 + 6 + 7_000
     assert (values["series_id"], values["producer_id"], values["user_no"]) == (22, 11, 8)
     assert (values["dispatch_us"], values["service_us"], values["status"], values["attempt"]) == (6, 7_000, 204, 3)
-    assert values["trace_id"] == int.from_bytes(events["trace_id"][0].tobytes(), "big")
+    assert (values["service_bucket"], values["response_bucket"]) == (bucket_of(7_000), bucket_of(7_006))
 
 
-def test_a_batch_of_heartbeats_is_a_stream_without_rows() -> None:
-    heartbeat = NamedFrame(make_frame(1), 1, [1, 2, 3])
-    assert build_copy([heartbeat, heartbeat]) == b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"\xff\xff"
+def test_a_trace_id_is_kept_where_it_was_recorded_or_the_request_failed() -> None:
+    flags, errors = [0, 1, 0, 0, 3], [0, 0, ErrorKind.TIMEOUT, ErrorKind.CANCELLED, 0]
+    events = make_events(5, user=range(5), flags=flags, error=errors, check=[0, 0, 0, 0, 2])
+    frame = make_frame(1, events=events)
+    rows = build_rows(frame, Measures.of(frame), 1, [1, 2, 3])
+    found, at = [], 0
+    while at < len(rows):
+        values, at = parse_row(rows, at)
+        found.append((values["user_no"], values["trace_id"]))
+    ids = [int.from_bytes(trace.tobytes(), "big") for trace in events["trace_id"]]
+    assert found == [(0, None), (1, ids[1]), (2, ids[2]), (3, None), (4, ids[4])]
+
+
+def test_rows_do_not_depend_on_the_frames_built_before() -> None:
+    frames = [make_frame(seq, events=make_events(count, seed=seq)) for seq, count in ((1, 3_000), (2, 5), (3, 700))]
+    alone = [build_rows(frame, Measures.of(frame), 1, [1, 2, 3]) for frame in frames]
+    assert [build_rows(frame, Measures.of(frame), 1, [1, 2, 3]) for frame in reversed(frames)] == alone[::-1]
+    assert build_rows(make_frame(4), Measures.of(make_frame(4)), 1, [1, 2, 3]) == b""
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 2**32)), max_size=4))
+def test_every_event_is_in_exactly_one_part_of_the_roll_ups(sizes: list[tuple[int, int]]) -> None:
+    frames = []
+    for number, (count, seed) in enumerate(sizes, 1):
+        rng = np.random.default_rng(seed)
+        columns = {name: rng.integers(0, most, count, endpoint=True) for name, most in (("error", 15), ("flags", 3))}
+        events = make_events(count, seed, **columns, intended_us=rng.integers(0, 40_000_000, count))
+        frames.append(make_frame(number, events=events, anchor_wall_us=NOW_US))
+    parts = parts_of([(frame, Measures.of(frame), [7, 8, 7]) for frame in frames])
+    assert len({(part.series_id, part.at, part.ramp_up, part.cancelled) for part in parts}) == len(parts)
+    expected: dict[tuple[int, int, bool, bool], list[int]] = {}
+    for event, done in ((event, done) for f in frames for event, done in zip(f.events, f.done_wall_us, strict=True)):
+        cancelled = event["error"] == ErrorKind.CANCELLED
+        key = ([7, 8, 7][event["action"]], int(done) // 10_000_000 * 10, bool(event["flags"] & 2), bool(cancelled))
+        expected.setdefault(key, []).append(int(event["service_us"]))
+    told = {(part.series_id, int(part.at.timestamp()), part.ramp_up, part.cancelled): part for part in parts}
+    assert told.keys() == expected.keys()
+    for key, services in expected.items():
+        part = told[key]
+        assert (part.n, part.service_sum_us, part.service_max_us) == (len(services), sum(services), max(services))
+        assert {pair >> PACKED_BITS: pair & 2**PACKED_BITS - 1 for pair in part.service} == Histogram.of(
+            services
+        ).counts
+        assert sum(pair & 2**PACKED_BITS - 1 for pair in part.response) == len(services)

@@ -1,0 +1,71 @@
+"""What a batch of frames adds to each ten seconds of each series: the parts that are committed with its rows."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.collector.measures import Measures
+from services.collector.tally import tally, total
+from shared.contracts.base import utc_of_us
+from shared.contracts.frame import Frame
+from shared.contracts.timing import ErrorKind, EventFlag
+from shared.histogram import MAX_BUCKET
+from shared.store.ingest import TimingPart, pack
+
+GRAIN_US = 10_000_000
+_RAMP_UP = int(EventFlag.RAMP_UP)
+
+Counted = tuple[Frame, Measures, Sequence[int]]
+"""A frame, its measures, and the store's ids of its actions in the order of its action table."""
+
+
+def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
+    """Parts by series, ten seconds, ramp-up and cancellation; each event of these frames is in exactly one."""
+    frames = [counted for counted in frames if len(counted[0].events)]
+    if not frames:
+        return []
+
+    def column(name: str) -> NDArray[np.int64]:
+        return np.concatenate([frame.events[name] for frame, _, _ in frames]).astype(np.int64)
+
+    series = np.concatenate([np.asarray(ids, np.int64)[frame.events["action"]] for frame, _, ids in frames])
+    windows = np.concatenate([measures.done_us for _, measures, _ in frames]) // GRAIN_US
+    service_us = np.concatenate([measures.service_us for _, measures, _ in frames])
+    response_us = np.concatenate([measures.response_us for _, measures, _ in frames])
+    error = column("error")
+    states = (column("flags") & _RAMP_UP != 0) * 2 + (error == ErrorKind.CANCELLED)
+    first = int(windows.min())
+    span = int(windows.max()) - first + 1
+    keys, group = np.unique((series * span + (windows - first)) * 4 + states, return_inverse=True)
+    size = len(keys)
+    wrong = error != ErrorKind.OK
+    errors = tally(group[wrong], error[wrong], size, max(ErrorKind))
+    service = tally(group, np.concatenate([measures.service_bucket for _, measures, _ in frames]), size, MAX_BUCKET)
+    response = tally(group, np.concatenate([measures.response_bucket for _, measures, _ in frames]), size, MAX_BUCKET)
+    columns = zip(
+        (keys // 4 // span).tolist(),
+        (keys // 4 % span + first).tolist(),
+        (keys % 4).tolist(),
+        np.bincount(group, minlength=size).tolist(),
+        total(group, np.concatenate([measures.failed for _, measures, _ in frames]), size),
+        total(group, service_us, size),
+        total(group, response_us, size),
+        _most(group, service_us, size),
+        _most(group, response_us, size),
+        total(group, column("bytes_in"), size),
+        total(group, column("bytes_out"), size),
+        *([pack(*pairs) for pairs in histogram] for histogram in (errors, service, response)),
+        strict=True,
+    )
+    return [
+        TimingPart(series_id, utc_of_us(window * GRAIN_US), state >= 2, state % 2 == 1, *figures)
+        for series_id, window, state, *figures in columns
+    ]
+
+
+def _most(group: NDArray[np.integer], column: NDArray[np.int64], groups: int) -> list[int]:
+    found = np.zeros(groups, np.int64)
+    np.maximum.at(found, group, column)
+    most: list[int] = found.tolist()
+    return most

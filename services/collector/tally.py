@@ -1,0 +1,33 @@
+"""Counting and adding up by group, whole columns at a time."""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DENSE = 8
+"""Counting into every cell of a table is faster than sorting, up to so many cells an event."""
+
+
+def tally(group: NDArray[np.integer], value: NDArray[np.integer], groups: int, most: int) -> list[NDArray[np.int64]]:
+    """Per group (0 up to ``groups``) the values that occur in it, ascending, each with its count: arrays (2, n).
+
+    ``value``: within 0 and ``most``.
+    """
+    width = most + 1
+    key = group.astype(np.int64) * width + value
+    if groups * width <= _DENSE * max(len(key), 4_096):
+        table = np.bincount(key, minlength=groups * width)
+        keys = np.flatnonzero(table)
+        counts = table[keys]
+    else:
+        keys, counts = np.unique(key, return_counts=True)
+    edges = np.searchsorted(keys, np.arange(groups + 1) * width).tolist()
+    pairs = np.array((keys % width, counts))
+    return [pairs[:, start:stop] for start, stop in pairwise(edges)]
+
+
+def total(group: NDArray[np.integer], column: NDArray[np.generic], groups: int) -> list[int]:
+    """Sum of a column per group; exact below 2**53."""
+    sums: list[int] = np.bincount(group, weights=column, minlength=groups).astype(np.int64).tolist()
+    return sums

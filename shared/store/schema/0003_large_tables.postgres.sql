@@ -1,0 +1,99 @@
+-- The large tables on plain PostgreSQL: daily partitions made ahead and dropped on time, and roll-ups that a task of the
+-- collector folds. No index orders request_timing: rows come in the order of time, which BRIN needs no more than.
+
+DROP FUNCTION ensure_partitions(regclass, timestamptz, integer);
+
+-- Makes the daily partitions (days of UTC) of a table that hold these moments and those between; how many are new.
+CREATE FUNCTION ensure_partitions(parent regclass, earliest timestamptz, latest timestamptz) RETURNS integer
+    LANGUAGE plpgsql AS $$
+DECLARE
+    day     timestamptz := date_trunc('day', earliest, 'UTC');
+    name    text;
+    created integer := 0;
+BEGIN
+    WHILE day <= latest LOOP
+        name := parent::text || to_char(day AT TIME ZONE 'UTC', '"_p"YYYYMMDD');
+        IF to_regclass(name) IS NULL THEN
+            EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %s FOR VALUES FROM (%L) TO (%L)',
+                           name, parent, day, day + interval '1 day');
+            created := created + 1;
+        END IF;
+        day := day + interval '1 day';
+    END LOOP;
+    RETURN created;
+END $$;
+
+-- Drops the partitions of a table all of whose rows are older than a moment; how many.
+CREATE FUNCTION drop_partitions(parent regclass, before timestamptz) RETURNS integer
+    LANGUAGE plpgsql AS $$
+DECLARE
+    part    regclass;
+    dropped integer := 0;
+BEGIN
+    FOR part IN
+        SELECT inhrelid::regclass FROM pg_inherits
+         WHERE inhparent = parent
+           AND right(inhrelid::regclass::text, 8) <= to_char((before - interval '1 day') AT TIME ZONE 'UTC', 'YYYYMMDD')
+    LOOP
+        EXECUTE format('DROP TABLE %s', part);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
+
+DROP INDEX request_timing_by_series;
+ALTER TABLE request_timing ALTER COLUMN trace_id DROP NOT NULL;
+CREATE INDEX request_timing_by_time ON request_timing USING brin (at) WITH (pages_per_range = 64, autosummarize = on);
+
+CREATE INDEX timing_part_by_series ON timing_part (series_id, at);
+
+-- Parts, folded: one row of a series and ten seconds, and past their age one of a series and hour.
+CREATE TABLE timing_folded_window (
+    LIKE timing_part INCLUDING DEFAULTS, PRIMARY KEY (series_id, at, ramp_up, cancelled)
+);
+CREATE TABLE timing_folded_hour (
+    LIKE timing_part INCLUDING DEFAULTS, PRIMARY KEY (series_id, at, ramp_up, cancelled)
+);
+CREATE INDEX timing_folded_window_by_time ON timing_folded_window (at);
+CREATE INDEX timing_folded_hour_by_time ON timing_folded_hour (at);
+
+-- Every event that is committed counts once in timing_hour at once, and in timing_window while ten seconds are kept. A
+-- reader adds up what has the same series and time: what is not folded yet stands beside what is.
+CREATE VIEW timing_window AS
+SELECT * FROM timing_part UNION ALL SELECT * FROM timing_folded_window;
+
+CREATE VIEW timing_hour AS
+SELECT committed_at, series_id, date_bin('1 hour', at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up, cancelled, n,
+       failed, service_sum_us, response_sum_us, service_max_us, response_max_us, bytes_in, bytes_out, errors, service, response
+  FROM timing_window
+UNION ALL SELECT * FROM timing_folded_hour;
+
+-- Moves rows of one of these tables whose time of a kind ("committed_at" or "at") is before a moment into another of a
+-- coarser grain, adding to what is there. In a transaction: a reader finds an event in one of them, never in both.
+CREATE FUNCTION fold_timings(source regclass, by_time text, before timestamptz, target regclass, grain interval)
+    RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format($fold$
+        WITH gone AS (DELETE FROM %1$s WHERE %2$I < $1 RETURNING *)
+        INSERT INTO %3$s AS kept
+        SELECT max(committed_at), series_id, date_bin($2, at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up,
+               cancelled, sum(n), sum(failed), sum(service_sum_us), sum(response_sum_us), max(service_max_us),
+               max(response_max_us), sum(bytes_in), sum(bytes_out),
+               histogram_sum(errors), histogram_sum(service), histogram_sum(response)
+          FROM gone GROUP BY series_id, 3, ramp_up, cancelled ORDER BY series_id, 3, ramp_up, cancelled
+        ON CONFLICT (series_id, at, ramp_up, cancelled) DO UPDATE
+           SET committed_at = excluded.committed_at, n = kept.n + excluded.n, failed = kept.failed + excluded.failed,
+               service_sum_us = kept.service_sum_us + excluded.service_sum_us,
+               response_sum_us = kept.response_sum_us + excluded.response_sum_us,
+               service_max_us = greatest(kept.service_max_us, excluded.service_max_us),
+               response_max_us = greatest(kept.response_max_us, excluded.response_max_us),
+               bytes_in = kept.bytes_in + excluded.bytes_in, bytes_out = kept.bytes_out + excluded.bytes_out,
+               errors = histogram_merge(kept.errors || excluded.errors),
+               service = histogram_merge(kept.service || excluded.service),
+               response = histogram_merge(kept.response || excluded.response)
+        $fold$, source, by_time, target) USING before, grain;
+END $$;
+
+SELECT ensure_partitions('request_timing', now(), now()),
+       ensure_partitions('spans', now(), now()),
+       ensure_partitions('resource_sample', now(), now());

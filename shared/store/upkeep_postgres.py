@@ -1,0 +1,47 @@
+"""Upkeep of the store on plain PostgreSQL: partitions made ahead and dropped on time, roll-ups folded."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from shared.store.keeping import TIMINGS_AGE, Keeping
+
+DAYS_AHEAD = timedelta(days=2)
+FOLD_EVERY_S = 5.0
+_PARTITION_LOCK = 0x7469_6470  # "tidp"
+_FOLD_LOCK = 0x7469_6466  # "tidf"
+
+
+async def tend(connection: AsyncConnection[Any], keeping: Keeping, now: datetime) -> int:
+    """Make the partitions that anything yet to come may need, drop what is past its age; how many are new.
+
+    In a transaction. Partitions reach back as far as TIMINGS does: a store that was away for days takes it all.
+    """
+    # A day of the schema's function is one of the session's time zone: of 23 hours where a summer begins.
+    await connection.execute("SET LOCAL TIME ZONE 'UTC'")
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PARTITION_LOCK,))
+    created = 0
+    for table, kept in keeping.tables.items():
+        earliest = now - min(TIMINGS_AGE + timedelta(days=1), kept)
+        row = await (
+            await connection.execute(
+                "SELECT ensure_partitions(%s::regclass, %s, %s)", (table, earliest, now + DAYS_AHEAD)
+            )
+        ).fetchone()
+        created += row[0] if row else 0
+        await connection.execute("SELECT drop_partitions(%s::regclass, %s)", (table, now - kept))
+    await connection.execute("DELETE FROM timing_folded_hour WHERE at < %s", (now - keeping.hours,))
+    return created
+
+
+async def fold(connection: AsyncConnection[Any], keeping: Keeping, now: datetime) -> None:
+    """Fold the roll-ups of what was committed so far. In a transaction; does nothing while another one folds."""
+    row = await (await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_FOLD_LOCK,))).fetchone()
+    if row is None or not row[0]:
+        return
+    for step in (
+        ("timing_part", "committed_at", now, "timing_folded_window", timedelta(seconds=10)),
+        ("timing_folded_window", "at", now - keeping.windows, "timing_folded_hour", timedelta(hours=1)),
+    ):
+        await connection.execute("SELECT fold_timings(%s::regclass, %s, %s, %s::regclass, %s)", step)

@@ -1,0 +1,42 @@
+"""A database with TimescaleDB for every test that names it; all of those share one worker, as they share the server."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.timescale.server import ChildServer, OwnDatabase, empty, find_obstacle
+
+SERVER = "TIDEGATE_TEST_TIMESCALE_DSN"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "timescale_dsn" in getattr(item, "fixturenames", ()) and item.config.pluginmanager.has_plugin("xdist"):
+        item.add_marker(pytest.mark.xdist_group("timescale"))
+
+
+@pytest.fixture(scope="session")
+def timescale_dsn(servers_folder: Path) -> Iterator[str]:
+    """A database with the extension, shared by all tests that this process runs.
+
+    It is on the server that ``TIDEGATE_TEST_TIMESCALE_DSN`` names, where that is set. Skips where neither can be had,
+    except in CI, where that is a failure.
+    """
+    named = os.environ.get(SERVER)
+    obstacle = None if named else find_obstacle()
+    if obstacle is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(obstacle)
+        pytest.skip(obstacle)
+    server = OwnDatabase(named) if named else ChildServer(servers_folder)
+    server.start()
+    yield server.dsn
+    server.stop()
+
+
+@pytest.fixture
+def empty_timescale_dsn(timescale_dsn: str) -> str:
+    """The same database without any table, view, routine or job but the extension's."""
+    empty(timescale_dsn)
+    return timescale_dsn
