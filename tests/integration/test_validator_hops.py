@@ -21,6 +21,7 @@ from shared.contracts.breach import Breach, BreachStatus, BreachWindow
 from shared.contracts.timing import EventFlag, Kind
 from shared.contracts.window import Exemplar
 from shared.store.figures import TraceSpan
+from shared.store.migrations import migrate
 from shared.store.spans import choose_traces, copy_spans, limit_statements, plan_slices, read_trace, read_traces
 from tests.integration.span_rows import renamed, rows_of
 from tests.integration.test_validator_report import ASKED, BENCHMARKS, RAMP_UP_S, STARTED, ended
@@ -250,3 +251,16 @@ async def test_of_a_very_large_run_even_slices_are_looked_at(connection: Connect
         await store_workflow(connection, number, queue_ms=0, at_s=9.6 + 0.1 * number)
     chosen = await choose_traces(connection, RUN, slices, drawn=10, slowest=3)
     assert sorted(int(one.trace_id, 16) for one in chosen) == [1, 2]
+
+
+async def test_a_store_with_timescaledb_answers_the_same(
+    connection: Connection, postgres_dsn: str, empty_timescale_dsn: str
+) -> None:
+    migrate(empty_timescale_dsn)
+    async with await psycopg.AsyncConnection.connect(empty_timescale_dsn, autocommit=True) as timescale:
+        for number in range(1, 4):
+            for each in (connection, timescale):
+                await store_workflow(each, number, queue_ms=20.0 * number, at_s=RAMP_UP_S + number)
+    sides = [await Store(dsn).gather(ASKED, ended(), Observed(), {}) for dsn in (postgres_dsn, empty_timescale_dsn)]
+    assert sides[0].hops == sides[1].hops
+    assert len(sides[0].hops[0].calls) == 3
