@@ -6,6 +6,7 @@ so is how many go on at once; what is found is taken by whoever tells, and what 
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,6 +16,7 @@ from services.validator.timescale import Store
 from shared.contracts.benchmarks import Source
 from shared.contracts.breach import Breach, BreachStatus
 from shared.errors import TransientError
+from shared.store.figures import TraceSpan
 
 LOOK_AFTER_S = (1.0, 1.0, 1.5, 2.5)
 """Pauses before each look: exporters send once a second, and a call is whole when all its systems have."""
@@ -97,12 +99,8 @@ class HopFinder:
             except TransientError as error:
                 logger.debug("breach %s: %s", breach.breach, error)
                 continue
-            found = [
-                break_down(spans[trace_id]) if whole else break_down_request(spans[trace_id], response_us)
-                for trace_id, response_us in traces.items()
-                if trace_id in spans
-            ]
-            calls = [call for call in found if call is not None]
+            # Beside the loop: a trace of very many spans takes longer than a judgement may be late.
+            calls = await asyncio.to_thread(_break_down_all, spans, traces, whole)
             if len(calls) == len(traces) and not any(call.unanswered or (whole and call.lost) for call in calls):
                 break
         slowest = find_slowest(calls)
@@ -111,3 +109,14 @@ class HopFinder:
             self._looked.pop(breach.breach, None)
         else:
             self._found.append(Found(breach.run, breach.breach, slowest))
+
+
+def _break_down_all(
+    spans: Mapping[str, Sequence[TraceSpan]], traces: Mapping[str, int], whole: bool
+) -> list[Breakdown]:
+    found = [
+        break_down(spans[trace_id]) if whole else break_down_request(spans[trace_id], response_us)
+        for trace_id, response_us in traces.items()
+        if trace_id in spans
+    ]
+    return [call for call in found if call is not None]
