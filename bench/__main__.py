@@ -2,18 +2,35 @@
 
 import sys
 
-from bench import collector, elastic, generator, latency, memory, newcomer, schedule, soak, tracing, worker_loss
+from bench import (
+    collector,
+    elastic,
+    exactly_once,
+    freshness,
+    generator,
+    latency,
+    memory,
+    newcomer,
+    schedule,
+    soak,
+    store,
+    tracing,
+    worker_loss,
+)
 from bench.bars import publish
 
 BENCHES = {
     "collector": collector.measure,
     "elastic": elastic.measure,
+    "exactly-once": exactly_once.measure,
+    "freshness": freshness.measure,
     "generator": generator.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "newcomer": newcomer.measure,
     "schedule": schedule.measure,
     "soak": soak.measure,
+    "store": store.measure,
     "tracing": tracing.measure,
     "worker-loss": worker_loss.measure,
 }

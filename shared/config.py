@@ -28,6 +28,8 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise not_yaml(path, error) from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deep") from error
 
 
 def not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:

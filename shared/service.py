@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import uvloop
@@ -27,10 +28,21 @@ def run_service(name: str, kind: type[S], serve: Callable[[S, asyncio.Event], Aw
     try:
         settings = read_settings(kind)
         configure_logging(name, settings.log_level)
-        uvloop.run(_supervise(settings, serve))
+        with _exporting_metrics(name, settings):
+            uvloop.run(_supervise(settings, serve))
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+
+
+def _exporting_metrics(name: str, settings: ServiceSettings) -> AbstractContextManager[None]:
+    endpoint = settings.otlp_metrics_endpoint
+    if endpoint is None:
+        return contextlib.nullcontext()
+    # Loaded where metrics are sent somewhere: it costs each process some megabytes.
+    from shared.otlp_metrics import exporting_metrics
+
+    return exporting_metrics(name, settings.environment, endpoint, settings.otlp_metrics_interval_s)
 
 
 class Stop(asyncio.Event):

@@ -21,7 +21,11 @@ class SettingsError(ConfigError):
 
 
 class ServiceSettings(BaseSettings):
-    """What every service needs to find its neighbours."""
+    """What every service needs to find its neighbours.
+
+    ``otlp_endpoint``, ``otlp_metrics_endpoint``: base URLs of OTLP/HTTP receivers for spans and for what ``/metrics``
+    shows, the latter every ``otlp_metrics_interval_s``; nothing is sent where they are not given.
+    """
 
     model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", frozen=True)
 
@@ -33,6 +37,8 @@ class ServiceSettings(BaseSettings):
     http_port: int = Field(default=0, ge=0, le=65535)
     config_dir: Path = PROJECT_ROOT / "config"
     otlp_endpoint: str | None = None
+    otlp_metrics_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
+    otlp_metrics_interval_s: float = Field(default=10.0, ge=0.1, le=600)
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
 
 

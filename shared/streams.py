@@ -18,13 +18,17 @@ GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """One stream: its DESIGN name, the subjects under the environment's prefix, and how long it keeps them."""
+    """One stream: its DESIGN name, the subjects under the environment's prefix, and how long it keeps them.
+
+    ``last_of_each``: how many messages of one subject at most, the newest; None: as many as there are.
+    """
 
     name: str
     subjects: tuple[str, ...]
     max_age_s: float
     max_bytes: int
     work_queue: bool = False
+    last_of_each: int | None = None
 
     def config(self, subjects: Subjects) -> StreamConfig:
         return StreamConfig(
@@ -36,12 +40,14 @@ class StreamSpec:
             discard=DiscardPolicy.NEW if self.work_queue else DiscardPolicy.OLD,
             max_age=self.max_age_s,
             max_bytes=self.max_bytes,
+            max_msgs_per_subject=self.last_of_each or -1,
             duplicate_window=120.0,
         )
 
 
 STREAMS = (
-    StreamSpec("RUNS", ("run.*.desired", "run.*.state"), 30 * DAY_S, GIB),
+    # A run says each second where it stands; in days that would push out what is asked of it.
+    StreamSpec("RUNS", ("run.*.desired", "run.*.state"), 30 * DAY_S, GIB, last_of_each=1_000),
     StreamSpec("TIMINGS", ("timing.*.*",), 7 * DAY_S, 8 * GIB, work_queue=True),
     StreamSpec("WINDOWS", ("window.*.*",), 3_600.0, 2 * GIB),
     StreamSpec("RESOURCES", ("resource.*",), 3_600.0, GIB),

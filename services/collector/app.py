@@ -1,6 +1,6 @@
 """Wires the collector: opens in order, runs until told to stop, drains, closes in reverse.
 
-door (health, OTLP) ─ store (migrations, partitions) ─ bus (streams) ─ control plane ─ pipeline ─ scraper
+door (health, OTLP) ─ store (migrations, partitions) ─ bus (streams) ─ control plane ─ pipeline ─ sources
 """
 
 import asyncio
@@ -21,10 +21,13 @@ from services.collector.batching import BatchLimits
 from services.collector.control_plane import ControlPlane
 from services.collector.dead_letters import DeadLetters, DeadLimit
 from services.collector.frame_store import FrameStore
+from services.collector.outbox import Outbox
 from services.collector.pipeline import Pipeline
-from services.collector.samples import ResourceMap
-from services.collector.scrape import Scraper
+from services.collector.queue_depth import watch_depth
+from services.collector.sampling import Sampler
 from services.collector.settings import CollectorSettings
+from services.collector.source_config import Resources
+from services.collector.source_set import make_sources
 from services.collector.span_door import SpanDoor
 from services.collector.span_queue import SpanQueue
 from services.collector.timescale import CONNECT_TIMEOUT_S, Timescale
@@ -63,7 +66,7 @@ class Readiness:
 async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
     """Run until ``stop``. Raises ``ConfigError`` for bad configuration, ``TooManyDeadError`` past that limit."""
     dsn = _checked_dsn(settings.store_dsn)
-    resource_map = load_document(ResourceMap, settings.config_dir / "resources.yaml")
+    resource_config = load_document(Resources, settings.config_dir / "resources.yaml")
     ready = Readiness()
     async with AsyncExitStack() as stack:
         stores = [
@@ -105,9 +108,10 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
         flowing = asyncio.ensure_future(pipeline.run())
         writing = asyncio.ensure_future(span_door.write())
         tasks = [_through(flowing), _through(writing), control_plane.watch(), watch_ears(bus), upkeep.run()]
-        if settings.platform_url:
-            scraper = Scraper(bus, resources, settings.platform_url, resource_map, settings.scrape_interval_s)
-            tasks.append(scraper.run())
+        tasks.append(watch_depth(bus))
+        outbox = Outbox(bus, resources)
+        made = make_sources(resource_config, settings.platform_url, settings.scrape_interval_s)
+        tasks += [outbox.write(), *(Sampler(source, bus, outbox, every_s).run() for source, every_s in made)]
         try:
             await run_until(stop, tasks)
         finally:

@@ -149,7 +149,8 @@ class Pipeline:
         attempt = 0
         while True:
             try:
-                stored = await self._store.write(prepared or await self._store.prepare(_measured(batch)))
+                with metrics.COMMIT_SECONDS.time():
+                    stored = await self._store.write(prepared or await self._store.prepare(_measured(batch)))
             except TransientError:
                 # Its ids may be gone with the store.
                 prepared = None
@@ -160,6 +161,10 @@ class Pipeline:
             metrics.FRAMES_STORED.inc(stored.frames)
             metrics.EVENTS_STORED.inc(stored.events)
             metrics.FRAMES_REDELIVERED.inc(stored.redelivered)
+            if full := [received.frame for received in batch.items if len(received.frame.events)]:
+                metrics.BATCH_EVENTS.observe(sum(len(frame.events) for frame in full))
+                # Frames come in order, so the first has waited longest.
+                metrics.STORED_LAG_SECONDS.observe(max(0.0, (wall_us() - int(full[0].done_wall_us.min())) / 1e6))
             return
 
     async def _announce(self) -> None:

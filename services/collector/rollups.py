@@ -10,7 +10,7 @@ from services.collector.tally import tally, total
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import Frame
 from shared.contracts.timing import ErrorKind, EventFlag
-from shared.histogram import MAX_BUCKET
+from shared.histogram import MAX_BUCKET, buckets_of
 from shared.store.ingest import TimingPart, pack
 
 GRAIN_US = 10_000_000
@@ -43,6 +43,11 @@ def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
     errors = tally(group[wrong], error[wrong], size, max(ErrorKind))
     service = tally(group, np.concatenate([measures.service_bucket for _, measures, _ in frames]), size, MAX_BUCKET)
     response = tally(group, np.concatenate([measures.response_bucket for _, measures, _ in frames]), size, MAX_BUCKET)
+    tokens, ttft_us = column("tokens"), column("ttft_us")
+    streamed = tokens > 0
+    ttft, gap = (
+        tally(group[streamed], buckets_of(values[streamed]), size, MAX_BUCKET) for values in (ttft_us, column("gap_us"))
+    )
     columns = zip(
         (keys // 4 // span).tolist(),
         (keys // 4 % span + first).tolist(),
@@ -55,7 +60,10 @@ def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
         _most(group, response_us, size),
         total(group, column("bytes_in"), size),
         total(group, column("bytes_out"), size),
-        *([pack(*pairs) for pairs in histogram] for histogram in (errors, service, response)),
+        total(group, streamed, size),
+        total(group, tokens, size),
+        total(group, np.where(streamed, np.maximum(service_us - ttft_us, 0), 0), size),
+        *([pack(*pairs) for pairs in histogram] for histogram in (errors, service, response, ttft, gap)),
         strict=True,
     )
     return [

@@ -15,7 +15,7 @@ from shared.contracts.base import Document
 from shared.errors import BadMessageError
 
 
-class Source(Document):
+class MetricRule(Document):
     """One line of the mapping; the file itself explains the fields."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -27,7 +27,7 @@ class Source(Document):
 
 
 class ResourceMap(Document):
-    metrics: list[Source] = Field(min_length=1)
+    metrics: list[MetricRule] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _once(self) -> "ResourceMap":
@@ -75,7 +75,7 @@ def values_of(resource_map: ResourceMap, before: Scrape | None, after: Scrape) -
     return values
 
 
-def _value(source: Source, before: Scrape | None, after: Scrape) -> float | None:
+def _value(source: MetricRule, before: Scrape | None, after: Scrape) -> float | None:
     if source.form == "gauge":
         return after.totals.get(source.of)
     if before is None:

@@ -11,8 +11,9 @@ WEEK_S = 7 * 86_400.0
 
 
 class CollectorSettings(ServiceSettings):
-    """``platform_url``: base URL of the platform whose instances are scraped; without it nothing is.
+    """``platform_url``: base URL of the platform that is scraped where ``config/resources.yaml`` names none.
 
+    ``scrape_interval_s``: between two readings of a source of that file that names no interval of its own.
     ``span_sample_above``: share of ``span_queue`` above which quick traces are given up, 1 for never.
     ``spans_per_second``: how many spans are stored a second, slow and failed traces first; 0 for as many as come.
     ``keep_*_days``: how long requests, spans, resource samples, ten-second and hourly roll-ups stay in the store.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.config import read_text
-from shared.contracts.scenario import TEMPLATE
+from shared.contracts.sendable import TEMPLATE
 from shared.errors import ConfigError
 
 

@@ -17,6 +17,16 @@ def read_host(text: str) -> str:
     return host
 
 
+def check_proxy(scenario: str, url: str, allowed: Collection[str]) -> None:
+    """``ConfigError`` when the host of a scenario's proxy is not on the allow-list."""
+    host = urlsplit(url).hostname or ""
+    if host not in allowed:
+        raise ConfigError(
+            f"proxy of {scenario}: {url!r}: host {host!r} is not in the allow-list ({', '.join(allowed)}); "
+            f"add it with --allow-host {host} or TIDEGATE_ALLOWED_HOSTS, if you may send requests through it"
+        )
+
+
 def check_target(system: str, url: str, allowed: Collection[str]) -> str:
     """The base URL without its last slash; ``ConfigError`` when it is none, or its host is not on the allow-list."""
     shown = f"target of {system}: {url!r}"

@@ -27,6 +27,8 @@ def _paths(step: Step) -> list[tuple[str, str]]:
         paths.append(("poll.until", step.poll.until.json_path))
         if step.poll.fail_when:
             paths.append(("poll.fail_when", step.poll.fail_when.json_path))
+    if step.websocket and step.websocket.until:
+        paths.append(("websocket.until", step.websocket.until.json_path))
     if isinstance(step.stream, Stream) and step.stream.token is not None:
         paths.append(("stream.token", step.stream.token))
     if step.valid_for and step.valid_for.startswith("$"):

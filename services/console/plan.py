@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pydantic_core import PydanticSerializationError
+
 from services.console.hosts import check_target
 from services.console.lazy_group import closest
 from shared.config import parse
@@ -182,7 +184,10 @@ def desire(planned: PlannedRun, run: str, request: Request, now: datetime) -> Ru
         requested_at=now,
         reason=request.reason,
     )
-    size = len(desired.model_dump_json())
+    try:
+        size = len(desired.model_dump_json())
+    except PydanticSerializationError as error:
+        raise ConfigError(f"run {planned.title}: a text in it cannot be written as UTF-8 ({error})") from error
     if size > MAX_RUN_BYTES:
         raise ConfigError(
             f"the run takes {size:,} bytes with its scenarios' data, and a broker {MAX_RUN_BYTES:,}: "

@@ -16,6 +16,7 @@ from shared.contracts.window import FrameWindows
 from shared.histogram import Histogram
 
 SPAN_S = 5
+STANDSTILL_S = 3.0
 LEVEL_STYLE = {"target": "yellow", "critical": "red"}
 
 
@@ -72,6 +73,9 @@ class Progress:
         self._decisions: dict[str, ScalingRecord] = {}
         self._requests = self._failed = 0
         self._replicas: dict[str, int] = {}
+        self._stored = 0
+        self._stored_at: datetime | None = None
+        self._stands_still = False
         self.state: RunState | None = None
 
     def on_state(self, state: RunState) -> None:
@@ -96,6 +100,30 @@ class Progress:
         newest = max(self._seconds, default=0)
         for old in [at for at in self._seconds if at < newest - 4 * SPAN_S]:
             del self._seconds[old]
+
+    def look(self, now: datetime) -> Notice | None:
+        """A line when nothing more is stored although frames wait to be, and one when it goes on."""
+        stored, behind = sum(self._last_seq.values()), self._frames_behind()
+        if stored > self._stored or not behind or self._stored_at is None:
+            self._stored, self._stored_at = stored, now
+            if self._stands_still:
+                self._stands_still = False
+                return Notice("the store takes frames again; nothing was lost", "green")
+        elif not self._stands_still and (now - self._stored_at).total_seconds() >= STANDSTILL_S:
+            self._stands_still = True
+            return Notice(
+                f"nothing has been stored for {STANDSTILL_S:g} s: {behind} frames wait on the bus; see tidegate doctor",
+                "yellow",
+            )
+        return None
+
+    def _frames_behind(self) -> int:
+        """Frames that workers have cut and whose windows were not heard, so that they may not be stored."""
+        return sum(
+            max(0, system.last_seq - self._last_seq.get((worker.worker, worker.epoch, system.system), 0))
+            for worker in (self.state.workers if self.state else ())
+            for system in worker.systems
+        )
 
     def on_breach(self, breach: Breach) -> Notice | None:
         """A line for what opened, grew worse or was resolved; None for an update, or another run's."""

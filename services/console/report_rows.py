@@ -145,6 +145,21 @@ def list_workflows(report: Report) -> list[tuple[str, str, str, str, str, str]]:
     return rows
 
 
+def list_streaming(report: Report) -> list[tuple[str, str, str, str, str, str, str]]:
+    """Action, streamed answers, tokens, tokens/s of one answer, first token p50 and p95, longest gap p95."""
+    rows = []
+    for row in report.get("results") or ():
+        streaming = row.get("streaming") or {}
+        if not streaming:
+            continue
+        first, gap = streaming.get("time_to_first_token_ms") or {}, streaming.get("longest_gap_ms") or {}
+        answers, tokens = (_number(streaming.get(key), "{:,}") for key in ("answers", "tokens"))
+        rate = _number(streaming.get("tokens_per_s"), "{:.1f}/s")
+        times = (_ms(first.get("p50")), _ms(first.get("p95")), _ms(gap.get("p95")))
+        rows.append((_text(row.get("action")), answers, tokens, rate, *times))
+    return rows
+
+
 def list_comparisons(report: Report) -> list[ComparisonRow]:
     """Benchmarks first, then the scenarios' own gates."""
     rows = [*(report.get("benchmark_comparison") or ()), *(report.get("gates") or ())]

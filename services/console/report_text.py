@@ -13,6 +13,7 @@ from services.console.report_rows import (
     list_comparisons,
     list_hops,
     list_results,
+    list_streaming,
     list_workflows,
     result_totals,
     summarize,
@@ -24,6 +25,7 @@ from shared.contracts.scaling import ScalingRecord
 
 PIPE_WIDTH = 200
 HOPS_TOLD = 4
+STREAMING = ("streamed", "#answers", "#tokens", "#rate of one", "#first p50", "#first p95", "#gap p95")
 STYLES = {"good": "green", "bad": "red", "unsure": "yellow"}
 
 
@@ -34,6 +36,10 @@ def print_dossier(console: Console, dossier: Dossier) -> None:
     workflows = list_workflows(report)
     if workflows:
         print_table(console, ("workflow", "#finished", "#failed", "#mean", "#p95", "#longest"), workflows)
+        console.print()
+    streaming = list_streaming(report)
+    if streaming:
+        print_table(console, STREAMING, streaming)
         console.print()
     _print_comparisons(console, dossier)
     for hops in list_hops(report):

@@ -20,6 +20,7 @@ from services.console.backing import Backing, find_backing, own_backing
 from services.console.catalogue import Catalogue
 from services.console.connecting import connected
 from services.console.documents import check_documents
+from services.console.hosts import check_proxy
 from services.console.json_paths import check_json_paths
 from services.console.live_view import open_view
 from services.console.outputs import ReportFiles
@@ -69,6 +70,7 @@ class Asked:
     max_rate: float | None = None
     max_requests: int | None = None
     max_per_day: int | None = None
+    no_spool: bool = False
     tags: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
@@ -110,6 +112,9 @@ def carry_out(asked: Asked) -> int:
         check_documents(settings.config_dir)
     stand_in = STAND_IN if backing is None else backing.targets
     check_targets(systems, {**stand_in, **given}, allowed)
+    for scenario in (load.scenario for run in planned for load in run.loads):
+        if scenario.client.proxy is not None:
+            check_proxy(scenario.name, scenario.client.proxy, allowed)
     if backing is None and asked.detach:
         raise ConfigError("--detach needs a stack that stays up; start it with tidegate up")
     if backing is not None and asked.workers is not None:
@@ -120,7 +125,12 @@ def carry_out(asked: Asked) -> int:
     try:
         with _backing(backing, asked, settings, allowed, systems <= set(given), console) as stack:
             targets = check_targets(systems, {**stack.targets, **given}, allowed)
-            limits = Limits(rate=asked.max_rate, requests=asked.max_requests, requests_per_day=asked.max_per_day)
+            limits = Limits(
+                rate=asked.max_rate,
+                requests=asked.max_requests,
+                requests_per_day=asked.max_per_day,
+                spool=not asked.no_spool,
+            )
             request = Request(stack.environment, targets, allowed, asked.seed, asked.requested_by, limits, tags)
             if asked.detach:
                 return asyncio.run(_detach(stack, planned, request))

@@ -104,7 +104,9 @@ class Session:
         """Return when the run is over: with nothing, or with why it cannot go on."""
         stopping = False
         while True:
-            self._view.show(self._progress.snapshot(datetime.now(UTC)))
+            now = datetime.now(UTC)
+            self._tell(self._progress.look(now))
+            self._view.show(self._progress.snapshot(now))
             state = self._progress.state
             if self._stopper.left.is_set() or (state and state.phase.final):
                 return ""

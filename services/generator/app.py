@@ -18,6 +18,7 @@ from nats.js.errors import APIError
 from nats.js.kv import KeyValue
 from pydantic import TypeAdapter, ValidationError
 
+from services.generator.broker_clock import BrokerClock
 from services.generator.coordinator import Coordinator, Plans
 from services.generator.leftovers import publish_leftovers
 from services.generator.membership import Membership
@@ -43,11 +44,14 @@ TICK_S = 0.25
 EARS_S = 5.0
 # How long frames may wait for the broker before they are left on disk: when a run ends, and when the process does.
 PUBLISH_S, CLOSE_S = 20.0, 2.0
+# How long the last requests of a worker that is stopped may take to be answered.
+LEAVE_S = 3.0
 logger = logging.getLogger(__name__)
 
 
 async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
     """Run one worker until ``stop``; its share of running runs is handed over to the others."""
+    secrets = read_secrets()
     # Requests leave no cycles behind; looking for them at the usual rate makes the loop late.
     # The thread that exports spans may hold up what is due no longer than this.
     sys.setswitchinterval(0.0005)
@@ -61,30 +65,40 @@ async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
         spans = batch_processor(settings.otlp_endpoint) if settings.otlp_endpoint else None
         if spans is not None:
             stack.callback(spans.shutdown)
-        worker = Worker(settings, bus, await bus.bucket("leases"), Recorder(spans))
+        worker = Worker(settings, bus, await bus.bucket("leases"), Recorder(spans), secrets)
         await worker.open(Plans(await bus.bucket("shards")))
         stack.push_async_callback(worker.close)
         ready.clear()
         await run_until(
             stop,
-            [worker.vitals.watch(), worker.run(stop), worker.mind_ears(), publish_leftovers(bus.js, worker.spool_dir)],
+            [
+                worker.vitals.watch(),
+                worker.clock.watch(),
+                worker.run(stop),
+                worker.mind_ears(),
+                publish_leftovers(bus.js, worker.spool_dir),
+            ],
         )
 
 
 class Worker:
     """One generator process: a presence lease, and a ``RunShare`` for each active run."""
 
-    def __init__(self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder) -> None:
-        self.vitals = Vitals()
+    def __init__(
+        self, settings: GeneratorSettings, bus: Bus, leases: KeyValue, recorder: Recorder, secrets: Mapping[str, str]
+    ) -> None:
+        self.vitals, self.clock = Vitals(), BrokerClock(bus, leases, settings.worker_id)
         self._anchor = Anchor.now()
         self._settings, self._bus, self._leases, self._recorder = settings, bus, leases, recorder
-        self._secrets = read_secrets()
+        self._secrets = secrets
         self._registry = Registry()
         self._members = Membership()
         self._presence = Lease(leases, f"worker.{settings.worker_id}")
         self._shares: dict[str, RunShare] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
+        self._killed: dict[str, str] = {}
         self._wake = asyncio.Event()
+        self._renew_at = self._coordinate_at = 0.0
         self._ears: list[LogicSubscriber[Any]] = []
         self.spool_dir = settings.spool_dir / settings.environment
 
@@ -119,8 +133,9 @@ class Worker:
             worker = message.raw_message.subject.rsplit(".", 1)[-1]
             if "KV-Operation" in (message.headers or {}):
                 self._members.leave(worker)
-            elif message.body:
-                self._members.hear(worker, WORDS.validate_json(message.body), wall_us())
+            elif message.body and self._members.hear(worker, WORDS.validate_json(message.body), wall_us()):
+                # Stripes are free: whoever may have them takes them now, not at its next turn.
+                self._wake.set()
 
         async def hear_breach(message: NatsMessage) -> None:
             try:
@@ -144,9 +159,10 @@ class Worker:
         async def hear_kill(message: NatsMessage) -> None:
             reason = bytes(message.body).decode("utf-8", "replace") or "no reason given"
             logger.warning("kill switch: %s", reason)
-            for share in self._shares.values():
-                if share.desired.status != "stopped":
-                    share.refuse(f"stopped by the kill switch: {reason}")
+            # Runs of which this worker has no share yet are meant too.
+            self._killed = dict.fromkeys(self._registry.active(), f"stopped by the kill switch: {reason}")
+            for run, share in self._shares.items():
+                self._refuse_killed(run, share)
 
         broker.subscriber(subjects.kill, decoder=raw_body, no_reply=True)(hear_kill)
         presence = f"$KV.{subjects.bucket('leases')}.worker.*"
@@ -166,6 +182,10 @@ class Worker:
                 except (NatsError, APIError, TimeoutError) as error:
                     logger.debug("cannot tell whether runs are heard: %s", error)
 
+    def _refuse_killed(self, run: str, share: RunShare) -> None:
+        if run in self._killed and share.desired.status != "stopped":
+            share.refuse(self._killed[run])
+
     def _hear(self, kind: type[RunDesired] | type[RunState], body: bytes, subject: str) -> None:
         try:
             heard = kind.model_validate_json(body)
@@ -174,27 +194,36 @@ class Worker:
             return
         if isinstance(heard, RunDesired):
             self._registry.hear_desired(heard)
-            self._wake.set()
+            self._act_now()
         else:
             if self._registry.get(heard.run).state is None:
-                self._wake.set()
+                self._act_now()
             self._registry.hear_state(heard)
 
+    def _act_now(self) -> None:
+        """Say what is so and move runs on at once, instead of at the next second."""
+        self._renew_at = self._coordinate_at = 0.0
+        self._wake.set()
+
+    def _speak_now(self) -> None:
+        self._renew_at = 0.0
+        self._wake.set()
+
     def _words(self) -> bytes:
-        return WORDS.dump_json([share.progress() for share in self._shares.values()])
+        skew_ms = self.clock.skew_ms
+        return WORDS.dump_json([share.progress(skew_ms) for share in self._shares.values()])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Presence, coordination and shares, each quarter second or when a run's desired state changes."""
         loop = asyncio.get_running_loop()
-        renewed_at = coordinated_at = float("-inf")
         while not stop.is_set():
-            woken, now = self._wake.is_set(), loop.time()
+            now = loop.time()
             self._wake.clear()
-            if woken or now - renewed_at >= RENEW_S - 0.05:
-                renewed_at = now
+            if now >= self._renew_at:
+                self._renew_at = now + RENEW_S - 0.05
                 await self._renew_presence()
-            if woken or now - coordinated_at >= RENEW_S - 0.05:
-                coordinated_at = now
+            if now >= self._coordinate_at:
+                self._coordinate_at = now + RENEW_S - 0.05
                 await self._coordinator.tick()
             await self._tend_shares()
             await self._nap(stop, TICK_S)
@@ -211,6 +240,7 @@ class Worker:
         if self._anchor.stepped(now):
             logger.warning("the wall clock stepped by %+.3f s; starting a new epoch", self._anchor.step_us(now) / 1e6)
             self._anchor = now
+            self.clock.forget()
             await self._presence.release()
         words = self._words()
         past = [run for run, share in self._shares.items() if share.drained and share.epoch != self._presence.epoch]
@@ -261,9 +291,11 @@ class Worker:
                 self._recorder,
                 self.spool_dir,
                 self._settings.memory_limit_mb * 1024 * 1024,
+                self._speak_now,
             )
             self._shares[run] = share
             share.compile(self._secrets, self._settings)
+            self._refuse_killed(run, share)
         if share.over:
             at_once = desired.status == "stopped" or bool(share.refused)
             share.begin_drain(at_once=at_once, graceful_s=self._settings.graceful_stop_s)
@@ -283,8 +315,14 @@ class Worker:
         for task in self._ending.values():
             task.cancel()
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
+        for share in self._shares.values():
+            share.leaving = True
+        await asyncio.gather(*(share.hand_over(share.stripes) for share in self._shares.values()))
+        # The others hear of it now, and need not wait until everything is answered and published.
+        await self._presence.renew(self._words())
+        graceful_s = min(self._settings.graceful_stop_s, LEAVE_S)
         await asyncio.gather(
-            *(share.drain(at_once=True, graceful_s=0.0, publish_s=CLOSE_S) for share in self._shares.values())
+            *(share.drain(at_once=False, graceful_s=graceful_s, publish_s=CLOSE_S) for share in self._shares.values())
         )
         # The last word tells the coordinator that nothing was lost with this worker.
         await self._presence.renew(self._words())

@@ -5,17 +5,18 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from services.generator.answer import Judge, compile_condition, compile_path
+from services.generator.answer import Judge, compile_condition, compile_path, parse_json
 from services.generator.event_stream import EventStream
 from services.generator.flow import Flow, load_flow
 from services.generator.template import Variables, compile_body, compile_text
-from services.generator.transport import Endpoint, Origin, Request, Timeouts, TokenRule
+from services.generator.transport import Dialogue, Endpoint, Origin, Request, Timeouts, TokenRule
 from shared import __version__
 from shared.contracts.run import Load, RunDesired
-from shared.contracts.scenario import HEADER_NAME, TEMPLATE, UNSENDABLE, Expect, Group, Poll, Scenario, Step, Stream
+from shared.contracts.scenario import Expect, Group, Poll, Scenario, Step, Stream, WebSocket
+from shared.contracts.sendable import TEMPLATE, names_in
 from shared.contracts.timing import Kind
 from shared.contracts.units import parse_duration_s
 from shared.errors import ConfigError
@@ -127,38 +128,6 @@ class CompiledScenario:
             basic[name] = choices[(user + iteration) % len(choices)](basic)
 
 
-class Caps(Protocol):
-    """What a worker takes at most, whatever a run asks for; None: no cap of its own."""
-
-    @property
-    def allowed_hosts(self) -> frozenset[str]: ...
-    @property
-    def max_users(self) -> int: ...
-    @property
-    def max_duration_s(self) -> float | None: ...
-    @property
-    def max_rate(self) -> float | None: ...
-    @property
-    def max_requests(self) -> int | None: ...
-    @property
-    def flow_modules(self) -> frozenset[str]: ...
-
-
-def check_limits(desired: RunDesired, caps: Caps) -> None:
-    """``ConfigError`` when a run is too big or too long for this worker, or a target's host is not allowed by both."""
-    if desired.users > caps.max_users:
-        raise ConfigError(f"{desired.users} users are more than TIDEGATE_MAX_USERS={caps.max_users} of this worker")
-    if caps.max_duration_s is not None and desired.duration_s > caps.max_duration_s:
-        raise ConfigError(
-            f"a duration of {desired.duration_s:g} s is more than TIDEGATE_MAX_DURATION_S={caps.max_duration_s:g} "
-            "of this worker"
-        )
-    for system, url in desired.targets.items():
-        host = urlsplit(url).hostname or ""
-        if host not in desired.allowed_hosts or host not in caps.allowed_hosts:
-            raise ConfigError(f"target {system}={url}: host {host!r} is not in the allow-list of this worker")
-
-
 def compile_run(
     desired: RunDesired, secrets: Mapping[str, str], streams: Streams, flow_modules: Collection[str] = ()
 ) -> list[CompiledScenario]:
@@ -177,7 +146,7 @@ def _compile_load(
 ) -> CompiledScenario:  # fmt: skip
     scenario = load.scenario
     for name, value in scenario.vars.items():
-        _check_secrets(f"variable {name!r}", TEMPLATE.findall(str(value)), secrets)
+        _check_secrets(f"variable {name!r}", names_in(value), secrets)
     steps = [_compile_step(step, scenario.name, desired, secrets, streams, flow_modules) for step in scenario.steps]
     stream = streams(scenario.system)
     workflow = stream.declare(scenario.name, WORKFLOW, Kind.WORKFLOW) if scenario.workflow else None
@@ -186,9 +155,7 @@ def _compile_load(
         action = None if group is None else stream.declare(scenario.name, GROUP_PREFIX + group, Kind.GROUP)
         weight = None if group is None else scenario.groups.get(group, Group()).weight
         segments.append(Segment(group, weight, action, tuple(members)))
-    if not segments:
-        raise ConfigError(f"scenario {scenario.name!r} has only steps done once; at least one must be repeated")
-    used = set(TEMPLATE.findall(str(scenario.vars))).union(*(step.templates() for step in scenario.steps))
+    used = names_in(list(scenario.vars.values())).union(*(step.templates() for step in scenario.steps))
     return CompiledScenario(
         scenario=scenario,
         load=load,
@@ -235,9 +202,12 @@ def _compile_step(
         step.method,
         _constant_headers(step, name, desired.run),
         Timeouts(step.timeout, step.connect_timeout, step.first_byte_timeout),
-        None if stream_rule is None else TokenRule(stream_rule.format, stream_rule.token),
+        None
+        if stream_rule is None
+        else TokenRule("chunks" if step.websocket else stream_rule.format, stream_rule.token),
         keep_body=judge.needs_body or step.call is not None or step.poll is not None or valid_for_path is not None,
         keep_headers=judge.needs_headers or step.call is not None,
+        dialogue=None if step.websocket is None else _compile_dialogue(step.websocket),
     )
     think = step.think_time
     stream = streams(step.system)
@@ -268,6 +238,13 @@ def _compile_poll(poll: Poll) -> CompiledPoll:
     return CompiledPoll(int(poll.every * 1e6), int(poll.timeout * 1e6), compile_condition(poll.until), fail_when)
 
 
+def _compile_dialogue(asked: WebSocket) -> Dialogue:
+    if asked.until is None:
+        return Dialogue(asked.messages)
+    holds = compile_condition(asked.until)
+    return Dialogue(until=lambda message: holds(parse_json(message)))
+
+
 def _compile_target(path: str) -> Callable[[Variables], str]:
     """The path with its query, percent-encoded where a value or the scenario has something else in it."""
     if not TEMPLATE.search(path):
@@ -289,9 +266,6 @@ def _constant_headers(step: Step, name: str, run: str) -> tuple[tuple[str, str],
     own = {key.lower() for key in step.headers}
     constant = {key: text for key, text in constant.items() if key.lower() not in own}
     constant |= {key: text for key, text in step.headers.items() if not TEMPLATE.search(text)}
-    for key, text in constant.items():
-        if UNSENDABLE.search(text) or not HEADER_NAME.fullmatch(key):
-            raise ConfigError(f"step {step.action!r}: header {key!r} has a name or value that HTTP cannot carry")
     return (*constant.items(), ("X-Tidegate-Run", run), ("X-Tidegate-Action", name))
 
 
@@ -299,4 +273,4 @@ def _check_secrets(where: str, names: Iterable[str], secrets: Mapping[str, str])
     for name in sorted(names):
         if name.startswith("secret.") and name.removeprefix("secret.") not in secrets:
             variable = f"TIDEGATE_SECRET_{name.removeprefix('secret.').upper()}"
-            raise ConfigError(f"{where} needs ${{{name}}}: set {variable} where the workers run")
+            raise ConfigError(f"{where} needs ${{{name}}}: set {variable}, or {variable}_FILE, where the workers run")

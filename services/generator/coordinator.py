@@ -7,8 +7,11 @@ holder of the lease goes on from there.
 import asyncio
 import json
 import logging
+from dataclasses import asdict
+from datetime import UTC, datetime
 
 from nats.errors import Error as NatsError
+from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 
@@ -24,6 +27,8 @@ from shared.lease import ANSWER_S, Lease
 
 # Every worker hears of the run and takes its stripes before the first request is due.
 LEAD_US = 1_500_000
+# How old what is asked of a run may become before it is said again (it is kept for 30 days), and how often to look.
+REPEAT_S, LOOK_S = 86_400.0, 3_600.0
 logger = logging.getLogger(__name__)
 
 
@@ -44,12 +49,18 @@ class Plans:
         """Fix the start a moment ahead and cut the stripes; no more of them than users."""
         plan = Plan(now_us + LEAD_US, min(desired.shards, max(load.users for load in desired.loads)))
         try:
-            await self._bucket.create(
-                desired.run, json.dumps({"start_us": plan.start_us, "shards": plan.shards}).encode()
-            )
+            await self._bucket.create(desired.run, _json(plan))
         except KeyWrongLastSequenceError:
             return await self.read(desired.run) or plan
         return plan
+
+    async def repeat(self, run: str, plan: Plan) -> None:
+        """Keep the plan as long again as a new one."""
+        await self._bucket.put(run, _json(plan))
+
+
+def _json(plan: Plan) -> bytes:
+    return json.dumps(asdict(plan)).encode()
 
 
 class Coordinator:
@@ -60,6 +71,7 @@ class Coordinator:
         self._registry, self._members = registry, members
         self._held: dict[str, Lease] = {}
         self._plan: dict[str, Plan] = {}
+        self._looked_at: dict[str, float] = {}
 
     async def tick(self) -> None:
         """Once a second. A broker that is away leaves everything as it is."""
@@ -67,6 +79,7 @@ class Coordinator:
         for run in [run for run in self._held if run not in active]:
             await self._held.pop(run).release()
             self._plan.pop(run, None)
+            self._looked_at.pop(run, None)
             self._members.forget(run)
         for run, known in active.items():
             try:
@@ -106,6 +119,7 @@ class Coordinator:
         if plan is None:
             plan = await self._plans.create(desired, now_us)
         self._plan[desired.run] = plan
+        await self._repeat(desired, plan)
         if previous is not None:
             self._members.recall(previous)
         members = self._members.of(desired.run)
@@ -120,6 +134,21 @@ class Coordinator:
             reason = reason_to_stop(desired, members, state.day, self._registry.harm(desired.run))
             if reason:
                 await self._stop(desired, reason)
+
+    async def _repeat(self, desired: RunDesired, plan: Plan) -> None:
+        """Once an hour: what is asked of a run may not become older than its stream and bucket remember."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at.get(desired.run, float("-inf")) < LOOK_S:
+            return
+        self._looked_at[desired.run] = now
+        await self._plans.repeat(desired.run, plan)
+        stream, subject = self._bus.subjects.stream("RUNS"), self._bus.subjects.run_desired(desired.run)
+        try:
+            kept = await self._bus.js.get_last_msg(stream, subject)
+        except NotFoundError:
+            kept = RawStreamMsg(data=desired.model_dump_json().encode())
+        if kept.time is None or (datetime.now(UTC) - kept.time).total_seconds() > REPEAT_S:
+            await publish_after(self._bus.js, subject, kept.data or b"", kept.seq or 0, ANSWER_S)
 
     async def _stop(self, desired: RunDesired, reason: str) -> None:
         """Ask that the run stops, unless somebody has just changed it: then the next tick does."""

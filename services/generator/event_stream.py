@@ -21,6 +21,8 @@ from shared.histogram import buckets_of
 _pack = struct.Struct(ROW_FORMAT).pack
 _U32 = 0xFFFF_FFFF
 MAX_EVENTS = 1_000
+# A request sent later than this by the generator's own doing says nothing of the target: its frames are at fault.
+LATE_AT_FAULT_US = 250_000
 NO_TRACE = bytes(16)
 
 
@@ -63,6 +65,8 @@ class EventStream:
         self._rows = bytearray()
         self._seq = 0
         self._schedule_error_us = 0
+        self._late: set[Ticket] = set()
+        self._late_answered = False
         self.last_cut_us = anchor.monotonic_us
 
     @property
@@ -109,6 +113,8 @@ class EventStream:
         self._sent[action] += 1
         if own_delay and sent_us - intended_us > self._schedule_error_us:
             self._schedule_error_us = sent_us - intended_us
+        if own_delay and sent_us - intended_us > LATE_AT_FAULT_US:
+            self._late.add(ticket)
         return ticket
 
     def finish(
@@ -120,6 +126,9 @@ class EventStream:
         if sent_us is None:
             raise ValueError("a request that was never sent cannot have ended")
         self._tickets.discard(ticket)
+        if self._late and ticket in self._late:
+            self._late.discard(ticket)
+            self._late_answered = True
         try:
             self._rows += _pack(
                 ticket.intended_us - self._zero_us,
@@ -175,8 +184,10 @@ class EventStream:
     def cut(self, now_us: int, health: Health, *, at_fault: bool = False, final: bool = False) -> list[Frame]:
         """Every row so far in frames of at most ``MAX_EVENTS``; one frame without rows as a heartbeat.
 
-        Only the last of them moves the watermark and is ``final``.
+        Only the last of them moves the watermark and is ``final``. They are at fault, too, when something was
+        sent late since the cut before by the generator's own doing, or something that was is answered in them.
         """
+        at_fault = at_fault or self._late_answered or self._schedule_error_us > LATE_AT_FAULT_US
         rows = np.frombuffer(bytes(self._rows), ROW_DTYPE)
         last = max(0, len(rows) - 1) // MAX_EVENTS * MAX_EVENTS
         frames = [
@@ -191,7 +202,7 @@ class EventStream:
             for at in range(0, last + 1, MAX_EVENTS)
         ]
         self._rows.clear()
-        self._schedule_error_us = 0
+        self._schedule_error_us, self._late_answered = 0, False
         self.last_cut_us = now_us
         return frames
 

@@ -1,4 +1,4 @@
-"""What ends a run by itself: a day's budget that is spent, and harm that a canary may have done; pure."""
+"""What ends a run by itself: a cap or a day's budget that is spent, and harm that a canary may have done; pure."""
 
 from services.generator.membership import Member
 from shared.contracts.base import utc_of_us
@@ -28,6 +28,10 @@ def reason_to_stop(desired: RunDesired, members: list[Member], day: DayCount, ha
 
     Harm ends canary load only: it goes on by itself where nobody watches, and in production.
     """
+    cap = desired.limits.requests
+    if cap is not None and _sent(members) > cap:
+        # Each stripe keeps its part by itself; one that was taken over began its part again.
+        return f"its cap of {cap:,} requests in all is passed, since a worker's part was taken over"
     budget = desired.limits.requests_per_day
     if budget is not None and _sent(members) - day.sent_before >= budget:
         return f"its budget of {budget:,} requests a day is spent"

@@ -13,11 +13,10 @@ import ssl
 from collections import deque
 
 from services.generator.http1_connection import Http1Connection, Outbox
-from services.generator.transport import Endpoint, Origin, Request, Response
+from services.generator.transport import Endpoint, Origin, Request, Response, retire_at_us
 from shared.clock import monotonic_us
 from shared.contracts.timing import ErrorKind
 
-RETIRE_S, RETIRE_JITTER = 30.0, 0.25
 DNS_S = 60.0
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -183,8 +182,7 @@ class Http1Transport:
                 raise _ConnectError(kind) from error
             opened = True
             self._all.add(connection)
-            age_s = RETIRE_S * self._random.uniform(1 - RETIRE_JITTER, 1 + RETIRE_JITTER)
-            connection.retire_us = monotonic_us() + int(age_s * 1e6)
+            connection.retire_us = retire_at_us(monotonic_us(), self._random)
             return connection
         raise _ConnectError(ErrorKind.DNS)
 
@@ -197,12 +195,10 @@ class Http1Transport:
         key = (origin.host, origin.port)
         until_us, addresses = self._names.get(key, (0, []))
         if monotonic_us() >= until_us:
-            loop = asyncio.get_running_loop()
             try:
-                found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+                addresses = await look_up(origin.host, origin.port)
             except (OSError, UnicodeError) as error:
                 raise _ConnectError(ErrorKind.DNS) from error
-            addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
             self._names[key] = (monotonic_us() + int(DNS_S * 1e6), addresses)
         if len(addresses) > 1:
             addresses.append(addresses.pop(0))
@@ -215,6 +211,12 @@ class Http1Transport:
                 self._tls.check_hostname = False
                 self._tls.verify_mode = ssl.CERT_NONE
         return self._tls
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """Addresses of a name, each once; ``OSError`` or ``UnicodeError`` when there is none."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _on_the_wire(request: Request) -> bytes | None:

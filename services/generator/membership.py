@@ -42,19 +42,25 @@ class Membership:
         """Nobody was heard for a while, not even this process: no silence of others means anything now."""
         return now_us - self._heard_us > DEAF_S * 1e6
 
-    def hear(self, worker: str, words: list[WorkerProgress], now_us: int) -> None:
+    def hear(self, worker: str, words: list[WorkerProgress], now_us: int) -> bool:
+        """Take a worker's words; True when it carries less of a run than it said before, so that others may have it."""
         if self._heard_us and self.deaf(now_us):
             self._excuse(now_us - self._heard_us)
         self._heard_us = now_us
         self._seen_us[worker] = now_us
+        if any(progress.leaving for progress in words):
+            self.leave(worker)
+        freed = False
         for progress in words:
             key = (progress.run, worker, progress.epoch)
             before = self._members.get(key)
+            freed = freed or (before is not None and not set(before.progress.shards) <= set(progress.shards))
             member = Member(progress, now_us)
             if before is not None and now_us > before.seen_us:
                 rate = (member.sent - before.sent) / ((now_us - before.seen_us) / 1e6)
                 member = Member(progress, now_us, max(rate, 0.0))
             self._members[key] = member
+        return freed
 
     def _excuse(self, silence_us: int) -> None:
         """The broker was away: its silence is no worker's."""
@@ -72,7 +78,7 @@ class Membership:
             self._members.setdefault((progress.run, progress.worker, progress.epoch), replace(member, sent_per_s=rate))
 
     def leave(self, worker: str) -> None:
-        """It gave its presence back in order."""
+        """It gave its presence back in order, or is about to: others share its part."""
         self._seen_us.pop(worker, None)
 
     def live(self, now_us: int) -> set[str]:

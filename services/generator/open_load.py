@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -38,6 +39,7 @@ class OpenLoad:
         self._resting: deque[asyncio.Future[Arrival | None]] = deque()
         self._stripes: set[Stripe] = set()
         self._ended = False
+        self._room = 0
         self._timer: Alarm | None = None
         self._loop = asyncio.get_running_loop()
         compiled.first.stream.watch_line(compiled.first.action, self._line)
@@ -57,9 +59,17 @@ class OpenLoad:
         """Stripes without a user of this load take none of its arrivals."""
         return min(stripe.shards, self._compiled.load.users)
 
+    def _measure_room(self) -> None:
+        """How many may stand in line here: of the run's line, the part of those stripes with arrivals that are here."""
+        stripe = next(iter(self._stripes), None)
+        shards = 1 if stripe is None else self._stripes_in_all(stripe)
+        here = sum(stripe.number < shards for stripe in self._stripes)
+        self._room = math.ceil(self.load.max_waiting * here / shards)
+
     def add(self, stripe: Stripe) -> None:
         """Begin at the present point of the schedule."""
         self._stripes.add(stripe)
+        self._measure_room()
         if stripe.number >= self._stripes_in_all(stripe):
             return
         self._draw(stripe)
@@ -69,7 +79,10 @@ class OpenLoad:
 
     def remove(self, stripe: Stripe, *, lost: bool) -> None:
         """Forget a stripe that has ended; when its lease was ``lost`` its arrivals are another's."""
+        if not lost:
+            self._emit(monotonic_us())
         self._stripes.discard(stripe)
+        self._measure_room()
         self._due = [due for due in self._due if due[2] is not stripe]
         heapq.heapify(self._due)
         heir = next(iter(self._stripes), None)
@@ -87,6 +100,7 @@ class OpenLoad:
         self._emit(monotonic_us())
         more = range(self.load.users_at_most, load.users_at_most)
         self.load, self._curve = load, curve.curve_of(load, pauses)
+        self._measure_room()
         self._due = []
         for stripe in self._stripes:
             if stripe.number < self._stripes_in_all(stripe):
@@ -155,7 +169,7 @@ class OpenLoad:
             if not free.done():
                 free.set_result(arrival)
                 return
-        if len(self._line) >= self.load.max_waiting:
+        if len(self._line) >= self._room:
             refuse(self._compiled, arrival, now_us)
         else:
             self._line.append(arrival)
@@ -180,7 +194,8 @@ class OpenLoad:
             if self._line and serves:
                 await self._iterate(user, stripe, self._line.popleft(), waited=True)
                 continue
-            if self._ended:
+            if self._ended or stripe.halted:
+                # An arrival given to a user who serves no more would be seen by nobody.
                 return
             free: asyncio.Future[Arrival | None] = self._loop.create_future()
             (self._idle if serves else self._resting).append(free)

@@ -12,6 +12,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
+from services.generator.backpressure import Backpressure
 from services.generator.spool import Parcel, Spool
 from shared import metrics
 from shared.clock import wall_us
@@ -50,10 +51,16 @@ class Publisher:
         self.last_ack_us = wall_us()
         self.backlog_events = 0
         self.refusals = 0
+        self.backpressure = Backpressure()
 
     @property
     def spooled_events(self) -> int:
         return self._spool.events
+
+    @property
+    def unspooled_bytes(self) -> int:
+        """What memory holds because the disk refused it."""
+        return sum(len(parcel.body) for parcel in self._tail)
 
     @property
     def idle(self) -> bool:
@@ -107,10 +114,14 @@ class Publisher:
             failed = await self._publish(parcels)
             if failed is None:
                 delay_s = 0.05
+                self.backpressure.taken(wall_us())
                 continue
             self.refusals += 1
+            self.backpressure.refused(wall_us(), self.backlog_events, self.spooled_events)
             if self.refusals in (1, 10) or self.refusals % 100 == 0:
                 logger.warning("a frame of %s was not acknowledged (%s); kept, tried again", parcels[0].subject, failed)
+            if not self._spool.empty:
+                await asyncio.to_thread(self._sync, self._spool)
             await asyncio.sleep(delay_s * self._jitter.uniform(0.5, 1.0))
             delay_s = min(delay_s * 2, 2.0)
 
@@ -143,6 +154,12 @@ class Publisher:
         self.last_ack_us = wall_us()
         metrics.EVENTS_ACKNOWLEDGED.inc(parcel.events)
 
+    def _sync(self, spool: Spool) -> None:
+        try:
+            spool.sync()
+        except (OSError, ValueError) as error:
+            logger.error("what is in %s might not survive a loss of power: %s", self._spool_path, error)  # noqa: TRY400
+
     async def drain(self, deadline_s: float) -> None:
         """Wait until everything is acknowledged or the deadline has passed; ``idle`` tells which."""
         with contextlib.suppress(TimeoutError):
@@ -163,6 +180,7 @@ class Publisher:
             except OSError as error:
                 events = sum(parcel.events for parcel in waiting)
                 logger.error("%d events are lost: cannot spool to %s: %s", events, self._spool_path, error)  # noqa: TRY400
+            self._sync(spool)
             spool.close()
 
 

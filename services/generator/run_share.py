@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
 from nats.js.kv import KeyValue
 
 from services.generator.alarms import Alarms
+from services.generator.backpressure import reason_to_stop
+from services.generator.caps import Caps, check_limits
 from services.generator.closed_load import ClosedLoad
-from services.generator.compiled import Caps, check_limits, compile_run
+from services.generator.compiled import compile_run
 from services.generator.coordination import Plan
 from services.generator.event_stream import MAX_EVENTS, EventStream
 from services.generator.http1_transport import Http1Transport
@@ -25,8 +27,8 @@ from services.generator.vitals import Vitals
 from shared import metrics
 from shared.bus import Bus
 from shared.clock import Anchor, monotonic_us
+from shared.contracts.client import Client
 from shared.contracts.run import RunDesired, SystemProgress, WorkerProgress
-from shared.contracts.scenario import Client
 from shared.errors import ConfigError
 from shared.lease import Lease
 
@@ -35,6 +37,8 @@ HEARTBEAT_S = 1.0
 # A little more often than each second: with ticks of a quarter it is each second at the latest.
 RENEW_EVERY_US = 700_000
 SIGN_INS_AT_ONCE = 10
+# How long requests in flight may take to end on a stripe that another worker carries by now.
+SEE_OFF_S = 10.0
 logger = logging.getLogger(__name__)
 
 
@@ -42,18 +46,20 @@ class RunShare:
     """Carries stripes of a run from its plan to its drained end. Implements ``user.Share`` for its users.
 
     ``epoch`` is that of the worker's presence lease: a worker that lost its presence starts a new one, so that its
-    frames of before and after can never be taken for each other.
+    frames of before and after can never be taken for each other. ``put_down`` is called when stripes became free for
+    others, ``leaving`` is set when this worker is to take none any more.
     """
 
     def __init__(
         self, bus: Bus, worker: str, epoch: int, desired: RunDesired, plan: Plan, leases: KeyValue, vitals: Vitals,
-        recorder: Recorder, spool_dir: Path, memory_limit_bytes: int,
+        recorder: Recorder, spool_dir: Path, memory_limit_bytes: int, put_down: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.run = desired.run
         self.seed = desired.seed
         self.epoch = epoch
         self._desired = desired
         self.refused = ""
+        self.leaving = False
         self._faults: frozenset[str] = frozenset()
         self._draining: asyncio.Task[None] | None = None
         self._worker, self._plan, self._leases, self._vitals = worker, plan, leases, vitals
@@ -63,6 +69,9 @@ class RunShare:
         self._counted: dict[str, int] = {}
         self._renewed_us = 0
         self._stripes: dict[int, Stripe] = {}
+        self._seen_off: set[Stripe] = set()
+        self._handing: set[asyncio.Task[None]] = set()
+        self._put_down = put_down
         self._loads: list[ClosedLoad | OpenLoad] = []
         self._trace_budget = TraceBudget(0.0, monotonic_us())
         self._transports: dict[str, Transport] = {}
@@ -71,6 +80,7 @@ class RunShare:
         self.alarms = Alarms()
         spool = spool_dir / f"{worker}-{desired.run}-{epoch}.spool"
         self._publisher = Publisher(bus.js, bus.subjects, spool, memory_limit_bytes)
+        self._memory_limit_bytes = memory_limit_bytes
         self._tasks = [asyncio.ensure_future(self._publisher.run()), asyncio.ensure_future(self._cut_frames())]
 
     def compile(self, secrets: Mapping[str, str], caps: Caps) -> None:
@@ -95,7 +105,8 @@ class RunShare:
                 # Loaded where a scenario asks for it: it costs each worker 20 MB.
                 from services.generator.aiohttp_transport import AiohttpTransport
 
-                self._transports[key] = AiohttpTransport(client)
+                allowed = self._caps.allowed_hosts.intersection(self._desired.allowed_hosts)
+                self._transports[key] = AiohttpTransport(client, allowed)
         return self._transports[key]
 
     @property
@@ -140,8 +151,11 @@ class RunShare:
 
     def close_gates(self) -> None:
         """Let no request begin any more; what is in flight may end."""
-        for stripe in self._stripes.values():
+        for stripe in self._ending_or_held():
             stripe.close_gate()
+
+    def _ending_or_held(self) -> set[Stripe]:
+        return self._seen_off.union(self._stripes.values())
 
     @property
     def stripes(self) -> tuple[int, ...]:
@@ -157,7 +171,7 @@ class RunShare:
         """Nothing is sent any more and the broker has kept every frame."""
         return self._draining is not None and self._draining.done() and self._publisher.idle
 
-    def progress(self) -> WorkerProgress:
+    def progress(self, clock_skew_ms: float | None) -> WorkerProgress:
         systems = tuple(
             SystemProgress(
                 system=name,
@@ -177,10 +191,13 @@ class RunShare:
             systems=systems,
             drained=self.drained,
             last_ack_us=self._publisher.last_ack_us,
+            clock_skew_ms=clock_skew_ms,
             loop_lag_ms=self._vitals.loop_lag_us / 1000,
             backlog_events=self._publisher.backlog_events,
             spooled_events=self._publisher.spooled_events,
+            held_back=self._publisher.backpressure.times,
             refused=self.refused,
+            leaving=self.leaving,
         )
 
     async def balance(self, live: set[str], claims: Mapping[str, tuple[int, ...]]) -> None:
@@ -192,11 +209,16 @@ class RunShare:
         lost = [stripe for stripe in self._stripes.values() if stripe.lease.lost]
         if lost:
             logger.warning("%d stripes of run %s lost to other workers", len(lost), self.run)
-            await self._put_down(lost, 0.0, lost=True)
-        if self.over or self._draining is not None or not self._loads:
+            await asyncio.gather(*(stripe.halt(0.0) for stripe in lost))
+            self._forget(lost, lost=True)
+        if self.over or self._draining is not None or self.leaving or not self._loads:
             return
         allowed = quota(self._worker, live, self._plan.shards)
-        await self._put_down([self._stripes[n] for n in to_release(self._stripes, allowed)], HALT_GRACE_S)
+        going = [n for n in to_release(self._stripes, allowed) if not self._stripes[n].halted]
+        if going:
+            handing = asyncio.ensure_future(self.hand_over(going))
+            self._handing.add(handing)
+            handing.add_done_callback(self._handing.discard)
         for number in to_acquire(self._worker, self._stripes, claims, self._plan.shards, allowed):
             lease = Lease(self._leases, f"shard.{self.run}.{number}")
             if await lease.acquire(self._claim(number)):
@@ -211,10 +233,30 @@ class RunShare:
         self._trace_budget.per_second = self.desired.traces_per_s * len(self._stripes) / self._plan.shards
         metrics.SHARDS_HELD.set(len(self._stripes))
 
-    async def _put_down(self, stripes: list[Stripe], grace_s: float, *, lost: bool = False) -> None:
-        """End stripes at the same time. One that is ending is still ours: its last requests are yet to be recorded."""
-        await asyncio.gather(*(stripe.halt(grace_s) for stripe in stripes))
+    async def hand_over(self, numbers: Collection[int]) -> None:
+        """Give stripes back; returns when others may have them. Requests in flight on them may still end.
+
+        Arrivals go on elsewhere at once. A user who repeats its scenario is never in two places: its requests get a
+        moment to end before, and are cancelled after it.
+        """
+        stripes = [self._stripes[number] for number in numbers]
+        for stripe in stripes:
+            stripe.close_gate()
+        if any(isinstance(load, ClosedLoad) for load in self._loads):
+            await asyncio.gather(*(stripe.finish(HALT_GRACE_S) for stripe in stripes))
+        self._seen_off.update(stripes)
         await asyncio.gather(*(stripe.give_back() for stripe in stripes))
+        self._forget(stripes, lost=False)
+        self._put_down()
+        seeing_off = asyncio.ensure_future(self._see_off(stripes))
+        self._handing.add(seeing_off)
+        seeing_off.add_done_callback(self._handing.discard)
+
+    async def _see_off(self, stripes: list[Stripe]) -> None:
+        await asyncio.gather(*(stripe.finish(SEE_OFF_S) for stripe in stripes))
+        self._seen_off.difference_update(stripes)
+
+    def _forget(self, stripes: list[Stripe], *, lost: bool) -> None:
         for stripe in stripes:
             self._stripes.pop(stripe.number, None)
             for load in self._loads:
@@ -231,9 +273,16 @@ class RunShare:
             most = max((stream.pending for stream in self._streams.values()), default=0)
             # A frame as soon as it is full: many cut at once would hold up what is due meanwhile.
             pause_s = min(FRAME_S, max(pause_s * MAX_EVENTS / max(most, 1), FRAME_S / 10))
+            self._mind_backpressure()
             for stream in list(self._streams.values()):
                 if stream.pending or now_us - stream.last_cut_us >= HEARTBEAT_S * 1e6:
                     self._cut(stream, now_us)
+
+    def _mind_backpressure(self) -> None:
+        waiting = self._publisher
+        limits, most = self.desired.limits, self._memory_limit_bytes
+        if reason := reason_to_stop(limits, waiting.spooled_events, waiting.unspooled_bytes, most):
+            self.refuse(reason)
 
     def _cut(self, stream: EventStream, now_us: int, *, final: bool = False) -> None:
         health = self._vitals.health(self._publisher.backlog_events, self._publisher.spooled_events)
@@ -257,15 +306,18 @@ class RunShare:
         """``begin_drain``, then give the broker ``publish_s`` to keep every frame; ``drained`` tells whether it did."""
         draining = self.begin_drain(at_once=at_once, graceful_s=graceful_s)
         if at_once:
-            await asyncio.gather(*(stripe.halt() for stripe in self._stripes.values()))
+            await asyncio.gather(*(stripe.halt() for stripe in self._ending_or_held()))
         await asyncio.shield(draining)
         await self._publisher.drain(publish_s)
 
     async def _drain(self, at_once: bool, graceful_s: float) -> None:
-        stripes = list(self._stripes.values())
         for load in self._loads:
             load.end()
-        await asyncio.gather(*(stripe.halt() if at_once else stripe.finish(graceful_s) for stripe in stripes))
+        ending = self._ending_or_held()
+        await asyncio.gather(*(stripe.halt() if at_once else stripe.finish(graceful_s) for stripe in ending))
+        while self._handing:
+            await asyncio.wait(self._handing)
+        stripes = list(self._stripes.values())
         self._stripes.clear()
         metrics.SHARDS_HELD.set(0)
         now_us = monotonic_us()

@@ -89,6 +89,19 @@ class Spool:
             self.close()
             self._read_at = 0
 
+    def sync(self) -> None:
+        """Have the disk keep what was written, come a loss of power; ``OSError`` where it cannot. Not for the loop."""
+        file = self._file
+        if file is None or file.closed:
+            return
+        descriptors = (os.dup(file.fileno()), os.open(self._path.parent, os.O_RDONLY))
+        try:
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
     def close(self) -> None:
         """Let go of the file; what is in it may be published by whoever takes the lock next."""
         if self._file is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from shared.contracts.scenario import TEMPLATE
+from shared.contracts.sendable import TEMPLATE
 
 Variables = Mapping[str, Any]
 

@@ -1,5 +1,7 @@
 """What a transport does: send one request, time it truly, and never raise for what the target did."""
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -7,7 +9,16 @@ from typing import Any, NamedTuple, Protocol
 from shared.contracts.timing import ErrorKind
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+RETIRE_S, RETIRE_JITTER = 30.0, 0.25
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+
+
+def retire_at_us(opened_us: int, draw: random.Random) -> int:
+    """From when on (µs, as ``opened_us``) a connection is not used again: replicas that came later get load, too.
+
+    Drawn for each, so that not all are opened anew at once.
+    """
+    return opened_us + int(RETIRE_S * draw.uniform(1 - RETIRE_JITTER, 1 + RETIRE_JITTER) * 1e6)
 
 
 class Origin(NamedTuple):
@@ -51,9 +62,20 @@ class TokenRule:
     path: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """What is waited for on a WebSocket: so many messages, or the first for which ``until`` holds."""
+
+    messages: int = 1
+    until: Callable[[bytes], bool] | None = None
+
+    def over(self, heard: int, last: bytes) -> bool:
+        return heard >= self.messages if self.until is None else self.until(last)
+
+
 @dataclass(frozen=True)
 class Endpoint:
-    """What all requests of a step have in common.
+    """What all requests of a step have in common. ``dialogue``: they open a WebSocket, on which the body is said.
 
     ``headers``: those that are the same in each, free of line breaks. ``keep_body`` and ``keep_headers``: whether the
     caller needs them in the response (bytes are counted either way; a kept body is cut at ``MAX_BODY_BYTES``).
@@ -66,11 +88,13 @@ class Endpoint:
     tokens: TokenRule | None = None
     keep_body: bool = True
     keep_headers: bool = False
+    dialogue: Dialogue | None = None
 
     @cached_property
     def head(self) -> str:
         """What follows the path on the wire, up to the headers that differ from request to request."""
-        lines = [("Host", self.origin.authority), *self.headers]
+        own_host = any(name.lower() == "host" for name, _ in self.headers)
+        lines = [*([] if own_host else [("Host", self.origin.authority)]), *self.headers]
         return " HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines)
 
     @cached_property

@@ -125,7 +125,11 @@ class VirtualUser:
         return rows[member if use == "unique" else (member + self._iteration) % len(rows)]
 
     def think_s(self, think: ThinkTime) -> float:
-        return self._draw.uniform(think.min, think.max) if think.max > 0 else 0.0
+        """Drawn anew each time. A canary's varies even where the scenario's does not, so that it beats with nothing."""
+        if think.max <= 0:
+            return 0.0
+        spread = self._draw.uniform(0.5, 1.5) if self._compiled.load.profile == "canary" else 1.0
+        return self._draw.uniform(think.min, think.max) * spread
 
     def next_variables(self, arrival: int) -> Mapping[str, Any]:
         """Go on to the next iteration; what its templates may name, captures of the one before included."""

@@ -5,7 +5,7 @@ from typing import Any
 from services.validator.facts import Facts
 from shared.contracts.run import Phase
 from shared.contracts.timing import ErrorKind, Kind
-from shared.store.figures import SeriesResult, Times
+from shared.store.figures import SeriesResult, Streaming, Times
 
 Json = dict[str, Any]
 _QUANTILES = ("p50", "p90", "p95", "p99", "p999")
@@ -79,6 +79,14 @@ def generator_health(facts: Facts) -> Json:
         "at_fault": any(entry["at_fault"] for entry in systems.values()),
         "workers": len({worker.worker for worker in facts.state.workers} | {x.worker for x in facts.state.lost}),
         "lost": [lost.model_dump(mode="json") for lost in facts.state.lost],
+        "clock_skew_ms": {
+            worker.worker: worker.clock_skew_ms for worker in facts.state.workers if worker.clock_skew_ms is not None
+        },
+        "held_back": [
+            {"worker": worker.worker, **time.model_dump(mode="json")}
+            for worker in facts.state.workers
+            for time in worker.held_back
+        ],
         "systems": systems,
     }
 
@@ -141,12 +149,30 @@ def _result(facts: Facts, series: SeriesResult) -> Json:
         "throughput": series.stored / duration_s if duration_s > 0 else None,
         "service_time_ms": _times(series.service),
         "response_time_ms": _times(series.response),
+        "streaming": _streaming(series.streaming),
+    }
+
+
+def _streaming(streaming: Streaming | None) -> Json | None:
+    """Streamed answers; None where there were none. ``tokens_per_s``: of one answer after its first token."""
+    if streaming is None:
+        return None
+    return {
+        "answers": streaming.answers,
+        "tokens": streaming.tokens,
+        "tokens_per_s": None if streaming.tokens_per_s is None else round(streaming.tokens_per_s, 3),
+        "time_to_first_token_ms": _percentiles(streaming.first_token),
+        "longest_gap_ms": _percentiles(streaming.longest_gap),
     }
 
 
 def _times(times: Times) -> Json:
     figures = {"mean": times.mean, **{q: times.percentiles.get(q) for q in _QUANTILES}, "max": times.max}
     return {name: None if value is None else round(value, 3) for name, value in figures.items()}
+
+
+def _percentiles(times: Times) -> Json:
+    return {name: round(value, 3) for name, value in times.percentiles.items()}
 
 
 def _error_name(kind: int) -> str:

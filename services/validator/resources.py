@@ -10,7 +10,10 @@ _ACROSS: dict[str, Callable[[Iterable[float]], float]] = {"sum": math.fsum, "max
 
 
 class ResourceWindows:
-    """Samples of every system of one environment. A sample seen twice counts once: the instance's last one stays."""
+    """Samples of every system of one environment. A sample seen twice counts once: the instance's last one stays.
+
+    Several sources may tell different metrics of an instance; within a second they are taken together.
+    """
 
     def __init__(self) -> None:
         self._samples: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
@@ -21,7 +24,7 @@ class ResourceWindows:
             return
         second = int(sample.at.timestamp())
         seconds = self._samples.setdefault(sample.system, {})
-        seconds.setdefault(second, {})[sample.instance] = dict(sample.values)
+        seconds.setdefault(second, {}).setdefault(sample.instance, {}).update(sample.values)
         if len(seconds) > KEPT_S + 30:
             newest = max(seconds)
             for old in [s for s in seconds if s < newest - KEPT_S]:

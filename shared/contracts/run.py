@@ -50,13 +50,15 @@ class Limits(Message):
     """Hard caps of a run, held by every worker whatever the loads ask. None: the workers' own caps alone.
 
     ``rate``: requests/s over all workers. ``requests``: requests in all; every stripe of the load has an equal part,
-    and one that another worker takes over begins its part again. ``requests_per_day`` (UTC): the run stops when so many
-    are counted, which is done each second.
+    and one that another worker takes over begins its part again; the run stops when more are counted in all.
+    ``requests_per_day`` (UTC): the run stops when so many are counted. Counting is done each second. ``spool`` False:
+    the run stops rather than keep frames on a worker's disk.
     """
 
     rate: float | None = Field(default=None, gt=0)
     requests: int | None = Field(default=None, ge=1)
     requests_per_day: int | None = Field(default=None, ge=1)
+    spool: bool = True
 
     def within(self, rate: float | None, requests: int | None) -> "Limits":
         """These, or a worker's own caps where they are tighter."""
@@ -172,10 +174,24 @@ class SystemProgress(Message):
     last_seq: int = 0
 
 
+class HeldBack(Message):
+    """A time in which the broker took none of a worker's frames, so that they waited in memory, and past it on disk.
+
+    ``until`` None: it lasts. ``waiting`` and ``spooled``: the most events that waited in all, and on disk.
+    """
+
+    since: Instant
+    until: Instant | None = None
+    waiting: int = 0
+    spooled: int = 0
+
+
 class WorkerProgress(Message):
-    """What a worker says of one run in its lease, each second.
+    """What a worker says of one run in its lease, each second. ``clock_skew_ms``: its clock minus the broker's.
 
     ``refused``: one line when the run cannot go on because of what was asked (credentials refused, host not allowed).
+    ``held_back``: the last times its frames had to wait for the broker. ``leaving``: it takes no stripes any more, and
+    the others are to reckon without it.
     """
 
     worker: str
@@ -186,10 +202,13 @@ class WorkerProgress(Message):
     systems: tuple[SystemProgress, ...] = ()
     drained: bool = False
     last_ack_us: int = 0
+    clock_skew_ms: float | None = None
     loop_lag_ms: float = 0.0
     backlog_events: int = 0
     spooled_events: int = 0
+    held_back: tuple[HeldBack, ...] = ()
     refused: str = ""
+    leaving: bool = False
 
 
 class LostWorker(Message):

@@ -12,15 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
-from shared.contracts.units import Duration
+from shared.contracts.client import Client
+from shared.contracts.sendable import BUILT_IN, Headers, JsonBody, VariableName, names_in
+from shared.contracts.units import Duration, TimeLimit, parse_duration_s
 
-TEMPLATE = re.compile(r"\$\{([^}]*)\}")
-BUILT_IN = frozenset({"user", "iteration", "uuid", "run", "arrival"})
 MAX_ACTIONS = 256
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""All of a header's name (RFC 9110, 5.1)."""
-UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
-"""A sign that no header's value can carry: controls but the tab, and what Latin-1 does not have."""
 
 
 def _is_pattern(text: str) -> str:
@@ -31,7 +27,14 @@ def _is_pattern(text: str) -> str:
     return text
 
 
+def _is_validity(text: str) -> str:
+    if not text.startswith("$"):
+        parse_duration_s(text)
+    return text
+
+
 Regex = Annotated[str, AfterValidator(_is_pattern)]
+Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class Condition(Document):
@@ -57,7 +60,7 @@ class Condition(Document):
 class Expect(Document):
     """What makes an answer good. Without ``status`` any status below 400 is."""
 
-    status: list[int] | int | None = None
+    status: Annotated[list[Status], Field(min_length=1)] | Status | None = None
     json_is: list[Condition] = Field(default_factory=list, alias="json")
     body_contains: str | None = None
     body_matches: Regex | None = None
@@ -97,6 +100,22 @@ class Stream(Document):
 
     format: Literal["sse", "lines", "chunks"] = "sse"
     token: str | None = None
+
+
+class WebSocket(Document):
+    """The step opens a WebSocket and says its body there; its answer is the last message that it waits for.
+
+    Those are ``messages`` of them, or all until one for which ``until`` holds. Then the socket is closed.
+    """
+
+    messages: int = Field(default=1, ge=1)
+    until: Condition | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> "WebSocket":
+        if self.until is not None and self.messages != 1:
+            raise ValueError("give messages, or until, not both")
+        return self
 
 
 class Group(Document):
@@ -140,21 +159,22 @@ class Step(Document):
     system: SystemId
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "GET"
     path: Annotated[str, Field(pattern=r"^/")] = "/"
-    headers: dict[str, str] = Field(default_factory=dict)
-    body: Any = None
-    capture: dict[str, str | Capture] = Field(default_factory=dict)
+    headers: Headers = Field(default_factory=dict)
+    body: JsonBody = None
+    capture: dict[VariableName, str | Capture] = Field(default_factory=dict)
     expect: Expect = Field(default_factory=Expect)
     poll: Poll | None = None
     once: bool = False
-    valid_for: str | None = None
-    timeout: Duration = 30.0
-    connect_timeout: Duration = 10.0
-    first_byte_timeout: Duration | None = None
+    valid_for: Annotated[str, AfterValidator(_is_validity)] | None = None
+    timeout: TimeLimit = 30.0
+    connect_timeout: TimeLimit = 10.0
+    first_byte_timeout: TimeLimit | None = None
     stream: bool | Stream = False
+    websocket: WebSocket | None = None
     group: Name | None = None
     think_time: ThinkTime = Field(default_factory=ThinkTime)
     call: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
-    gives: list[str] = Field(default_factory=list)
+    gives: list[VariableName] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _code_apart(self) -> "Step":
@@ -174,11 +194,13 @@ class Step(Document):
     def _once_apart(self) -> "Step":
         if self.once and self.group:
             raise ValueError("a step done once belongs to no group of the iteration")
+        if self.valid_for is not None and not self.once:
+            raise ValueError("valid_for says when a step done once is done again; give it once: true too")
         return self
 
     def templates(self) -> set[str]:
         """Every name that stands in a template of this step."""
-        return set(TEMPLATE.findall(f"{self.path} {self.headers} {self.body}"))
+        return names_in([self.path, self.headers, self.body])
 
 
 class DataSet(Document):
@@ -199,34 +221,12 @@ class DataSet(Document):
         return self
 
 
-class Client(Document):
-    """What sends the requests. ``http1`` is the fast one; ``aiohttp`` is needed for each of the other options.
-
-    ``connections``: most connections to one system at once from one worker (None: as many as are busy).
-    """
-
-    transport: Literal["http1", "aiohttp"] = "http1"
-    connections: int | None = Field(default=None, ge=1)
-    verify_tls: bool = True
-    redirects: bool = False
-    cookies: bool = False
-    decompress: bool = False
-    proxy: str | None = None
-
-    @model_validator(mode="after")
-    def _able(self) -> "Client":
-        needs = [name for name in ("redirects", "cookies", "decompress", "proxy") if getattr(self, name)]
-        if self.transport == "http1" and needs:
-            raise ValueError(f"{', '.join(needs)} needs transport: aiohttp; http1 sends each request as it is")
-        return self
-
-
 class Gate(Document):
     """A target of this scenario's own, judged on the whole run: e.g. mean workflow time below 45 s."""
 
     metric: Literal["workflow_execution_time", "response_time", "error_rate", "throughput"]
     statistic: Literal["mean", "p50", "p90", "p95", "p99", "rate"] = "p95"
-    limit: float
+    limit: Annotated[float, Field(allow_inf_nan=False)]
     unit: Literal["ms", "ratio", "requests/s"]
     action: Name | None = None
 
@@ -251,7 +251,7 @@ class Scenario(Document):
     workflow: bool = True
     client: Client = Field(default_factory=Client)
     think_time: ThinkTime = Field(default_factory=ThinkTime)
-    vars: dict[str, str | list[Any]] = Field(default_factory=dict)
+    vars: dict[VariableName, str | Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     data: dict[Name, DataSet] = Field(default_factory=dict)
     groups: dict[Name, Group] = Field(default_factory=dict)
     tags: dict[str, str] = Field(default_factory=dict)
@@ -267,12 +267,19 @@ class Scenario(Document):
         actions = len({(step.system, step.action) for step in self.steps}) + len(self.groups) + self.workflow
         if actions > MAX_ACTIONS:
             raise ValueError(f"{actions} actions, groups and workflow; more than {MAX_ACTIONS} have no row in a frame")
+        if all(step.once for step in self.steps):
+            raise ValueError("all steps are done once; at least one must be repeated, without once: true")
         if self.system not in self.systems:
             raise ValueError(f"system {self.system!r} is used by none of the steps ({', '.join(sorted(self.systems))})")
         known = {*BUILT_IN} | {f"{name}.{column}" for name, found in self.data.items() for column in found.rows[0]}
         for variable, value in self.vars.items():
-            _resolve(f"variable {variable!r}", "variable gives", set(TEMPLATE.findall(str(value))), known)
+            _resolve(f"variable {variable!r}", "variable gives", names_in(value), known)
             known.add(variable)
+        for step in self.steps:
+            if step.websocket is not None and (self.client.transport == "http1" or step.method != "GET"):
+                raise ValueError(
+                    f"step {step.action!r}: a websocket needs client: {{transport: aiohttp}} and the method GET"
+                )
         for group in sorted({step.group for step in self.steps if step.group} - set(self.groups)):
             raise ValueError(f"group {group!r} is not in groups ({', '.join(sorted(self.groups)) or 'which is empty'})")
         for step in self.steps:

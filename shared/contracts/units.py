@@ -24,3 +24,5 @@ def parse_duration_s(value: object) -> float:
 
 Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0)]
 """Seconds, written with or without a unit."""
+TimeLimit = Annotated[float, BeforeValidator(parse_duration_s), Field(gt=0)]
+"""Seconds that something may take: none at all would fail it always."""

@@ -7,11 +7,22 @@ from shared.contracts.timing import Kind
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Durations of a series in ms; every figure is None where nothing was stored."""
+    """Durations of a series in ms; a figure is None where it is not known."""
 
     mean: float | None = None
     max: float | None = None
     percentiles: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Streamed answers of a series: how many, their tokens, and the rate of these after the first one of each."""
+
+    answers: int
+    tokens: int
+    tokens_per_s: float | None
+    first_token: Times
+    longest_gap: Times
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class SeriesResult:
     errors: dict[int, int]
     service: Times
     response: Times
+    streaming: Streaming | None = None
 
 
 @dataclass(frozen=True, slots=True)

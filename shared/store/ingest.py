@@ -67,7 +67,8 @@ class Progress:
 class TimingPart:
     """What a batch adds to ten seconds of a series; a row of ``timing_part`` but for when it was committed.
 
-    ``at``: their start. The last three are histograms as the store has them: see ``pack``.
+    ``at``: their start. ``streams``: answers with tokens; ``stream_us``: from their first token to their end. The lists
+    are histograms as the store has them: see ``pack``.
     """
 
     series_id: int
@@ -82,9 +83,14 @@ class TimingPart:
     response_max_us: int
     bytes_in: int
     bytes_out: int
+    streams: int
+    tokens: int
+    stream_us: int
     errors: list[int]
     service: list[int]
     response: list[int]
+    ttft: list[int]
+    gap: list[int]
 
 
 _ADD_PART = f"""

@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 
 from shared.contracts.timing import Check, ErrorKind, Kind
 from shared.histogram import Histogram
-from shared.store.figures import SeriesAfter, SeriesResult, Stored, Times
+from shared.store.figures import SeriesAfter, SeriesResult, Stored, Streaming, Times
 
 Row = dict[str, Any]
 SCRAPE_GAP_S = 3
@@ -35,7 +35,8 @@ _TOTALS = """
 SELECT series_id, sum(n)::bigint AS n, sum(failed)::bigint AS failed,
        coalesce(sum(n) FILTER (WHERE cancelled), 0)::bigint AS cancelled,
        sum(service_sum_us)::float8 AS service_sum_us, max(service_max_us) AS service_max_us,
-       sum(response_sum_us)::float8 AS response_sum_us, max(response_max_us) AS response_max_us
+       sum(response_sum_us)::float8 AS response_sum_us, max(response_max_us) AS response_max_us,
+       sum(streams)::bigint AS streams, sum(tokens)::bigint AS tokens, sum(stream_us)::float8 AS stream_us
   FROM timing_hour WHERE series_id = ANY(%(ids)s) GROUP BY 1
 """
 
@@ -131,8 +132,9 @@ async def read_series(connection: AsyncConnection[Any], run: str) -> list[Series
     asked = {"run": run, "ids": [row["series_id"] for row in listed]}
     totals = {row["series_id"]: row for row in await _rows(connection, _TOTALS, asked)}
     sent = {row["series_id"]: row for row in await _rows(connection, _SENT, asked)}
-    errors, service, response = [
-        await _histograms(connection, column, _ALL, asked) for column in ("errors", "service", "response")
+    errors, service, response, ttft, gap = [
+        await _histograms(connection, column, _ALL, asked)
+        for column in ("errors", "service", "response", "ttft", "gap")
     ]
 
     def result(row: Row) -> SeriesResult:
@@ -152,6 +154,7 @@ async def read_series(connection: AsyncConnection[Any], run: str) -> list[Series
             errors=errors[number].counts if number in errors else {},
             service=_times(total, "service", service.get(number)),
             response=_times(total, "response", response.get(number)),
+            streaming=_streaming(total, ttft.get(number), gap.get(number)),
         )
 
     return [result(row) for row in listed]
@@ -160,11 +163,24 @@ async def read_series(connection: AsyncConnection[Any], run: str) -> list[Series
 def _times(total: Row | None, of: str, histogram: Histogram | None) -> Times:
     if total is None or histogram is None:
         return Times()
-    percentiles = {name: histogram.percentile_us(q) for name, q in PERCENTILES.items()}
-    return Times(
-        mean=total[f"{of}_sum_us"] / total["n"] / 1e3,
-        max=total[f"{of}_max_us"] / 1e3,
-        percentiles={name: value / 1e3 for name, value in percentiles.items() if value is not None},
+    return Times(total[f"{of}_sum_us"] / total["n"] / 1e3, total[f"{of}_max_us"] / 1e3, _percentiles_ms(histogram))
+
+
+def _percentiles_ms(histogram: Histogram) -> dict[str, float]:
+    found = {name: histogram.percentile_us(q) for name, q in PERCENTILES.items()}
+    return {name: value / 1e3 for name, value in found.items() if value is not None}
+
+
+def _streaming(total: Row | None, ttft: Histogram | None, gap: Histogram | None) -> Streaming | None:
+    if total is None or ttft is None or gap is None:
+        return None
+    later, stream_s = total["tokens"] - total["streams"], total["stream_us"] / 1e6
+    return Streaming(
+        answers=total["streams"],
+        tokens=total["tokens"],
+        tokens_per_s=later / stream_s if later and stream_s else None,
+        first_token=Times(percentiles=_percentiles_ms(ttft)),
+        longest_gap=Times(percentiles=_percentiles_ms(gap)),
     )
 
 

@@ -7,9 +7,10 @@ from aiohttp import web
 
 
 class Target:
-    """Counts per action; ``delay_s`` and ``password`` are set by the test."""
+    """Counts per action; ``delay_s``, ``password`` and ``expires_in`` (of tokens, s) are set by the test."""
 
-    def __init__(self, *, delay_s: float = 0.002, password: str = "right") -> None:
+    def __init__(self, *, delay_s: float = 0.002, password: str = "right", expires_in: int = 900) -> None:
+        self.expires_in = expires_in
         self.delay_s = delay_s
         self.password = password
         self.counts: Counter[str] = Counter()
@@ -52,7 +53,7 @@ class Target:
         body = await request.json()
         if body.get("password") != self.password:
             return web.json_response({"error": "invalid credentials"}, status=401)
-        return web.json_response({"access_token": f"token-of-{body['username']}", "expires_in": 900})
+        return web.json_response({"access_token": f"token-of-{body['username']}", "expires_in": self.expires_in})
 
     async def _create(self, request: web.Request) -> web.Response:
         if not request.headers.get("Authorization", "").startswith("Bearer token-of-user-"):

@@ -183,6 +183,29 @@ async def test_a_worker_stopped_in_order_hands_its_stripes_over(
     assert stored(frames) == target.counts
 
 
+async def test_arrivals_go_on_while_one_worker_joins_and_another_leaves(
+    nats_url: str, environment: str, tmp_path: Path
+) -> None:
+    looking = SCENARIO | {"steps": [{"action": "look", "system": "shop", "path": "/things/7"}]}
+    async with Target(delay_s=0.8) as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.ready("w1", "w2")
+        run = desired(target.url, environment, scenario=looking, users=320, rate=100.0, duration_s=16.0)
+        await workers.ask(run)
+        await workers.until(run.run, lambda s: sorted(w.users for w in s.workers) == [160, 160] and sent(s) > 0, 30)
+        await workers.ready("w3")
+        await workers.until(run.run, lambda s: sum(w.users > 0 for w in s.workers) == 3, 10)
+        workers.processes["w1"].terminate()
+        assert await asyncio.wait_for(workers.processes["w1"].wait(), 8) == 0
+        state = await workers.until(run.run, final, 40)
+        frames = await workers.frames(run.run)
+    assert not state.lost
+    rows = np.concatenate([frame.events for frame in frames])
+    # No request is given up for it, and what is due while a stripe is on its way is a fraction of a second's.
+    assert ErrorKind.CANCELLED not in rows["error"]
+    assert stored([replace(frame, events=frame.events[unrefused(frame)]) for frame in frames]) == target.counts
+    assert sum(target.counts.values()) > 1_600 - 60
+
+
 async def test_a_worker_name_in_use_is_refused_with_the_way_out(
     nats_url: str, environment: str, tmp_path: Path
 ) -> None:
@@ -240,6 +263,35 @@ async def test_a_load_is_changed_paused_and_resumed_on_every_worker(
     assert "kill switch: that is enough" in state.reason
     # What was still in line is recorded as refused, and reached nobody.
     assert stored([replace(frame, events=frame.events[unrefused(frame)]) for frame in frames]) == target.counts
+
+
+async def test_the_kill_switch_holds_for_a_run_that_is_only_starting(
+    nats_url: str, environment: str, tmp_path: Path
+) -> None:
+    async with Target() as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.ready("w1")
+        run = desired(target.url, environment, duration_s=60.0)
+        await workers.ask(run)
+        await workers.until(run.run, lambda state: state.phase is Phase.STARTING, 10)
+        await workers.client.publish(workers.subjects.kill, b"not at all")
+        state = await workers.until(run.run, final, 10)
+    assert (state.phase, state.reason) == (Phase.FAILED, "stopped by the kill switch: not at all")
+    assert not target.counts
+
+
+@pytest.mark.parametrize(("expires_in", "least"), [(11, 2), (900, 1)])
+async def test_a_token_is_fetched_once_for_each_user_and_again_before_it_expires(
+    nats_url: str, environment: str, tmp_path: Path, expires_in: int, least: int
+) -> None:
+    async with Target(expires_in=expires_in) as target, fleet(nats_url, environment, tmp_path) as workers:
+        await workers.start("w1")
+        run = desired(target.url, environment, users=4, duration_s=2.5)
+        await workers.ask(run)
+        state = await workers.until(run.run, final, 40)
+    assert state.phase is Phase.FINISHED
+    # Renewed ten seconds ahead: one of 11 s after each second, one of 900 s never.
+    assert 4 * least <= target.counts["things/authenticate"] <= 4 * (1 if least == 1 else 4)
+    assert target.counts["things/create"] > 100
 
 
 @pytest.mark.parametrize("cause", ["budget", "harm"])

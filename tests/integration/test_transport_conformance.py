@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trustme
-from aiohttp import web
 
+from services.generator import transport as module
 from services.generator.aiohttp_transport import AiohttpTransport
 from services.generator.http1_transport import Http1Transport
 from services.generator.transport import Endpoint, Origin, Request, Response, Timeouts, TokenRule, Transport
 from shared.clock import monotonic_us
-from shared.contracts.scenario import Client
+from shared.contracts.client import Client
 from shared.contracts.timing import ErrorKind
 from tests.integration.misbehaving import Caller, Misbehaving, Script
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+ALLOWED = frozenset({"127.0.0.1", "nowhere.invalid"})
 QUICK = Timeouts(total_s=0.5, connect_s=0.3)
 
 
@@ -27,7 +28,7 @@ async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
     made: Transport = (
         Http1Transport(verify_tls=False)
         if request.param == "http1"
-        else AiohttpTransport(Client(transport="aiohttp", verify_tls=False))
+        else AiohttpTransport(Client(transport="aiohttp", verify_tls=False), ALLOWED)
     )
     yield made
     await made.close()
@@ -94,12 +95,34 @@ def server_port(server: Misbehaving) -> int:
     return int(server.callers[0].writer.get_extra_info("sockname")[1])
 
 
+async def test_a_host_of_the_scenarios_own_takes_the_place_of_the_targets(transport: Transport) -> None:
+    async with Misbehaving(always(OK)) as server:
+        await send(transport, ask(server.port, fixed=(("Host", "shop.example.com"),)))
+        (sent,) = server.requests
+    assert [line for line in sent.lower().split(b"\r\n") if line.startswith(b"host:")] == [b"host: shop.example.com"]
+
+
 async def test_a_connection_is_kept_and_connecting_is_timed_once(transport: Transport) -> None:
     async with Misbehaving(always(OK)) as server:
         first, second = [await send(transport, ask(server.port)) for _ in range(2)]
         assert len(server.callers) == 1
     assert first.connect_us > 0
     assert second.connect_us == 0
+
+
+async def test_a_connection_past_its_age_is_not_used_again(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETIRE_S", 0.2)
+    async with Misbehaving(always(OK)) as server:
+        began_us = monotonic_us()
+        while len(server.callers) < 3:
+            assert monotonic_us() < began_us + 5_000_000
+            answer = await send(transport, ask(server.port))
+            assert answer.status == 200
+        # A quarter more or less than 0.2 s each.
+        assert monotonic_us() - began_us > 2 * 150_000
+    assert answer.connect_us > 0
 
 
 async def test_split_packets_make_one_answer(transport: Transport) -> None:
@@ -400,7 +423,9 @@ async def test_tls_is_spoken_and_checked(transport: Transport) -> None:
         for _ in range(2):
             assert (await send(transport, request)).body == b"{}"
         strict: Transport = (
-            Http1Transport() if isinstance(transport, Http1Transport) else AiohttpTransport(Client(transport="aiohttp"))
+            Http1Transport()
+            if isinstance(transport, Http1Transport)
+            else AiohttpTransport(Client(transport="aiohttp"), ALLOWED)
         )
         assert (await send(strict, request)).error is ErrorKind.TLS
         await strict.close()
@@ -409,29 +434,23 @@ async def test_tls_is_spoken_and_checked(transport: Transport) -> None:
         assert (await send(transport, spoken)).error in (ErrorKind.TLS, ErrorKind.CONNECT_TIMEOUT)
 
 
-async def test_the_richer_client_follows_redirects_keeps_cookies_and_decompresses() -> None:
-    async def begin(_: web.Request) -> web.StreamResponse:
-        answer = web.Response(status=302, headers={"Location": "/end"})
-        answer.set_cookie("seen", "yes")
-        return answer
+async def test_a_name_is_looked_up_once_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
 
-    async def end(request: web.Request) -> web.Response:
-        answer = web.json_response({"seen": request.cookies.get("seen")})
-        answer.enable_compression(web.ContentCoding.gzip)
-        return answer
+    async def look_up(host: str, _: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
 
-    app = web.Application()
-    app.add_routes([web.get("/begin", begin), web.get("/end", end)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    transport = AiohttpTransport(Client(transport="aiohttp", redirects=True, cookies=True, decompress=True))
-    try:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        response = await send(transport, ask(runner.addresses[0][1], path="/begin"))
-        assert (response.status, response.body) == (200, b'{"seen": "yes"}')
-    finally:
-        await transport.close()
-        await runner.cleanup()
+    monkeypatch.setattr("services.generator.http1_transport.look_up", look_up)
+    transport = Http1Transport()
+    answer = OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+    async with Misbehaving(always(answer)) as server:
+        request = ask(server.port, origin=Origin("http", "shop.example.com", server.port))
+        for _ in range(3):
+            assert (await send(transport, request)).body == b"{}"
+        assert len(server.callers) == 3
+    assert asked == ["shop.example.com"]
+    await transport.close()
 
 
 async def test_many_exchanges_leave_no_cycle_of_garbage_behind() -> None:

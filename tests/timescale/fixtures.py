@@ -12,7 +12,9 @@ SERVER = "TIDEGATE_TEST_TIMESCALE_DSN"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if "timescale_dsn" in getattr(item, "fixturenames", ()) and item.config.pluginmanager.has_plugin("xdist"):
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    needed = "timescale_dsn" in getattr(item, "fixturenames", ()) or parameters.get("store_dsn") == "timescale"
+    if needed and item.config.pluginmanager.has_plugin("xdist"):
         item.add_marker(pytest.mark.xdist_group("timescale"))
 
 
@@ -40,3 +42,11 @@ def empty_timescale_dsn(timescale_dsn: str) -> str:
     """The same database without any table, view, routine or job but the extension's."""
     empty(timescale_dsn)
     return timescale_dsn
+
+
+@pytest.fixture(params=["postgres", "timescale"])
+def store_dsn(request: pytest.FixtureRequest) -> str:
+    """An empty database of either side of a store, without any schema."""
+    name = "empty_postgres_dsn" if request.param == "postgres" else "empty_timescale_dsn"
+    dsn: str = request.getfixturevalue(name)
+    return dsn

@@ -15,7 +15,8 @@ from services.generator.event_stream import EventStream
 from shared.clock import Anchor
 from shared.config import parse
 from shared.contracts.run import Load
-from shared.contracts.scenario import TEMPLATE, Scenario
+from shared.contracts.scenario import Scenario
+from shared.contracts.sendable import TEMPLATE
 from tests.unit.scenarios import desired
 
 API = "https://api.shop.example.com"

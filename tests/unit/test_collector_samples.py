@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from services.collector.samples import ResourceMap, read_scrape, values_of
+from services.collector.source_config import Resources
 from shared.config import load_document, parse
 from shared.errors import BadMessageError, ConfigError
 
-MAP = load_document(ResourceMap, Path(__file__).parents[2] / "config" / "resources.yaml")
+MAP = load_document(Resources, Path(__file__).parents[2] / "config" / "resources.yaml")
 
 PAGE = """\
 # TYPE process_cpu_seconds_total counter

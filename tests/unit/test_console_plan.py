@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from services.console.catalogue import Catalogue
-from services.console.hosts import LOOPBACK, check_target, read_host
+from services.console.hosts import LOOPBACK, check_proxy, check_target, read_host
 from services.console.plan import (
     LoadOptions,
     Request,
@@ -128,6 +128,12 @@ def test_a_target_elsewhere_or_malformed_is_refused(url: str, said: str) -> None
     with pytest.raises(ConfigError, match="target of autmatrix") as caught:
         check_target("autmatrix", url, LOOPBACK)
     assert said in str(caught.value)
+
+
+def test_a_proxy_elsewhere_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match=r"proxy of things: .*host 'proxy.example.com' is not in the allow-list"):
+        check_proxy("things", "http://proxy.example.com:3128", ("127.0.0.1",))
+    check_proxy("things", "http://127.0.0.1:3128", ("127.0.0.1",))
 
 
 def test_credentials_in_a_target_are_not_repeated_in_the_error() -> None:

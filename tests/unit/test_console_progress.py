@@ -14,7 +14,7 @@ from services.console.wording import (
     told,
 )
 from shared.contracts.breach import Breach, BreachStatus
-from shared.contracts.run import Phase, RunState, WorkerProgress
+from shared.contracts.run import Phase, RunState, SystemProgress, WorkerProgress
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.timing import Kind
 from shared.contracts.window import Cell, FrameWindows
@@ -189,3 +189,22 @@ def test_a_higher_is_better_breach_is_below_its_limit() -> None:
 )
 def test_values_are_short_and_carry_their_unit(text: str, said: str) -> None:
     assert text == said
+
+
+def test_a_store_that_takes_nothing_more_is_told_once_and_its_return_too(progress: Progress) -> None:
+    def sending(last_seq: int) -> RunState:
+        system = SystemProgress(system="autmatrix", last_seq=last_seq)
+        return state(workers=(WorkerProgress(worker="w1", run="run-1", epoch=1, users=3, systems=(system,)),))
+
+    assert progress.look(at(0)) is None
+    progress.on_state(sending(5))
+    progress.on_window(windows(5))
+    assert progress.look(at(1)) is None
+    progress.on_state(sending(20))
+    told = [notice.text for second in (2, 3, 4, 5, 9) if (notice := progress.look(at(second))) is not None]
+    assert told == ["nothing has been stored for 3 s: 15 frames wait on the bus; see tidegate doctor"]
+    progress.on_window(windows(6))
+    back = progress.look(at(10))
+    assert back is not None
+    assert "takes frames again" in back.text
+    assert progress.look(at(11)) is None

@@ -119,6 +119,16 @@ def test_members_live_as_long_as_their_lease() -> None:
     assert len(members.of("run-1")) == 1
 
 
+def test_a_worker_that_puts_stripes_down_or_leaves_makes_room_for_others() -> None:
+    members = Membership()
+    assert not members.hear("w1", [word(shards=(1, 2))], 1_000_000)
+    assert not members.hear("w1", [word(shards=(1, 2, 3))], 2_000_000)
+    assert members.hear("w1", [word(shards=(1, 3))], 3_000_000)
+    assert members.hear("w1", [word(leaving=True)], 3_500_000)
+    assert members.live(3_500_001) == set()
+    assert members.of("run-1")[0].current(3_500_001)
+
+
 def test_while_nobody_is_heard_nobody_falls_silent() -> None:
     members = Membership()
     members.hear("w1", [word()], START_US)

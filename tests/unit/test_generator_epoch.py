@@ -27,7 +27,7 @@ class Forgetting(Bucket):
 async def test_a_step_of_the_wall_clock_begins_a_new_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket: Any = Forgetting()
     nowhere: Any = None
-    worker = Worker(GeneratorSettings(worker_id="w1", spool_dir=tmp_path), nowhere, bucket, Recorder(None))
+    worker = Worker(GeneratorSettings(worker_id="w1", spool_dir=tmp_path), nowhere, bucket, Recorder(None), {})
     presence = worker._presence
     assert await presence.acquire(b"[]")
     first = presence.epoch

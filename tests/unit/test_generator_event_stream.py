@@ -77,6 +77,20 @@ def test_lateness_that_a_busy_user_caused_is_not_the_generators() -> None:
     assert events.cut(900_001, HEALTH)[-1].health.schedule_error_us == 0
 
 
+def test_what_the_generator_sent_late_puts_the_frames_of_its_sending_and_of_its_answer_at_fault() -> None:
+    events = stream()
+    action = events.declare("things", "look", Kind.REQUEST)
+    finish(events, events.begin(action, 1_000, 0, 101_000, own_delay=True), Response(110_000))
+    finish(events, events.begin(action, 1_000, 0, 900_000, own_delay=False), Response(910_000))
+    assert not events.cut(950_000, HEALTH)[-1].at_fault
+    late = events.begin(action, 1_000_000, 0, 1_300_000, own_delay=True)
+    assert events.cut(1_400_000, HEALTH)[-1].at_fault
+    assert not events.cut(1_600_000, HEALTH)[-1].at_fault
+    finish(events, late, Response(1_700_000))
+    assert events.cut(1_800_000, HEALTH)[-1].at_fault
+    assert not events.cut(2_000_000, HEALTH)[-1].at_fault
+
+
 def test_a_request_that_was_never_sent_cannot_have_ended() -> None:
     events = stream()
     ticket = events.due(events.declare("things", "look", Kind.REQUEST), 1_000, 0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.generator.compiled import check_limits
+from services.generator.caps import check_limits
 from services.generator.guard import count_day, harm_of, reason_to_stop
 from services.generator.membership import Member
 from services.generator.settings import GeneratorSettings
@@ -73,6 +73,20 @@ def test_a_run_past_a_workers_caps_is_refused_by_name() -> None:
         check_limits(desired(loads=(Load(scenario=scenario(), users=6, duration_s=10),)), caps)
     with pytest.raises(ConfigError, match="TIDEGATE_MAX_DURATION_S=30"):
         check_limits(desired(loads=(Load(scenario=scenario(), users=5, duration_s=31),)), caps)
+
+
+def test_a_proxy_outside_the_allow_list_is_refused() -> None:
+    behind = scenario(client={"transport": "aiohttp", "proxy": "http://proxy.example.com:3128"})
+    run = desired(loads=(Load(scenario=behind, users=1, duration_s=10),))
+    with pytest.raises(ConfigError, match=r"proxy=.* host 'proxy.example.com' is not in the allow-list"):
+        check_limits(run, GeneratorSettings())
+
+
+def test_a_cap_on_all_requests_holds_though_stripes_were_taken_over_with_parts_of_their_own() -> None:
+    run = desired(limits=Limits(requests=100))
+    today = DayCount(day=NOON.date(), sent_before=0)
+    assert reason_to_stop(run, members(60, 40), today, "") == ""
+    assert "its cap of 100 requests in all" in reason_to_stop(run, members(60, 41), today, "")
 
 
 def test_the_tighter_cap_holds() -> None:

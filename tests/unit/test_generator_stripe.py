@@ -184,6 +184,22 @@ async def test_what_a_full_line_refuses_is_counted() -> None:
     assert 95 <= len(looks) <= 101
 
 
+async def test_the_line_of_a_worker_is_its_stripes_part_of_the_runs() -> None:
+    share = Alone(Answering(5.0))
+    run = desired(loads=(Load(scenario=scenario(workflow=False), users=2, rate=400.0, duration_s=60.0, max_waiting=6),))
+    (compiled,) = compile_run(run, {}, share.stream)
+    load = OpenLoad(compiled, share, lambda: share.answering, ())
+    stripes = [Stripe(number, 2, Held(), share) for number in (0, 1)]
+    waiting: list[int] = []
+    for stripe in stripes:
+        load.add(stripe)
+        await asyncio.sleep(0.15)
+        waiting.append(share.events.cut(monotonic_us(), Health())[-1].actions[0].waiting)
+    load.end()
+    await asyncio.gather(*(stripe.halt(0.0) for stripe in stripes))
+    assert waiting == [3, 6]
+
+
 class Loads:
     """A stripe with one load that a test reshapes while it runs."""
 
@@ -253,3 +269,37 @@ async def test_hard_caps_hold_whatever_the_load_asks() -> None:
     loads = Loads(share, desired(loads=(load,), limits=Limits(requests=37)))
     assert await loads.sent_in(0.3) == 37
     await loads.end()
+
+
+async def test_no_arrival_is_lost_with_the_users_of_a_stripe_that_is_handed_over() -> None:
+    share = Alone(Answering(0.1))
+    run = desired(loads=(Load(scenario=scenario(workflow=False), users=60, rate=200.0, duration_s=60.0),))
+    (compiled,) = compile_run(run, {}, share.stream)
+    load = OpenLoad(compiled, share, lambda: share.answering, ())
+    kept, handed = Stripe(0, 2, Held(), share), Stripe(1, 2, Held(), share)
+    load.add(kept)
+    load.add(handed)
+    await asyncio.sleep(0.3)
+    handed.close_gate()
+    load.remove(handed, lost=False)
+    # Its busy users come back meanwhile, and everyone idle is asked at least once.
+    await asyncio.sleep(0.7)
+    load.end()
+    await asyncio.gather(kept.halt(), handed.halt())
+    rows = share.events.cut(monotonic_us(), Health())[-1].events
+    assert set(rows["error"]) == {ErrorKind.OK}
+    due_us = np.sort(rows["intended_us"])
+    # 10 ms apart each stripe; both until the hand-over, one after it.
+    apart_us = np.diff(due_us)
+    assert apart_us.max() < 10_500
+
+
+async def test_a_canary_that_thinks_for_a_fixed_time_beats_with_nothing() -> None:
+    fixed = scenario(think_time={"min": 0.03, "max": 0.03})
+    share = Alone(Answering(0.0))
+    canary = Load(scenario=fixed, users=4, duration_s=60.0, profile="canary")
+    frame = await carry(share, desired(loads=(canary,)), for_s=0.6)
+    rows = rows_of(frame, "look")
+    apart_us = np.concatenate([np.diff(np.sort(rows["intended_us"][rows["user"] == user])) for user in range(4)])
+    assert apart_us.min() < 22_000
+    assert np.ptp(apart_us) > 15_000

@@ -56,7 +56,10 @@ DECISIONS = {
         "registry",
         "membership",
     ),
-    "collector": ("batching", "windows", "copy_rows", "samples", "span_queue"),
+    "collector": (
+        *("batching", "windows", "copy_rows", "samples", "span_queue"),
+        *("usage", "docker_stats", "cgroup_files", "net_dev", "source_config"),
+    ),
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
         *("span_tree", "hops", "hop_table"),

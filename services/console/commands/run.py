@@ -28,6 +28,7 @@ from services.console.options import DURATION, HOST, RATE, STAGES, data_option
 @click.option("--max-rate", type=RATE, help="Never send more requests per second than this.")
 @click.option("--max-per-day", type=click.IntRange(1), help="Stop the run when it has sent so many in a day (UTC).")
 @click.option("--max-requests", type=click.IntRange(1), help="Never send more requests than this in all.")
+@click.option("--no-spool", is_flag=True, help="Stop the run rather than keep measurements on a worker's disk.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="Kept with the run; may be repeated.")
 @click.option("--scale", type=click.FloatRange(0, 1000, min_open=True), help="Scale users and durations, e.g. 0.1.")
 @click.option("--target", "targets", multiple=True, metavar="SYSTEM=URL", help="Where a system is; may be repeated.")

@@ -20,7 +20,7 @@ from services.console.importing.naming import (
 from services.console.importing.recorded_headers import SENT_AFRESH, kept_headers
 from services.console.importing.secrecy import Secrets, is_secret_name
 from services.console.importing.weaving import UnwritableError, Weaver, note_secrets
-from shared.contracts.scenario import TEMPLATE
+from shared.contracts.sendable import TEMPLATE
 from shared.errors import ConfigError
 
 SHORTEST_PAUSE_S = 1.0

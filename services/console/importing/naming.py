@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from shared.contracts.scenario import BUILT_IN
+from shared.contracts.sendable import BUILT_IN
 
 DOLLAR = "dollar"
 LONGEST_ACTION = 80

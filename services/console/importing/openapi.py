@@ -21,7 +21,8 @@ from services.console.importing.references import References, Sampler
 from services.console.importing.secrecy import Secrets, is_secret_name
 from services.console.importing.source import plain
 from services.console.importing.weaving import UnwritableError, Weaver
-from shared.contracts.scenario import HEADER_NAME, MAX_ACTIONS
+from shared.contracts.scenario import MAX_ACTIONS
+from shared.contracts.sendable import HEADER_NAME, OWN_HEADERS
 from shared.errors import ConfigError
 
 MOST_BODY = 10_000
@@ -30,7 +31,7 @@ _GENERIC = frozenset({"id", "uuid", "guid", "key", "name", "slug", "code"})
 _IN_PATH = " !$'()*,-.:;@[]^_`{|}~<>\"\\="
 _IN_QUERY = _IN_PATH + "/"
 _WRAPPERS = ("data", "result", "item")
-_OWN_HEADERS = frozenset({"accept", "content-type", "authorization", "user-agent", "host", "content-length", "cookie"})
+_LEFT_OUT = OWN_HEADERS | {"accept", "content-type", "authorization", "user-agent", "host", "cookie"}
 
 
 def import_openapi(document: Any, source: str, stem: str, wish: Wish) -> Draft:
@@ -210,7 +211,7 @@ class _Writer:
         return {
             item["name"]: self._variable(item["name"], "", item, operation.place)
             for item in operation.parameters
-            if item["in"] == "header" and item.get("required") is True and item["name"].lower() not in _OWN_HEADERS
+            if item["in"] == "header" and item.get("required") is True and item["name"].lower() not in _LEFT_OUT
             and HEADER_NAME.fullmatch(item["name"])
         }  # fmt: skip
 

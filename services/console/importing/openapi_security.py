@@ -7,7 +7,7 @@ from urllib.parse import quote
 from services.console.importing.naming import one_line
 from services.console.importing.references import References
 from services.console.importing.secrecy import Secrets
-from shared.contracts.scenario import HEADER_NAME
+from shared.contracts.sendable import HEADER_NAME
 
 
 @dataclass(slots=True)

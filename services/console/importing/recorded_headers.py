@@ -3,7 +3,7 @@
 import re
 
 from services.console.importing.entries import Entry
-from shared.contracts.scenario import HEADER_NAME, UNSENDABLE
+from shared.contracts.sendable import HEADER_NAME, UNSENDABLE
 
 # Each request needs its own: a new one for each iteration.
 SENT_AFRESH = frozenset({"idempotency-key", "x-idempotency-key", "x-request-id", "x-correlation-id"})

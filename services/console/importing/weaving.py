@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, unquote_plus
 
 from services.console.importing.naming import DOLLAR, snake
 from services.console.importing.secrecy import Secrets, is_secret_name, looks_opaque, split_secret_looks
-from shared.contracts.scenario import TEMPLATE
+from shared.contracts.sendable import TEMPLATE
 
 _TOKENS = tuple(
     re.compile(pattern)

@@ -39,7 +39,8 @@ UPDATE producer SET frames = known.frames, events = known.events
 CREATE INDEX frames_by_age ON frames USING brin (committed_at);
 
 -- What one commit added to ten seconds ("at": their start) of a series; committed with the rows it counts. Ramp-up and
--- cancelled requests are counted apart. errors: as a histogram, the ErrorKind in place of the bucket.
+-- cancelled requests are counted apart. errors: as a histogram, the ErrorKind in place of the bucket. streams: answers with
+-- tokens; stream_us: from their first token to their end; ttft and gap: their time to it, and their longest gap.
 CREATE TABLE timing_part (
     committed_at    timestamptz NOT NULL DEFAULT now(),
     series_id       integer NOT NULL,
@@ -54,17 +55,23 @@ CREATE TABLE timing_part (
     response_max_us bigint NOT NULL,
     bytes_in        bigint NOT NULL,
     bytes_out       bigint NOT NULL,
+    streams         bigint NOT NULL DEFAULT 0,
+    tokens          bigint NOT NULL DEFAULT 0,
+    stream_us       bigint NOT NULL DEFAULT 0,
     errors          bigint[] NOT NULL,
     service         bigint[] NOT NULL,
-    response        bigint[] NOT NULL
+    response        bigint[] NOT NULL,
+    ttft            bigint[] NOT NULL DEFAULT '{}',
+    gap             bigint[] NOT NULL DEFAULT '{}'
 );
 
 -- What earlier versions stored is rolled up once.
 INSERT INTO timing_part
 SELECT now(), series_id, at, flags <> 0, error = 11, sum(n), sum(failed), sum(service_sum_us), sum(response_sum_us),
-       max(service_max_us), max(response_max_us), sum(bytes_in), sum(bytes_out),
+       max(service_max_us), max(response_max_us), sum(bytes_in), sum(bytes_out), 0, 0, 0,
        coalesce(array_agg((error::bigint << 40) + n) FILTER (WHERE error <> 0), '{}'),
-       array_agg((service_bucket::bigint << 40) + n), array_agg((response_bucket::bigint << 40) + n)
+       array_agg((service_bucket::bigint << 40) + n), array_agg((response_bucket::bigint << 40) + n), '{}',
+       '{}'
   FROM (SELECT series_id, date_bin('10 seconds', at, timestamptz '2000-01-01 00:00:00+00') AS at, flags & 2 AS flags,
                error, service_bucket, response_bucket, count(*) AS n,
                count(*) FILTER (WHERE error NOT IN (0, 11) OR check_result = 2) AS failed,

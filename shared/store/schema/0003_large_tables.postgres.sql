@@ -64,7 +64,8 @@ SELECT * FROM timing_part UNION ALL SELECT * FROM timing_folded_window;
 
 CREATE VIEW timing_hour AS
 SELECT committed_at, series_id, date_bin('1 hour', at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up, cancelled, n,
-       failed, service_sum_us, response_sum_us, service_max_us, response_max_us, bytes_in, bytes_out, errors, service, response
+       failed, service_sum_us, response_sum_us, service_max_us, response_max_us, bytes_in, bytes_out, streams,
+       tokens, stream_us, errors, service, response, ttft, gap
   FROM timing_window
 UNION ALL SELECT * FROM timing_folded_hour;
 
@@ -78,8 +79,9 @@ BEGIN
         INSERT INTO %3$s AS kept
         SELECT max(committed_at), series_id, date_bin($2, at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up,
                cancelled, sum(n), sum(failed), sum(service_sum_us), sum(response_sum_us), max(service_max_us),
-               max(response_max_us), sum(bytes_in), sum(bytes_out),
-               histogram_sum(errors), histogram_sum(service), histogram_sum(response)
+               max(response_max_us), sum(bytes_in), sum(bytes_out), sum(streams), sum(tokens), sum(stream_us),
+               histogram_sum(errors), histogram_sum(service), histogram_sum(response), histogram_sum(ttft),
+               histogram_sum(gap)
           FROM gone GROUP BY series_id, 3, ramp_up, cancelled ORDER BY series_id, 3, ramp_up, cancelled
         ON CONFLICT (series_id, at, ramp_up, cancelled) DO UPDATE
            SET committed_at = excluded.committed_at, n = kept.n + excluded.n, failed = kept.failed + excluded.failed,
@@ -88,7 +90,9 @@ BEGIN
                service_max_us = greatest(kept.service_max_us, excluded.service_max_us),
                response_max_us = greatest(kept.response_max_us, excluded.response_max_us),
                bytes_in = kept.bytes_in + excluded.bytes_in, bytes_out = kept.bytes_out + excluded.bytes_out,
-               errors = histogram_merge(kept.errors || excluded.errors),
+               streams = kept.streams + excluded.streams, tokens = kept.tokens + excluded.tokens,
+               stream_us = kept.stream_us + excluded.stream_us, ttft = histogram_merge(kept.ttft || excluded.ttft),
+               gap = histogram_merge(kept.gap || excluded.gap), errors = histogram_merge(kept.errors || excluded.errors),
                service = histogram_merge(kept.service || excluded.service),
                response = histogram_merge(kept.response || excluded.response)
         $fold$, source, by_time, target) USING before, grain;

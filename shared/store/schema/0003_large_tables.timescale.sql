@@ -45,7 +45,9 @@ SELECT time_bucket('1 hour', committed_at) AS committed_at, series_id, at, ramp_
        sum(n)::bigint AS n, sum(failed)::bigint AS failed, sum(service_sum_us)::bigint AS service_sum_us,
        sum(response_sum_us)::bigint AS response_sum_us, max(service_max_us) AS service_max_us,
        max(response_max_us) AS response_max_us, sum(bytes_in)::bigint AS bytes_in, sum(bytes_out)::bigint AS bytes_out,
-       histogram_sum(errors) AS errors, histogram_sum(service) AS service, histogram_sum(response) AS response
+       sum(streams)::bigint AS streams, sum(tokens)::bigint AS tokens, sum(stream_us)::bigint AS stream_us,
+       histogram_sum(errors) AS errors, histogram_sum(service) AS service, histogram_sum(response) AS response,
+       histogram_sum(ttft) AS ttft, histogram_sum(gap) AS gap
   FROM timing_part GROUP BY 1, series_id, at, ramp_up, cancelled
 WITH NO DATA;
 
@@ -56,6 +58,8 @@ SELECT time_bucket('1 day', committed_at) AS committed_at, series_id,
        sum(n)::bigint AS n, sum(failed)::bigint AS failed, sum(service_sum_us)::bigint AS service_sum_us,
        sum(response_sum_us)::bigint AS response_sum_us, max(service_max_us) AS service_max_us,
        max(response_max_us) AS response_max_us, sum(bytes_in)::bigint AS bytes_in, sum(bytes_out)::bigint AS bytes_out,
-       histogram_sum(errors) AS errors, histogram_sum(service) AS service, histogram_sum(response) AS response
+       sum(streams)::bigint AS streams, sum(tokens)::bigint AS tokens, sum(stream_us)::bigint AS stream_us,
+       histogram_sum(errors) AS errors, histogram_sum(service) AS service, histogram_sum(response) AS response,
+       histogram_sum(ttft) AS ttft, histogram_sum(gap) AS gap
   FROM timing_window GROUP BY 1, series_id, 3, ramp_up, cancelled
 WITH NO DATA;

@@ -1,0 +1,141 @@
+"""A Docker Engine of the tests' own: started, given an image, and removed with everything it made.
+
+No image is pulled: one is imported from a folder that holds a static busybox.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import psutil
+import pytest
+
+IMAGE = "tidegate-test:1"
+START_S = 60.0
+STOP_S = 30.0
+
+
+@dataclass
+class Engine:
+    """``client`` speaks to it; containers started here are labelled for the collector."""
+
+    url: str
+    client: Any
+    label: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def run(self, name: str, command: list[str], **options: Any) -> Any:
+        settings = {"network_mode": "none", "init": False, **options}
+        return self.client.containers.run(IMAGE, command, name=name, detach=True, **settings)
+
+    def clear(self) -> None:
+        for container in self.client.containers.list(all=True):
+            container.remove(force=True)
+        for network in self.client.networks.list():
+            if network.name not in ("none", "host", "bridge"):
+                network.remove()
+
+
+@contextlib.contextmanager
+def run_engine() -> Iterator[Engine]:
+    """Skips only where there is no engine to start; in CI as root that is a failure."""
+    dockerd, busybox = shutil.which("dockerd"), shutil.which("busybox")
+    if os.geteuid() != 0:
+        pytest.skip("dockerd needs root")
+    if dockerd is None or busybox is None:
+        lack = "no dockerd or no busybox here: apt-get install docker.io busybox-static"
+        if os.environ.get("CI") == "true":
+            pytest.fail(lack)
+        pytest.skip(lack)
+    # Its socket's path has to be short, so not pytest's own folder.
+    folder = Path(tempfile.mkdtemp(prefix="tg-docker-"))
+    parent = f"tidegate-test-{uuid.uuid4().hex[:8]}"
+    log = (folder / "log").open("wb")
+    daemon = subprocess.Popen(
+        [
+            dockerd,
+            *("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"),
+            *("--host", f"unix://{folder}/sock", "--bridge", "none", "--iptables=false", "--ip6tables=false"),
+            *("--storage-driver", "vfs", "--cgroup-parent", f"/{parent}", "--exec-opt", "native.cgroupdriver=cgroupfs"),
+        ],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    client = None
+    try:
+        client = connect(daemon, f"unix://{folder}/sock", folder / "log")
+        client.api.import_image_from_data(root_file_system(Path(busybox)), repository="tidegate-test", tag="1")
+        engine = Engine(f"unix://{folder}/sock", client)
+        yield engine
+        engine.clear()
+    finally:
+        if client is not None:
+            client.close()
+        end(daemon)
+        log.close()
+        remove(folder, parent)
+
+
+def connect(daemon: "subprocess.Popen[bytes]", url: str, log: Path) -> Any:
+    """A client, as soon as the engine answers."""
+    deadline = time.monotonic() + START_S
+    while not answers(url.removeprefix("unix://")):
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"dockerd did not start: {log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.05)
+    return docker.DockerClient(base_url=url, version="auto", timeout=30)
+
+
+def answers(path: str) -> bool:
+    """Whether something listens on a socket; the SDK would leave each failed try open."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def root_file_system(busybox: Path) -> bytes:
+    """A tar archive with a shell and what it needs, which is nothing."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(busybox.resolve(), "bin/busybox")
+        link = tarfile.TarInfo("bin/sh")
+        link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+        tar.addfile(link)
+    return archive.getvalue()
+
+
+def end(daemon: "subprocess.Popen[bytes]") -> None:
+    """Stop the engine and, should it not heed, everything it started."""
+    family = [daemon.pid, *(child.pid for child in psutil.Process(daemon.pid).children(recursive=True))]
+    daemon.terminate()
+    try:
+        daemon.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        for pid in family:
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(pid).kill()
+        daemon.wait(STOP_S)
+
+
+def remove(folder: Path, parent: str) -> None:
+    """Mounts that a killed engine leaves, its folder, and its control groups."""
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in reversed([one for one in mounted if one.startswith(str(folder))]):
+        subprocess.run(["umount", "--lazy", mount], check=False)  # noqa: S607 - wherever it is
+    shutil.rmtree(folder)
+    for top in [*Path("/sys/fs/cgroup").glob(parent), *Path("/sys/fs/cgroup").glob(f"*/{parent}")]:
+        for group in [*sorted(top.rglob("*"), reverse=True), top]:
+            if group.is_dir():
+                with contextlib.suppress(OSError):
+                    group.rmdir()
