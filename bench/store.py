@@ -76,7 +76,7 @@ class Filler:
 
     async def fold(self, now: datetime) -> None:
         async with self.store.transaction() as connection:
-            await upkeep_postgres.fold(connection, Keeping(), now)
+            await upkeep_postgres.fold(connection, now)
 
     async def tend(self, now: datetime) -> None:
         async with self.store.transaction() as connection:
@@ -185,7 +185,7 @@ async def _canary(rig: StoreRig) -> list[Bar]:
     how = f"{DAYS} days at {CANARY_RATE:g} requests/s, {a_day * DAYS:,} events; make bench BENCH=store"
     half = len(sizes) // 2
     return [
-        Bar("a month of canary load in the store", sizes[-1], 1_000, "MB", how),
+        Bar("a month of canary load in the store", sizes[-1], 1_500, "MB", how),
         Bar("growth of the store from its middle to its end", sizes[-1] / sizes[half], 1.1, "times", how),
         Bar("growth of partitions from its middle to its end", chunks[-1] / chunks[half], 1.1, "times", how),
         Bar("everything a report reads of the month", times[-1], 1.0, "s", how),

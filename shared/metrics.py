@@ -21,6 +21,10 @@ FRAMES_REDELIVERED = Counter("tidegate_frames_redelivered", "Frames that were al
 DEAD_LETTERS = Counter("tidegate_dead_letters", "Messages sent to DEAD", ["service"], registry=REGISTRY)
 STORE_RETRIES = Counter("tidegate_store_retries", "Batches retried because the store failed", registry=REGISTRY)
 SPANS_STORED = Counter("tidegate_spans_stored", "Spans committed to the store", registry=REGISTRY)
+SPANS_WAITING = Gauge("tidegate_spans_waiting", "Spans that wait for the store", registry=REGISTRY)
+SPANS_DROPPED = Counter(
+    "tidegate_spans_dropped", "Spans not kept: malformed, sampled or unstorable", ["reason"], registry=REGISTRY
+)
 BATCH_EVENTS = Histogram(
     "tidegate_batch_events",
     "Events of a committed batch, redelivered ones included",

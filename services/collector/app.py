@@ -29,6 +29,7 @@ from services.collector.settings import CollectorSettings
 from services.collector.source_config import Resources
 from services.collector.source_set import make_sources
 from services.collector.span_door import SpanDoor
+from services.collector.span_queue import SpanQueue
 from services.collector.timescale import CONNECT_TIMEOUT_S, Timescale
 from services.collector.timings import Timings
 from services.collector.upkeep import Upkeep
@@ -74,7 +75,8 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
         ]
         frames, spans, control, resources, tended = ready.stores = stores
         upkeep = Upkeep(tended, settings.keeping)
-        span_door = SpanDoor(spans, settings.span_queue)
+        mark = round(settings.span_queue * settings.span_sample_above)
+        span_door = SpanDoor(spans, SpanQueue(settings.span_queue, mark, settings.spans_per_second))
         door = await stack.enter_async_context(
             HttpDoor(settings.http_host, settings.http_port, ready.reasons, span_door.routes)
         )

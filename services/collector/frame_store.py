@@ -11,12 +11,12 @@ from services.collector.copy_rows import HEADER, TRAILER, build_rows
 from services.collector.measures import Measures
 from services.collector.rollups import parts_of
 from services.collector.timescale import Timescale
+from services.collector.windows import Measured
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import Frame
 from shared.errors import TransientError
 from shared.store import ingest
 
-Measured = tuple[Frame, Measures]
 Key = tuple[int, int]
 """producer, seq"""
 

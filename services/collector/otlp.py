@@ -66,12 +66,17 @@ def parse_export(body: bytes, content_type: str) -> ExportTraceServiceRequest:
     return request
 
 
-def write_response(spans: Spans, content_type: str) -> bytes:
-    """The answer in the encoding of the request; names what was rejected, if anything was."""
+def write_response(spans: Spans, content_type: str, *, sampled: int = 0) -> bytes:
+    """The answer in the encoding of the request; names what of it was not accepted, if anything was not.
+
+    ``sampled``: how many of its spans were given up although nothing is wrong with them.
+    """
     response = ExportTraceServiceResponse()
-    if spans.rejected:
-        response.partial_success.rejected_spans = spans.rejected
-        response.partial_success.error_message = spans.reason
+    if spans.rejected or sampled:
+        reasons = [spans.reason] if spans.rejected else []
+        reasons += [f"{sampled} spans of quick traces were sampled out"] if sampled else []
+        response.partial_success.rejected_spans = spans.rejected + sampled
+        response.partial_success.error_message = "; ".join(reasons)
     if content_type == PROTOBUF:
         return bytes(response.SerializeToString())
     return str(json_format.MessageToJson(response, indent=None)).encode()

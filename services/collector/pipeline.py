@@ -17,9 +17,10 @@ from services.collector.admission import Admission
 from services.collector.announcer import Announcer
 from services.collector.batching import Batch, BatchLimits
 from services.collector.dead_letters import DeadLetters
-from services.collector.frame_store import FrameStore, Measured, Prepared
+from services.collector.frame_store import FrameStore, Prepared
 from services.collector.measures import Measures
 from services.collector.timings import FETCH_MOST, Delivery, Timings
+from services.collector.windows import Measured
 from shared import metrics
 from shared.clock import wall_us
 from shared.contracts.frame import Frame, FrameError, decode

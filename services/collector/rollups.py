@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.collector.measures import Measures
-from services.collector.tally import tally, total
+from services.collector.tally import compact, most, tally, total
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import Frame
 from shared.contracts.timing import ErrorKind, EventFlag
@@ -29,7 +29,11 @@ def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
     def column(name: str) -> NDArray[np.int64]:
         return np.concatenate([frame.events[name] for frame, _, _ in frames]).astype(np.int64)
 
-    series = np.concatenate([np.asarray(ids, np.int64)[frame.events["action"]] for frame, _, ids in frames])
+    numbers = {number: index for index, number in enumerate(dict.fromkeys(n for _, _, ids in frames for n in ids))}
+    listed = list(numbers)
+    series = np.concatenate(
+        [np.array([numbers[number] for number in ids])[frame.events["action"]] for frame, _, ids in frames]
+    )
     windows = np.concatenate([measures.done_us for _, measures, _ in frames]) // GRAIN_US
     service_us = np.concatenate([measures.service_us for _, measures, _ in frames])
     response_us = np.concatenate([measures.response_us for _, measures, _ in frames])
@@ -37,7 +41,7 @@ def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
     states = (column("flags") & _RAMP_UP != 0) * 2 + (error == ErrorKind.CANCELLED)
     first = int(windows.min())
     span = int(windows.max()) - first + 1
-    keys, group = np.unique((series * span + (windows - first)) * 4 + states, return_inverse=True)
+    keys, group = compact((series * span + (windows - first)) * 4 + states, len(listed) * span * 4)
     size = len(keys)
     wrong = error != ErrorKind.OK
     errors = tally(group[wrong], error[wrong], size, max(ErrorKind))
@@ -49,15 +53,15 @@ def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
         tally(group[streamed], buckets_of(values[streamed]), size, MAX_BUCKET) for values in (ttft_us, column("gap_us"))
     )
     columns = zip(
-        (keys // 4 // span).tolist(),
+        [listed[index] for index in (keys // 4 // span).tolist()],
         (keys // 4 % span + first).tolist(),
         (keys % 4).tolist(),
         np.bincount(group, minlength=size).tolist(),
         total(group, np.concatenate([measures.failed for _, measures, _ in frames]), size),
         total(group, service_us, size),
         total(group, response_us, size),
-        _most(group, service_us, size),
-        _most(group, response_us, size),
+        most(group, service_us, size),
+        most(group, response_us, size),
         total(group, column("bytes_in"), size),
         total(group, column("bytes_out"), size),
         total(group, streamed, size),
@@ -70,10 +74,3 @@ def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
         TimingPart(series_id, utc_of_us(window * GRAIN_US), state >= 2, state % 2 == 1, *figures)
         for series_id, window, state, *figures in columns
     ]
-
-
-def _most(group: NDArray[np.integer], column: NDArray[np.int64], groups: int) -> list[int]:
-    found = np.zeros(groups, np.int64)
-    np.maximum.at(found, group, column)
-    most: list[int] = found.tolist()
-    return most

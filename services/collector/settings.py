@@ -14,6 +14,8 @@ class CollectorSettings(ServiceSettings):
     """``platform_url``: base URL of the platform that is scraped where ``config/resources.yaml`` names none.
 
     ``scrape_interval_s``: between two readings of a source of that file that names no interval of its own.
+    ``span_sample_above``: share of ``span_queue`` above which quick traces are given up, 1 for never.
+    ``spans_per_second``: how many spans are stored a second, slow and failed traces first; 0 for as many as come.
     ``keep_*_days``: how long requests, spans, resource samples, ten-second and hourly roll-ups stay in the store.
     ``compress_after_hours`` and ``chunk_hours`` are TimescaleDB's.
     """
@@ -29,6 +31,8 @@ class CollectorSettings(ServiceSettings):
     dead_letters_per_minute: int = Field(default=100, ge=0)
     drain_timeout_s: float = Field(default=10.0, gt=0)
     span_queue: int = Field(default=20_000, ge=1)
+    span_sample_above: float = Field(default=0.5, gt=0, le=1)
+    spans_per_second: float = Field(default=0.0, ge=0)
     scrape_interval_s: float = Field(default=1.0, ge=0.05)
     keep_timings_days: float = Field(default=14, ge=1)
     keep_spans_days: float = Field(default=7, ge=1)

@@ -5,11 +5,21 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+Integers = NDArray[np.integer]
 _DENSE = 8
 """Counting into every cell of a table is faster than sorting, up to so many cells an event."""
 
 
-def tally(group: NDArray[np.integer], value: NDArray[np.integer], groups: int, most: int) -> list[NDArray[np.int64]]:
+def compact(key: Integers, size: int) -> tuple[Integers, Integers]:
+    """The keys (0 up to ``size``) that occur, ascending, and for each element which of them it has."""
+    if size > _DENSE * max(len(key), 4_096):
+        found, which = np.unique(key, return_inverse=True)
+        return found, which
+    occurs = np.bincount(key, minlength=size) > 0
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[key]
+
+
+def tally(group: Integers, value: Integers, groups: int, most: int) -> list[NDArray[np.int64]]:
     """Per group (0 up to ``groups``) the values that occur in it, ascending, each with its count: arrays (2, n).
 
     ``value``: within 0 and ``most``.
@@ -27,7 +37,15 @@ def tally(group: NDArray[np.integer], value: NDArray[np.integer], groups: int, m
     return [pairs[:, start:stop] for start, stop in pairwise(edges)]
 
 
-def total(group: NDArray[np.integer], column: NDArray[np.generic], groups: int) -> list[int]:
+def total(group: Integers, column: NDArray[np.generic], groups: int) -> list[int]:
     """Sum of a column per group; exact below 2**53."""
     sums: list[int] = np.bincount(group, weights=column, minlength=groups).astype(np.int64).tolist()
     return sums
+
+
+def most(group: Integers, column: Integers, groups: int) -> list[int]:
+    """The largest of a column per group; 0 for a group without any."""
+    found = np.zeros(groups, np.int64)
+    np.maximum.at(found, group, column)
+    largest: list[int] = found.tolist()
+    return largest

@@ -38,7 +38,7 @@ class Upkeep:
             with contextlib.suppress(TransientError):
                 if self._side is Side.POSTGRES:
                     async with self._store.transaction() as connection:
-                        await upkeep_postgres.fold(connection, self._keeping, now)
+                        await upkeep_postgres.fold(connection, now)
                 if at - tended_at >= TEND_EVERY_S:
                     await self._tend(now)
                     tended_at = at

@@ -1,10 +1,11 @@
-"""One frame becomes its ``FrameWindows``: cells per (action, second of done), merged by whoever reads them.
+"""Frames become their ``FrameWindows``: cells per (action, second of done), merged by whoever reads them.
 
-Works on whole columns: the events are sorted once by cell, with the slowest response of a cell first; everything else
-is counted and added up by cell. Publishing is left to ``announcer.py``.
+Works on whole columns over a batch of frames: cells are numbered by frame, action and second, and everything is
+counted and added up by cell. Publishing is left to ``announcer.py``.
 """
 
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,37 @@ import orjson
 from numpy.typing import NDArray
 
 from services.collector.measures import Measures
-from services.collector.tally import tally, total
+from services.collector.tally import Integers, compact, most, tally, total
 from shared.contracts.frame import Frame
-from shared.contracts.timing import ErrorKind, EventFlag, Events
+from shared.contracts.timing import ErrorKind, EventFlag
 from shared.histogram import MAX_BUCKET
 
 WORST = 3
 # Plain numbers: the operators of enumerations cost more than those of a column.
 _RECORDED, _RAMP_UP = int(EventFlag.TRACE_RECORDED), int(EventFlag.RAMP_UP)
-_LONGEST_US = 2**34
-"""More than any response: two 32-bit columns of µs."""
+_NAMES = [str(number) for number in range(MAX_BUCKET + 1)]
+
+Measured = tuple[Frame, Measures]
+Json = dict[str, Any]
 
 
-def windows_of(frame: Frame, measures: Measures, environment: str) -> bytes:
-    """JSON of a ``shared.contracts.window.FrameWindows``: all the stream needs to know of this frame, heartbeats too.
+def windows_of(batch: Sequence[Measured], environment: str) -> list[bytes]:
+    """JSON of a ``shared.contracts.window.FrameWindows`` for each frame: all that the stream needs to know of it.
 
     Written from plain data: making the models costs more than all the counting, and each frame was checked when it
     was decoded and admitted.
     """
-    told = {
+    cells: list[list[Json]] = [[] for _ in batch]
+    full = [number for number, (frame, _) in enumerate(batch) if len(frame.events)]
+    for number, cell in _cells([batch[number] for number in full]):
+        cells[full[number]].append(cell)
+    return [
+        orjson.dumps(_head(frame, environment) | {"cells": mine}) for (frame, _), mine in zip(batch, cells, strict=True)
+    ]
+
+
+def _head(frame: Frame, environment: str) -> Json:
+    return {
         "run": frame.id.run,
         "environment": environment,
         "worker": frame.id.worker,
@@ -46,7 +59,7 @@ def windows_of(frame: Frame, measures: Measures, environment: str) -> bytes:
         "cpu_permille": frame.health.cpu_permille,
         "backlog_events": frame.health.backlog_events,
         "spooled_events": frame.health.spooled_events,
-        "actions": tuple(
+        "actions": [
             {
                 "scenario": state.scenario,
                 "action": state.action,
@@ -54,106 +67,135 @@ def windows_of(frame: Frame, measures: Measures, environment: str) -> bytes:
                 "sent": state.sent,
                 "in_flight": state.in_flight,
                 "waiting": state.waiting,
-                "ages": state.ages,
+                "ages": {str(bucket): count for bucket, count in state.ages.items()},
             }
             for state in frame.actions
-        ),
-        "cells": _cells(frame, measures),
+        ],
     }
-    return orjson.dumps(told, option=orjson.OPT_NON_STR_KEYS)
 
 
-def _cells(frame: Frame, measures: Measures) -> tuple[dict[str, Any], ...]:
-    if not len(frame.events):
-        return ()
-    events, service_us, response_us = frame.events, measures.service_us, measures.response_us
-    seconds = measures.done_us // 1_000_000
+def _cells(batch: Sequence[Measured]) -> Iterator[tuple[int, Json]]:
+    """Each cell with the number of its frame, by frame, action and second. Every frame here has events."""
+    if not batch:
+        return
+    counts = [len(frame.events) for frame, _ in batch]
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([frame.events[name] for frame, _ in batch])
+
+    def measured(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(measures, name) for _, measures in batch])
+
+    seconds = measured("done_us") // 1_000_000
     first = int(seconds.min())
     span = int(seconds.max()) - first + 1
-    keys, cell = np.unique(events["action"] * span + (seconds - first), return_inverse=True)
+    actions = max(len(frame.actions) for frame, _ in batch)
+    key = (np.repeat(np.arange(len(batch)) * actions, counts) + column("action")) * span + (seconds - first)
+    keys, cell = compact(key, len(batch) * actions * span)
     size = len(keys)
-    order = np.argsort(cell * _LONGEST_US + (_LONGEST_US - 1 - response_us))
-    edges = np.searchsorted(cell[order], np.arange(size + 1)).tolist()
-    starts = edges[:-1]
-    error = events["error"]
+    service_us, response_us, response_bucket = (
+        measured(name) for name in ("service_us", "response_us", "response_bucket")
+    )
+    flags, error = column("flags"), column("error")
     wrong = error != ErrorKind.OK
-    recorded = events["flags"] & _RECORDED != 0
+    response = tally(cell, response_bucket, size, MAX_BUCKET)
+    worst = _worst(batch, cell, response_us, response_bucket, flags & _RECORDED != 0, response)
     columns = zip(
-        (keys // span).tolist(),
+        (keys // span // actions).tolist(),
+        (keys // span % actions).tolist(),
         (keys % span + first).tolist(),
-        starts,
-        edges[1:],
-        total(cell, measures.failed, size),
-        total(cell, events["flags"] & _RAMP_UP != 0, size),
-        _counts(tally(cell[wrong], error[wrong], size, max(ErrorKind))) if wrong.any() else repeat({}, size),
-        _counts(tally(cell, measures.service_bucket, size, MAX_BUCKET)),
-        _counts(tally(cell, measures.response_bucket, size, MAX_BUCKET)),
+        np.bincount(cell, minlength=size).tolist(),
+        total(cell, measured("failed"), size),
+        total(cell, flags & _RAMP_UP != 0, size),
+        tally(cell[wrong], error[wrong], size, MAX_BUCKET),
+        tally(cell, measured("service_bucket"), size, MAX_BUCKET),
+        response,
         total(cell, service_us, size),
         total(cell, response_us, size),
-        np.maximum.reduceat(service_us[order], starts).tolist(),
-        total(cell, events["bytes_in"], size),
-        total(cell, events["bytes_out"], size),
+        most(cell, service_us, size),
+        most(cell, response_us, size),
+        total(cell, column("bytes_in"), size),
+        total(cell, column("bytes_out"), size),
+        worst,
         strict=True,
     )
-    return tuple(
-        {
-            "scenario": frame.actions[action].scenario,
-            "action": frame.actions[action].action,
-            "kind": frame.actions[action].kind,
-            "second": second,
-            "count": stop - start,
-            "failed": failures,
-            "ramp_up": ramp_up,
-            "errors": errors,
-            "service": service,
-            "response": response,
-            "service_sum_us": service_sum,
-            "response_sum_us": response_sum,
-            "service_max_us": service_max,
-            "response_max_us": int(response_us[order[start]]),
-            "bytes_in": bytes_in,
-            "bytes_out": bytes_out,
-            "worst": _worst(events, response_us, recorded, order[start:stop]),
-        }
-        for (
-            action,
-            second,
-            start,
-            stop,
-            failures,
-            ramp_up,
-            errors,
-            service,
-            response,
-            service_sum,
-            response_sum,
-            service_max,
-            bytes_in,
-            bytes_out,
-        ) in columns
-    )
+    for number, action, second, count, failed, ramp_up, errors, service, responses, *figures in columns:
+        state = batch[number][0].actions[action]
+        service_sum, response_sum, service_max, response_max, bytes_in, bytes_out, exemplars = figures
+        yield (
+            number,
+            {
+                "scenario": state.scenario,
+                "action": state.action,
+                "kind": state.kind,
+                "second": second,
+                "count": count,
+                "failed": failed,
+                "ramp_up": ramp_up,
+                "errors": _counts(errors),
+                "service": _counts(service),
+                "response": _counts(responses),
+                "service_sum_us": service_sum,
+                "response_sum_us": response_sum,
+                "service_max_us": service_max,
+                "response_max_us": response_max,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
+                "worst": exemplars,
+            },
+        )
 
 
-def _counts(found: list[NDArray[np.int64]]) -> list[dict[int, int]]:
-    return [dict(zip(*pairs.tolist(), strict=True)) for pairs in found]
+def _counts(pairs: NDArray[np.int64]) -> dict[str, int]:
+    values, counts = pairs.tolist()
+    return dict(zip([_NAMES[value] for value in values], counts, strict=True))
 
 
 def _worst(
-    events: Events, response_us: NDArray[np.int64], recorded: NDArray[np.bool_], slowest_first: NDArray[np.intp]
-) -> tuple[dict[str, Any], ...]:
-    """The slowest of a cell; one with a recorded trace among them if there is any."""
-    rows = slowest_first[:WORST]
-    if not recorded[rows].any():
-        others = recorded[slowest_first]
-        if others.any():
-            rows = np.append(rows[:-1], slowest_first[others.argmax()])
-    return tuple(
-        {"trace_id": trace.hex(), "response_us": response, "recorded": kept, "user": user}
-        for trace, response, kept, user in zip(
-            events["trace_id"][rows].tolist(),
-            response_us[rows].tolist(),
-            recorded[rows].tolist(),
-            events["user"][rows].tolist(),
-            strict=True,
+    batch: Sequence[Measured],
+    cell: Integers,
+    response_us: NDArray[np.int64],
+    response_bucket: NDArray[np.int16],
+    recorded: NDArray[np.bool_],
+    response: Sequence[NDArray[np.int64]],
+) -> list[list[Json]]:
+    """The slowest of each cell, slowest first; one with a recorded trace among them if there is any.
+
+    Only events from the bucket of the last of them up are sorted, and those with a recorded trace.
+    """
+    floor = np.array([_floor(pairs) for pairs in response])
+    chosen = np.flatnonzero((response_bucket >= floor[cell]) | recorded)
+    chosen = chosen[np.lexsort((-response_us[chosen], cell[chosen]))]
+    edges = np.searchsorted(cell[chosen], np.arange(len(response) + 1)).tolist()
+    traces = np.concatenate([frame.events["trace_id"] for frame, _ in batch])
+    users = np.concatenate([frame.events["user"] for frame, _ in batch])
+    found = []
+    for start, stop in pairwise(edges):
+        rows = chosen[start : min(start + WORST, stop)]
+        if not recorded[rows].any():
+            others = chosen[start:stop][recorded[chosen[start:stop]]]
+            rows = np.append(rows[:-1], others[:1]) if len(others) else rows
+        found.append(
+            [
+                {"trace_id": trace.hex(), "response_us": response, "recorded": kept, "user": user}
+                for trace, response, kept, user in zip(
+                    traces[rows].tolist(),
+                    response_us[rows].tolist(),
+                    recorded[rows].tolist(),
+                    users[rows].tolist(),
+                    strict=True,
+                )
+            ]
         )
-    )
+    return found
+
+
+def _floor(pairs: NDArray[np.int64]) -> int:
+    """The bucket from which on a cell has its slowest ``WORST``; its lowest where it has no more."""
+    buckets, counts = pairs[:, -WORST:].tolist()
+    seen = 0
+    for bucket, count in zip(reversed(buckets), reversed(counts), strict=True):
+        seen += count
+        if seen >= WORST:
+            return int(bucket)
+    return int(buckets[0])

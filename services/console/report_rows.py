@@ -62,6 +62,33 @@ class ComparisonRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HopRow:
+    """One hop of a scenario's calls; ``percent`` (0 to 100) is its share of their critical path."""
+
+    hop: str
+    share: str
+    percent: float
+    calls: str
+    p50: str
+    p95: str
+    path_p95: str
+
+
+@dataclass(frozen=True, slots=True)
+class HopBreakdown:
+    """Where the calls of one scenario that crosses systems spent their time, most first."""
+
+    scenario: str
+    traces: str
+    p50: str
+    p95: str
+    slowest_hop: str
+    rows: list[HopRow]
+    slowest_traces: list[tuple[str, str, str]]
+    """Trace id, duration, slowest hop."""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The head of a report."""
 
@@ -137,6 +164,40 @@ def list_comparisons(report: Report) -> list[ComparisonRow]:
     """Benchmarks first, then the scenarios' own gates."""
     rows = [*(report.get("benchmark_comparison") or ()), *(report.get("gates") or ())]
     return [_comparison(row) for row in rows]
+
+
+def list_hops(report: Report) -> list[HopBreakdown]:
+    """One for each scenario whose calls were traced across systems."""
+    return [_hops(section) for section in report.get("hops") or ()]
+
+
+def _hops(section: Mapping[str, Any]) -> HopBreakdown:
+    duration = section.get("duration_ms") or {}
+    return HopBreakdown(
+        scenario=_text(section.get("scenario")),
+        traces=_number(section.get("traces"), "{:,}"),
+        p50=_ms(duration.get("p50")),
+        p95=_ms(duration.get("p95")),
+        slowest_hop=_text(section.get("slowest_hop")),
+        rows=[_hop(row) for row in section.get("hops") or ()],
+        slowest_traces=[
+            (_text(one.get("trace_id")), _ms(one.get("duration_ms")), _text(one.get("slowest_hop")))
+            for one in section.get("slowest") or ()
+        ],
+    )
+
+
+def _hop(row: Mapping[str, Any]) -> HopRow:
+    own, path, share = row.get("own_ms") or {}, row.get("path_ms") or {}, row.get("share")
+    return HopRow(
+        hop=_text(row.get("hop")),
+        share=_number(share, "{:.1%}"),
+        percent=min(100.0, max(0.0, 100.0 * share)) if isinstance(share, int | float) else 0.0,
+        calls=_number(row.get("calls"), "{:,}"),
+        p50=_ms(own.get("p50")),
+        p95=_ms(own.get("p95")),
+        path_p95=_ms(path.get("p95")),
+    )
 
 
 def result_totals(report: Report) -> dict[str, int]:

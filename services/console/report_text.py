@@ -9,7 +9,9 @@ from rich.text import Text
 from services.console.plan import PlannedRun
 from services.console.report_rows import (
     Dossier,
+    HopBreakdown,
     list_comparisons,
+    list_hops,
     list_results,
     list_streaming,
     list_workflows,
@@ -22,6 +24,7 @@ from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
 
 PIPE_WIDTH = 200
+HOPS_TOLD = 4
 STREAMING = ("streamed", "#answers", "#tokens", "#rate of one", "#first p50", "#first p95", "#gap p95")
 STYLES = {"good": "green", "bad": "red", "unsure": "yellow"}
 
@@ -39,6 +42,8 @@ def print_dossier(console: Console, dossier: Dossier) -> None:
         print_table(console, STREAMING, streaming)
         console.print()
     _print_comparisons(console, dossier)
+    for hops in list_hops(report):
+        console.print(Text(_describe_hops(hops)), soft_wrap=True)
     for breach in map(Breach.model_validate, dossier.breaches):
         console.print(Text(describe_breach(breach), style="green" if breach.resolved_at else "red"))
     for record in told(map(ScalingRecord.model_validate, dossier.scaling)):
@@ -110,6 +115,12 @@ def _print_comparisons(console: Console, dossier: Dossier) -> None:
     ]
     print_table(console, columns, rows)
     console.print()
+
+
+def _describe_hops(hops: HopBreakdown) -> str:
+    """The largest parts on one line; the page has them all."""
+    parts = ", ".join(f"{row.hop} {row.share} (p95 {row.p95} a call)" for row in hops.rows[:HOPS_TOLD])
+    return f"hops of {hops.scenario}, {hops.traces} traces: {parts}"
 
 
 def _print_verdict(console: Console, dossier: Dossier) -> None:

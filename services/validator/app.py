@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from services.validator.breach_stream import BreachStream
 from services.validator.breach_tracing import BreachTracing
+from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
 from services.validator.presiding import Presider
@@ -35,6 +36,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback(asyncio.to_thread, provider.shutdown)
         bus = await stack.enter_async_context(open_bus(settings.nats_url, settings.environment, "validator"))
         judge = Judge(settings.environment, benchmarks)
+        store = Store(settings.store_dsn)
         inbox = Inbox(bus, judge)
         lease = Lease(await bus.bucket("leases"), "validator")
         presider = Presider(
@@ -42,8 +44,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             inbox,
             lease,
             BreachStream(bus.js, bus.subjects),
-            Reporter(Store(settings.store_dsn), benchmarks),
+            Reporter(store, benchmarks),
             BreachTracing(provider),
+            HopFinder(store),
         )
 
         def unready() -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.windows import SystemWindows
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
@@ -26,7 +27,7 @@ class UsersAt:
 
 @dataclass(slots=True)
 class RunBoard:
-    """State of one run; ``joined_late`` where reading its windows began while it ran."""
+    """State of one run; ``joined_late`` where reading its windows began while it ran. ``hops``: by open episode."""
 
     run: str
     joined_late: bool = False
@@ -36,6 +37,7 @@ class RunBoard:
     episodes: dict[Key, Episode] = field(default_factory=dict)
     breaches: dict[str, Breach] = field(default_factory=dict)
     floors_s: dict[Key, int] = field(default_factory=dict)
+    hops: dict[str, SlowestHop] = field(default_factory=dict)
     heard_us: int = 0
     users: list[UsersAt] = field(default_factory=list)
 

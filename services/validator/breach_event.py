@@ -4,12 +4,13 @@ Whether there is one, and of which status, belongs to ``judging.py`` and ``lifec
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.validator.board import Key, RunBoard
+from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.measuring import Measured, kind_of
-from services.validator.recommendation import Evidence, recommend
+from services.validator.recommendation import Evidence, recommend, spent_elsewhere
 from services.validator.resources import ResourceWindows
 from services.validator.series import series_token
 from services.validator.verdict import Judgement
@@ -59,7 +60,8 @@ def describe(
     worse = before is None or _is_worse(benchmark, value, before)
     if before is None or worse:
         exemplars = _exemplars(judged, measured)
-        recommendation = recommend(_evidence(resources, judged, measured, value, limit))
+        evidence = _evidence(resources, judged, measured, value, limit)
+        recommendation = recommend(replace(evidence, hop=board.hops.get(episode.breach)))
     else:
         exemplars, recommendation = before.exemplars, before.recommendation
     return Breach(
@@ -91,8 +93,26 @@ def describe(
         opened_at=utc_of_us(episode.opened_us),
         resolved_at=utc_of_us(measured.end_us) if resolved else None,
         exemplars=exemplars,
+        slowest_hop=before.slowest_hop if before else "",
         recommendation=recommendation,
         note=judgement.note,
+    )
+
+
+def with_hop(owner: SystemBenchmarks, last: Breach, revision: int, slowest: SlowestHop) -> Breach:
+    """The last event again, now with the hop that spent the time of its exemplars, and the advice that follows."""
+    benchmark = next((one for one in owner.benchmarks if one.metric == last.metric), None)
+    worst = last.value if last.worst is None else last.worst
+    advice = None
+    if benchmark is not None:
+        advice = spent_elsewhere(Evidence(owner.name, owner.service, benchmark, worst, last.limit, hop=slowest))
+    return last.model_copy(
+        update={
+            "revision": revision,
+            "status": BreachStatus.UPDATED,
+            "slowest_hop": str(slowest.hop),
+            "recommendation": advice or last.recommendation,
+        }
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.validator.board import concerns
 from services.validator.facts import Facts, TotalAfter
+from services.validator.hops import SlowestHop, find_slowest
 from services.validator.measuring import kind_of
 from services.validator.recommendation import Evidence, recommend
 from services.validator.samples import Completions, Failures, Latencies, Readings, Sample
@@ -141,8 +142,15 @@ def _recommend(facts: Facts, system: str, owner: SystemBenchmarks, benchmark: Be
             errors=dict(errors),
             slowest_action=slowest if timed else "",
             slowest_ms=slow[slowest] if timed else 0.0,
+            hop=_slowest_hop(facts, system) if benchmark.source is Source.WORKFLOW_TIME else None,
         )
     )
+
+
+def _slowest_hop(facts: Facts, system: str) -> SlowestHop | None:
+    """Over the drawn calls of all scenarios whose workflows are measured at a system's door."""
+    scenarios = {load.scenario.name for load in facts.desired.loads if load.scenario.system == system}
+    return find_slowest(call for hops in facts.hops if hops.scenario in scenarios for call in hops.drawn)
 
 
 def _judge_gate(facts: Facts, of: Scenario, gate: Gate) -> GateResult:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.validator.board import RunBoard, UsersAt
+from services.validator.hop_table import ScenarioHops
 from services.validator.producer import Line
 from services.validator.windows import GeneratorHealth
 from shared.contracts.breach import Breach
@@ -53,11 +54,17 @@ class Facts:
     breaches: tuple[Breach, ...] = ()
     scaling: tuple[Mapping[str, Any], ...] = ()
     observed: Observed = field(default_factory=Observed)
+    hops: tuple[ScenarioHops, ...] = ()
     step_s: int = 1
 
     @property
     def span(self) -> "Span":
         return Span.of(self.desired, self.state)
+
+    @property
+    def missing_traces(self) -> tuple[str, ...]:
+        """Traces that were to be broken down and are not whole in the store yet."""
+        return tuple(trace_id for scenario in self.hops for trace_id in scenario.missing)
 
     def at_fault(self, system: str) -> bool:
         """True when the generator spoiled what this run measured of a system."""

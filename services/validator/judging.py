@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from services.validator.board import RunBoard, concerns
-from services.validator.breach_event import Judged, describe
+from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
 from services.validator.measuring import Measured, measure_requests, measure_resource
 from services.validator.resources import ResourceWindows
@@ -83,6 +84,26 @@ class Judge:
                 measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)
                 yield Judged(board, system, owner, benchmark, measured, _judge(benchmark, measured))
 
+    def note_hop(self, run: str, breach: str, slowest: SlowestHop) -> Breach | None:
+        """Take the hop that spent the time of an episode; its next event, where it is open and that is news."""
+        board = self.boards.get(run)
+        key = next((key for key, one in board.episodes.items() if one.breach == breach), None) if board else None
+        if board is None or key is None:
+            return None
+        board.hops[breach] = slowest
+        last, episode = board.breaches[breach], board.episodes[key]
+        if last.slowest_hop == str(slowest.hop):
+            return None
+        board.episodes[key] = replace(episode, revision=episode.revision + 1)
+        owner = self.benchmarks.systems[last.system]
+        board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
+        return board.breaches[breach]
+
+    def source_of(self, breach: Breach) -> Source | None:
+        """What the benchmark of a breach is measured by; None when it is no longer configured."""
+        owner = self.benchmarks.systems.get(breach.system)
+        return next((one.source for one in owner.benchmarks if one.metric == breach.metric), None) if owner else None
+
     def end_run(self, board: RunBoard) -> list[Breach]:
         """Resolve what is open when a run is over: nothing more will be measured of it."""
         phase = board.state.phase.value if board.state else "gone"
@@ -109,6 +130,7 @@ class Judge:
         """What was judged may not have been told; ``restore`` then takes up what was."""
         for board in self.boards.values():
             board.episodes.clear()
+            board.hops.clear()
             board.breaches.clear()
             board.floors_s.clear()
 
@@ -149,6 +171,7 @@ class Judge:
             return
         if step.status is BreachStatus.RESOLVED:
             del board.episodes[key]
+            board.hops.pop(step.episode.breach, None)
             board.floors_s[key] = measured.last_s + 1
             judged = replace(judged, judgement=_judge_recovery(judged))
         breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)

@@ -16,6 +16,7 @@ from nats.js.errors import Error as JetStreamError
 from services.validator.board import RunBoard
 from services.validator.breach_stream import BreachStream, StaleWriterError
 from services.validator.breach_tracing import BreachTracing
+from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
 from services.validator.reporter import Reporter
@@ -46,9 +47,10 @@ class Presider:
         stream: BreachStream,
         reporter: Reporter,
         tracing: BreachTracing,
+        hops: HopFinder,
     ) -> None:
         self._judge, self._inbox, self._lease, self._stream = judge, inbox, lease, stream
-        self._reporter, self._tracing = reporter, tracing
+        self._reporter, self._tracing, self._hops = reporter, tracing, hops
         self._outbox: deque[tuple[BreachEvent, dict[str, str]]] = deque()
         self._epoch = 0
         self._reports: dict[str, asyncio.Task[None]] = {}
@@ -75,6 +77,7 @@ class Presider:
         """
         with contextlib.suppress(StaleWriterError, TransientError, TimeoutError):
             await asyncio.wait_for(self._deliver(), CLOSE_S)
+        await self._hops.close()
         for task in self._reports.values():
             task.cancel()
         await asyncio.gather(*self._reports.values(), return_exceptions=True)
@@ -86,6 +89,10 @@ class Presider:
                 await self._take_up()
             for breach in self._judge.tick(wall_us()):
                 self._post(breach)
+            for found in self._hops.take():
+                told = self._judge.note_hop(found.run, found.breach, found.slowest)
+                if told is not None:
+                    self._post(told)
             self._end_runs()
             await self._deliver()
         except StaleWriterError as error:
@@ -100,6 +107,7 @@ class Presider:
         epoch = self._lease.epoch
         breaches = await self._stream.read_last()
         self._outbox.clear()
+        await self._hops.close()
         self._judge.forget_episodes()
         for breach in breaches:
             if breach.status is not BreachStatus.RESOLVED or breach.run in self._judge.boards:
@@ -141,6 +149,7 @@ class Presider:
         self._reports[board.run] = asyncio.create_task(self._reporter.report(board), name=f"report-{board.run}")
 
     def _post(self, breach: Breach) -> None:
+        self._hops.look(breach, self._judge.source_of(breach))
         event = BreachEvent.of(breach, utc_of_us(wall_us()))
         self._outbox.append((event, self._tracing.context_of(breach)))
         logger.info(

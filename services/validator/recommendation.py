@@ -6,6 +6,7 @@ The first rule that holds gives the advice; the last always does. Rules see evid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from services.validator.hops import SlowestHop
 from shared.contracts.benchmarks import Benchmark, Source
 from shared.contracts.timing import ErrorKind
 
@@ -19,7 +20,8 @@ class Evidence:
     """What was seen in the window of a broken benchmark.
 
     ``resources``: mean per metric of the system. ``errors``: failed requests by ``ErrorKind``. ``stuck``: requests
-    unanswered beyond the critical limit. ``slowest_action`` with its own value, in ms.
+    unanswered beyond the critical limit. ``slowest_action`` with its own value, in ms. ``hop``: where traced calls
+    that the benchmark is about spent most of their time.
     """
 
     display: str
@@ -32,6 +34,7 @@ class Evidence:
     stuck: int = 0
     slowest_action: str = ""
     slowest_ms: float = 0.0
+    hop: SlowestHop | None = None
 
     @property
     def seen(self) -> str:
@@ -55,6 +58,24 @@ def out_of_memory(e: Evidence) -> str | None:
     if e.benchmark.metric != "memory_usage":
         return None
     return f"{e.seen}: look for a leak in {e.service}, or raise its memory limit"
+
+
+def spent_elsewhere(e: Evidence) -> str | None:
+    """Beats what is seen of the system itself: a system that waits for another one has a long line too."""
+    return None if e.hop is None or e.hop.hop.service == e.service else _spent(e)
+
+
+def spent_here(e: Evidence) -> str | None:
+    return None if e.hop is None else _spent(e)
+
+
+def _spent(e: Evidence) -> str | None:
+    if e.hop is None or e.hop.share < MAIN_SHARE:
+        return None
+    return (
+        f"{e.seen}; traced calls spent {e.hop.share:.0%} of their time in {e.hop.hop}, {e.hop.p50_ms:.4g} ms a call at "
+        f"p50 and {e.hop.p95_ms:.4g} ms at p95: add {e.hop.hop.service} replicas or raise its concurrency"
+    )
 
 
 def queue_builds(e: Evidence) -> str | None:
@@ -101,10 +122,12 @@ def _look(e: Evidence) -> str:
 RULES: tuple[Rule, ...] = (
     hanging,
     out_of_memory,
+    spent_elsewhere,
     queue_builds,
     cpu_saturated,
     errors_of_one_kind,
     throughput_short,
+    spent_here,
     one_action_slow,
 )
 

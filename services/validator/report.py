@@ -8,6 +8,7 @@ from typing import Any
 
 from services.validator.comparison import Compared, GateResult, compare, judge_gates
 from services.validator.facts import Facts
+from services.validator.hop_table import list_hops
 from services.validator.report_parts import (
     generator_health,
     list_results,
@@ -46,6 +47,7 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
         "gates": [_gate(item) for item in gates],
         "workflows": list_workflows(facts),
         "results": results,
+        "hops": list_hops(facts.hops, {owner.service: system for system, owner in benchmarks.systems.items()}),
         "generator_health": generator_health(facts),
         "breaches": [breach.model_dump(mode="json") for breach in facts.breaches],
         "scaling": list_scaling(facts),

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from services.validator.board import RunBoard
@@ -53,15 +54,16 @@ class Reporter:
         if desired is None or state is None or await _retried(lambda: self._store.has_report(desired.run)):
             return
         await self._settle(desired.run, state)
-        seen = await _retried(lambda: self._fingerprint(desired, state))
-        await self._write(board, desired, state)
+        seen = await _retried(lambda: self._fingerprint(desired, state, ()))
+        missing = await self._write(board, desired, state)
         deadline = time.monotonic() + self._late_s
         while time.monotonic() < deadline:
             await asyncio.sleep(min(LATE_POLL_S, self._late_s))
-            now = await _retried(lambda: self._fingerprint(desired, state))
+            now = await _retried(partial(self._fingerprint, desired, state, missing))
             if now != seen:
-                seen = now
-                await self._write(board, desired, state)
+                missing = await self._write(board, desired, state)
+                # The traces that came are no longer among those that are missing.
+                seen = (*now[:2], 0)
 
     async def _settle(self, run: str, state: RunState) -> None:
         deadline = time.monotonic() + self._settle_s
@@ -79,18 +81,25 @@ class Reporter:
             await asyncio.sleep(POLL_S)
         logger.warning("run %s is reported although the store does not hold all that was sent", run)
 
-    async def _fingerprint(self, desired: RunDesired, state: RunState) -> tuple[Stored, int]:
+    async def _fingerprint(
+        self, desired: RunDesired, state: RunState, missing: Sequence[str]
+    ) -> tuple[Stored, int, int]:
         span = Span.of(desired, state)
         records = await self._store.count_scaling(desired.environment, span.started, span.ended + AFTERMATH)
-        return await self._store.read_stored(desired.run), records
+        return await self._store.read_stored(desired.run), records, await self._store.count_roots(missing, span)
 
-    async def _write(self, board: RunBoard, desired: RunDesired, state: RunState) -> None:
-        async def write() -> int:
+    async def _write(self, board: RunBoard, desired: RunDesired, state: RunState) -> Sequence[str]:
+        """Write the report as it is now; returns the traces it would tell of if they were in the store."""
+
+        async def write() -> tuple[int, Sequence[str]]:
             facts = await self._store.gather(desired, state, Observed.of(board), board.breaches)
-            return await self._store.write_report(desired.run, build_report(self._benchmarks, facts))
+            return await self._store.write_report(desired.run, build_report(self._benchmarks, facts)), (
+                facts.missing_traces
+            )
 
-        revision = await _retried(write)
+        revision, missing = await _retried(write)
         logger.info("run %s: report revision %d", desired.run, revision)
+        return missing
 
 
 async def _retried(call: Callable[[], Awaitable[T]], first_s: float = 0.2, most_s: float = 5.0) -> T:

@@ -4,7 +4,9 @@ Connections are made per call: reports are rare, and a validator outlives any se
 store is a ``TransientError``.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,17 +15,27 @@ import psycopg
 from psycopg import AsyncConnection
 
 from services.validator.facts import Facts, Observed, Span
+from services.validator.hop_table import ScenarioHops, TracedCall
+from services.validator.hops import break_down
 from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.errors import TransientError
-from shared.store import reports, results
-from shared.store.figures import Stored
+from shared.store import reports, results, spans
+from shared.store.figures import Stored, TraceSpan
+from shared.store.spans import ChosenTrace
 
 MOST_POINTS = 600
 AFTERMATH = timedelta(seconds=30)
 BEFORE = timedelta(minutes=1)
 LATEST = timedelta(hours=1)
 """A request in flight at a run's end is done by then."""
+TRACES_DRAWN = 300
+TRACES_SLOWEST = 10
+LOOK_MS = 2_000
+"""Longest statement of a look at the traces of a breach; a report waits longer for its own."""
+HOPS_MS = 10_000
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -53,6 +65,7 @@ class Store:
         ``breaches``: the latest events this validator knows; the store may be behind them or know older ones.
         """
         span = Span.of(desired, state)
+        hops = await self._gather_hops(desired.run, span)
         since, until = span.started - BEFORE, span.ended + AFTERMATH
         async with self._connect() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -74,12 +87,54 @@ class Store:
                 breaches=merge_breaches(stored, list(breaches.values())),
                 scaling=tuple(await results.read_scaling(connection, desired.environment, span.started, until)),
                 observed=observed,
+                hops=hops,
                 step_s=plan.step_s,
             )
+
+    async def read_traces(
+        self, trace_ids: Sequence[str], since: datetime, until: datetime
+    ) -> dict[str, list[TraceSpan]]:
+        """Spans of a few traces; gives up rather than takes long."""
+        async with self._bounded(LOOK_MS) as connection:
+            return await spans.read_traces(connection, trace_ids, since, until)
+
+    async def count_roots(self, trace_ids: Sequence[str], span: Span) -> int:
+        """How many of these traces have come to the store with their root; 0 where that takes too long to tell."""
+        if not trace_ids:
+            return 0
+        try:
+            async with self._bounded(LOOK_MS) as connection:
+                return await spans.count_roots(connection, trace_ids, span.started - BEFORE, span.ended + AFTERMATH)
+        except TransientError:
+            return 0
+
+    async def _gather_hops(self, run: str, span: Span) -> tuple[ScenarioHops, ...]:
+        """Hops of every scenario after ramp-up; none when they cannot be had: a report does not wait for evidence."""
+        until = span.ended + AFTERMATH
+        try:
+            async with self._bounded(HOPS_MS) as connection:
+                held = (await results.read_stored(connection, run)).stored
+                looked_at = spans.plan_slices(span.judged_from, until, held)
+                chosen = await spans.choose_traces(
+                    connection, run, looked_at, drawn=TRACES_DRAWN, slowest=TRACES_SLOWEST
+                )
+                ids = [one.trace_id for one in chosen]
+                found = await spans.read_traces(connection, ids, span.started - BEFORE, until) if ids else {}
+        except TransientError as error:
+            logger.warning("run %s is reported without its hops: %s", run, error)
+            return ()
+        return await asyncio.to_thread(_break_down_all, chosen, found)
 
     async def count_scaling(self, environment: str, since: datetime, until: datetime) -> int:
         async with self._connect() as connection:
             return len(await results.read_scaling(connection, environment, since, until))
+
+    @asynccontextmanager
+    async def _bounded(self, statement_ms: int) -> AsyncIterator[AsyncConnection[Any]]:
+        """A connection each of whose statements ends within a time."""
+        async with self._connect() as connection:
+            await spans.limit_statements(connection, statement_ms)
+            yield connection
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -99,3 +154,19 @@ def merge_breaches(*known: list[Breach]) -> tuple[Breach, ...]:
         if breach.breach not in latest or breach.revision > latest[breach.breach].revision:
             latest[breach.breach] = breach
     return tuple(sorted(latest.values(), key=lambda breach: (breach.opened_at, breach.breach)))
+
+
+def _break_down_all(chosen: Sequence[ChosenTrace], found: dict[str, list[TraceSpan]]) -> tuple[ScenarioHops, ...]:
+    calls: dict[str, list[TracedCall]] = {}
+    missing: dict[str, list[str]] = {}
+    for one in chosen:
+        of_scenario = calls.setdefault(one.scenario, [])
+        breakdown = break_down(found.get(one.trace_id, ()))
+        if breakdown is None:
+            missing.setdefault(one.scenario, []).append(one.trace_id)
+        else:
+            of_scenario.append(TracedCall(one.trace_id, breakdown, one.drawn))
+    return tuple(
+        ScenarioHops(scenario, tuple(found_calls), tuple(missing.get(scenario, ())))
+        for scenario, found_calls in calls.items()
+    )

@@ -30,7 +30,9 @@ class Breach(Message):
     """One state of one episode. ``limit`` is the one crossed (target or critical); values in the metric's ``unit``.
 
     ``worst`` is the farthest value told since the episode opened; ``exemplars`` and ``recommendation`` are of that
-    moment, also once it is resolved. ``note`` says what the figures cannot: that a run ended, that requests hang.
+    moment, also once it is resolved. ``slowest_hop``, found in the exemplars' spans and told by a later revision,
+    begins with the name of the service they spent most of their time in. ``note`` says what the figures cannot: that a
+    run ended, that requests hang.
     """
 
     breach: str

@@ -63,3 +63,20 @@ class Stored:
     held: int
     frames: dict[tuple[str, int, str], tuple[int, int]]
     """(worker, epoch, system) to (last sequence, frames committed)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TraceSpan:
+    """A span as far as the hop breakdown needs it. Times are µs by the wall clock of the host that recorded it.
+
+    ``kind``: number of OpenTelemetry's ``SpanKind``. ``peer``: whom a client says it called, where it says so.
+    """
+
+    span_id: bytes
+    duration_us: int
+    start_us: int
+    service: str
+    name: str
+    kind: int
+    parent_span_id: bytes = b""
+    peer: str = ""

@@ -5,7 +5,7 @@ Order of locks within a transaction, the same in every collector so that two nev
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -93,9 +93,9 @@ class TimingPart:
     gap: list[int]
 
 
+_PART_NAMES = [field.name for field in fields(TimingPart)]
 _ADD_PART = f"""
-INSERT INTO timing_part ({", ".join(field.name for field in fields(TimingPart))})
-VALUES ({", ".join(["%s"] * len(fields(TimingPart)))})
+INSERT INTO timing_part ({", ".join(_PART_NAMES)}) VALUES ({", ".join(["%s"] * len(_PART_NAMES))})
 """  # noqa: S608 - the names are those of the class above
 PACKED_BITS = 40
 
@@ -246,7 +246,13 @@ async def advance_sent(connection: AsyncConnection[Any], counts: Iterable[Sent])
 async def add_parts(connection: AsyncConnection[Any], parts: Sequence[TimingPart]) -> None:
     """Add what a batch counted, to be folded later; committed with the rows that it counts."""
     async with connection.cursor() as cursor:
-        await cursor.executemany(_ADD_PART, [astuple(part) for part in parts])
+        await cursor.executemany(_ADD_PART, [_values(part) for part in parts])
+
+
+def _values(part: TimingPart) -> list[Any]:
+    """Histograms as PostgreSQL's text for arrays: the driver's own way takes a turn for each number."""
+    values = [getattr(part, name) for name in _PART_NAMES]
+    return ["{" + ",".join(map(str, value)) + "}" if isinstance(value, list) else value for value in values]
 
 
 async def prune_frames(connection: AsyncConnection[Any], before: datetime) -> int:

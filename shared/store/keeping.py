@@ -10,7 +10,7 @@ FRAMES_KEPT = TIMINGS_AGE + timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """Ages past which something is dropped, or ten-second roll-ups become hourly ones.
+    """Ages past which something is dropped; ``windows`` and ``hours`` are those of the two grains of the roll-ups.
 
     ``compress_after``: age of a chunk, by the time of its rows, past which TimescaleDB compresses it. ``chunk``: the
     time that a chunk of the large tables covers there; plain PostgreSQL has partitions of a day.

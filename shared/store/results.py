@@ -24,8 +24,8 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 ROWS_FOR_TIMELINE = 1_000_000
 """Of so many requests a time line is drawn from the rows, to the second; of more from the roll-ups."""
 WINDOW_S, HOUR_S = 10, 3_600
-HOURS_FROM_S = 6 * 86_400.0
-"""A run as long has its time line by the hour: ten-second roll-ups may be gone."""
+HOURS_FROM_S = 86_400.0
+"""A run as long has its time line by the hour."""
 
 _FAILED = f"(t.error NOT IN ({ErrorKind.OK:d}, {ErrorKind.CANCELLED:d}) OR t.check_result = {Check.FAILED:d})"
 

@@ -1,6 +1,9 @@
-"""SQL of the tables ``spans`` and ``resource_sample``: what is observed of the systems beside the requests."""
+"""SQL of the tables ``spans`` and ``resource_sample``: what is observed of the systems beside the requests.
 
-from collections.abc import Iterable
+Reads of many traces are bounded: in time by what their caller says, in size by ``MOST_SPANS`` of each trace.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,6 +14,14 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from shared.contracts.resource import ResourceSample
+from shared.contracts.timing import EventFlag, Kind
+from shared.store.figures import TraceSpan
+
+MOST_SPANS = 1_000
+ROWS_LOOKED_AT = 1_000_000
+SLICES = 50
+_FOLLOWS_A_BREACH = ["validator.breach", "scaler.decide"]
+"""Spans that continue the trace of a request which showed a breach; no part of the call itself."""
 
 _SPAN_TYPES = ("timestamptz", "uuid", "bytea", "bytea", "text", "text", "int2", "int8", "int2", "jsonb")
 
@@ -72,6 +83,118 @@ async def read_trace(connection: AsyncConnection[Any], trace_id: str) -> list[Sp
             (UUID(hex=trace_id),),
         )
         return await cursor.fetchall()
+
+
+async def limit_statements(connection: AsyncConnection[Any], most_ms: int) -> None:
+    """From here on every statement of this connection fails that takes longer."""
+    await connection.execute("SELECT set_config('statement_timeout', %s, false)", (str(most_ms),))
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenTrace:
+    """A recorded iteration of a scenario. ``drawn``: one of the even sample; otherwise only among the slowest."""
+
+    scenario: str
+    trace_id: str
+    response_us: int
+    drawn: bool
+
+
+def plan_slices(since: datetime, until: datetime, stored: int) -> list[tuple[datetime, datetime]]:
+    """The whole time of a run, or of one with very many rows so many even slices of it that not all are looked at."""
+    if stored <= ROWS_LOOKED_AT:
+        return [(since, until)]
+    step = (until - since) / SLICES
+    length = step * (ROWS_LOOKED_AT / stored)
+    return [(since + number * step, since + number * step + length) for number in range(SLICES)]
+
+
+async def choose_traces(
+    connection: AsyncConnection[Any], run: str, slices: Sequence[tuple[datetime, datetime]], *, drawn: int, slowest: int
+) -> list[ChosenTrace]:
+    """Of each scenario of a run so many recorded traces that ended within ``slices``, drawn evenly, and the slowest.
+
+    Trace ids are random, so the first of them in their own order are an even draw, and the same one each time. A
+    scenario without workflows is chosen by the longest request of each trace. Slowest first.
+    """
+    found = await connection.execute(
+        """
+        WITH line AS (
+            SELECT series_id, scenario FROM (
+                SELECT *, max(kind) OVER (PARTITION BY scenario) AS whole FROM series
+                WHERE run = %(run)s AND kind IN (%(request)s, %(workflow)s)
+            ) AS of_run WHERE kind = whole
+        ), timed AS (
+            SELECT line.scenario, t.trace_id, max(t.service_us + t.dispatch_us) AS response_us
+            FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS slice(start, stop)
+            CROSS JOIN LATERAL (
+                SELECT series_id, trace_id, service_us, dispatch_us FROM request_timing
+                WHERE at >= slice.start AND at < slice.stop AND trace_id IS NOT NULL AND flags & %(recorded)s <> 0
+            ) AS t JOIN line USING (series_id)
+            GROUP BY line.scenario, t.trace_id
+        ), ranked AS (
+            SELECT *, row_number() OVER (PARTITION BY scenario ORDER BY trace_id) AS place,
+                row_number() OVER (PARTITION BY scenario ORDER BY response_us DESC, trace_id) AS slowness
+            FROM timed
+        )
+        SELECT scenario, replace(trace_id::text, '-', ''), response_us, place <= %(drawn)s FROM ranked
+        WHERE place <= %(drawn)s OR slowness <= %(slowest)s ORDER BY scenario, response_us DESC, trace_id
+        """,
+        {
+            "run": run,
+            "starts": [start for start, _ in slices],
+            "ends": [end for _, end in slices],
+            "recorded": int(EventFlag.TRACE_RECORDED),
+            "request": int(Kind.REQUEST),
+            "workflow": int(Kind.WORKFLOW),
+            "drawn": drawn,
+            "slowest": slowest,
+        },
+    )
+    return [ChosenTrace(*row) for row in await found.fetchall()]
+
+
+async def read_traces(
+    connection: AsyncConnection[Any], trace_ids: Iterable[str], since: datetime, until: datetime
+) -> dict[str, list[TraceSpan]]:
+    """By trace (32 hexadecimal digits) its spans that began within a time; a trace without any is absent."""
+    found = await connection.execute(
+        """
+        SELECT replace(trace_id::text, '-', ''), span_id, duration_us, (extract(epoch FROM at) * 1000000)::bigint,
+            service, name, kind, coalesce(parent_span_id, ''),
+            coalesce(attributes->>'peer.service', attributes->>'server.address', '')
+        FROM (
+            SELECT *, row_number() OVER (PARTITION BY trace_id ORDER BY at, span_id) AS place FROM spans
+            WHERE trace_id = ANY (%(ids)s) AND at >= %(since)s AND at < %(until)s AND name <> ALL (%(other)s)
+        ) AS numbered WHERE place <= %(most)s
+        """,
+        {
+            "ids": [UUID(hex=trace_id) for trace_id in trace_ids],
+            "since": since,
+            "until": until,
+            "other": _FOLLOWS_A_BREACH,
+            "most": MOST_SPANS,
+        },
+    )
+    traces: dict[str, list[TraceSpan]] = {}
+    for trace_id, *columns in await found.fetchall():
+        traces.setdefault(trace_id, []).append(TraceSpan(*columns))
+    return traces
+
+
+async def count_roots(
+    connection: AsyncConnection[Any], trace_ids: Iterable[str], since: datetime, until: datetime
+) -> int:
+    """How many of these traces have a span without a parent."""
+    found = await connection.execute(
+        """
+        SELECT count(DISTINCT trace_id) FROM spans
+        WHERE trace_id = ANY (%s) AND at >= %s AND at < %s AND parent_span_id IS NULL
+        """,
+        ([UUID(hex=trace_id) for trace_id in trace_ids], since, until),
+    )
+    row = await found.fetchone()
+    return int(row[0]) if row else 0
 
 
 async def save_samples(connection: AsyncConnection[Any], samples: Iterable[ResourceSample]) -> None:

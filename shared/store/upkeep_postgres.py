@@ -31,17 +31,13 @@ async def tend(connection: AsyncConnection[Any], keeping: Keeping, now: datetime
         ).fetchone()
         created += row[0] if row else 0
         await connection.execute("SELECT drop_partitions(%s::regclass, %s)", (table, now - kept))
+    await connection.execute("DELETE FROM timing_folded_window WHERE at < %s", (now - keeping.windows,))
     await connection.execute("DELETE FROM timing_folded_hour WHERE at < %s", (now - keeping.hours,))
     return created
 
 
-async def fold(connection: AsyncConnection[Any], keeping: Keeping, now: datetime) -> None:
+async def fold(connection: AsyncConnection[Any], now: datetime) -> None:
     """Fold the roll-ups of what was committed so far. In a transaction; does nothing while another one folds."""
     row = await (await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_FOLD_LOCK,))).fetchone()
-    if row is None or not row[0]:
-        return
-    for step in (
-        ("timing_part", "committed_at", now, "timing_folded_window", timedelta(seconds=10)),
-        ("timing_folded_window", "at", now - keeping.windows, "timing_folded_hour", timedelta(hours=1)),
-    ):
-        await connection.execute("SELECT fold_timings(%s::regclass, %s, %s, %s::regclass, %s)", step)
+    if row is not None and row[0]:
+        await connection.execute("SELECT fold_timings(%s)", (now,))

@@ -10,10 +10,7 @@ from shared.store.keeping import Keeping
 PARTS_KEPT = timedelta(days=7)
 _LOCK = 0x7469_6474  # "tidt"
 # What is refreshed reaches further back than any gap in the jobs, and less far than parts are kept.
-_REFRESH: tuple[tuple[str, timedelta, timedelta, timedelta], ...] = (
-    ("timing_window", timedelta(days=4), timedelta(hours=1), timedelta(minutes=10)),
-    ("timing_hour", timedelta(days=5), timedelta(days=1), timedelta(hours=1)),
-)
+_REFRESH = (timedelta(days=4), timedelta(hours=1), timedelta(minutes=10))
 
 
 async def tend(connection: AsyncConnection[Any], keeping: Keeping) -> None:
@@ -23,13 +20,13 @@ async def tend(connection: AsyncConnection[Any], keeping: Keeping) -> None:
         await connection.execute("SELECT set_chunk_time_interval(%s::regclass, %s)", (table, keeping.chunk))
         await _replace(connection, "compression", table, "compress_after => %s", keeping.compress_after)
         await _replace(connection, "retention", table, "drop_after => %s", kept)
-    # The windows' own aggregate is read by that of the hours until these are made of it.
-    windows = max(keeping.windows, PARTS_KEPT + timedelta(days=1))
-    for table, kept in (("timing_part", PARTS_KEPT), ("timing_window", windows), ("timing_hour", keeping.hours)):
+    for table, kept in (
+        ("timing_part", PARTS_KEPT), ("timing_window", keeping.windows), ("timing_hour", keeping.hours)
+    ):  # fmt: skip
         await _replace(connection, "retention", table, "drop_after => %s", kept)
-    for view, start, end, every in _REFRESH:
+    for view in ("timing_window", "timing_hour"):
         options: LiteralString = "start_offset => %s, end_offset => %s, schedule_interval => %s"
-        await _replace(connection, "continuous_aggregate", view, options, start, end, every)
+        await _replace(connection, "continuous_aggregate", view, options, *_REFRESH)
 
 
 async def _replace(

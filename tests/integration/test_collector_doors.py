@@ -20,6 +20,7 @@ from deploy.embedded.nats import NatsServer
 from services.collector.app import serve
 from services.collector.settings import CollectorSettings
 from services.collector.timescale import Timescale
+from shared import metrics
 from shared.contracts.resource import ResourceSample
 from shared.errors import ConfigError
 from shared.settings import read_settings
@@ -111,6 +112,75 @@ async def test_a_full_queue_tells_exporters_to_wait_and_a_stop_still_writes_it(r
         assert b"8 spans wait for the store already" in text
     await blocker.close()
     assert len(await names_in_store(postgres_dsn)) == 8
+
+
+def traces(first: int, count: int, ms: float, *, failed: bool = False) -> bytes:
+    """An export of so many traces of two spans each."""
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    now = time.time_ns()
+    for number in range(first, first + count):
+        for index in (1, 2):
+            one = spans.add(
+                trace_id=number.to_bytes(16, "big"),
+                span_id=index.to_bytes(8, "big"),
+                name="POST /x",
+                start_time_unix_nano=now,
+                end_time_unix_nano=now + round(ms * 1e6),
+            )
+            one.status.code = 2 if failed else 0
+    return bytes(request.SerializeToString())
+
+
+async def traces_in_store(rig: Rig) -> dict[int, int]:
+    """Number of spans by trace."""
+    found = await rig.query("SELECT trace_id, count(*) FROM spans GROUP BY trace_id")
+    return {trace_id.int: count for trace_id, count in found}
+
+
+def dropped(reason: str) -> float:
+    return metrics.REGISTRY.get_sample_value("tidegate_spans_dropped_total", {"reason": reason}) or 0.0
+
+
+async def test_more_spans_than_the_store_takes_are_sampled_by_trace_slow_and_failed_ones_first(
+    rig: Rig, postgres_dsn: str
+) -> None:
+    before = dropped("sampled")
+    blocker = Timescale(postgres_dsn, "blocker")
+    async with rig.collector(span_queue=100), blocker.transaction() as connection:
+        await connection.execute("LOCK TABLE spans IN ACCESS EXCLUSIVE MODE")
+        assert (await post(rig, traces(1, 1, 10)))[0] == 200
+        assert (await post(rig, traces(100, 5, 10, failed=True)))[0] == 200
+        assert (await post(rig, traces(200, 5, 900)))[0] == 200
+        for first, ms in ((10, 10.0), (20, 2.0), (30, 0.1)):
+            status, body, _ = await post(rig, traces(first, 10, ms))
+            assert status == 200
+        partial = ExportTraceServiceResponse.FromString(body).partial_success
+        assert partial.rejected_spans > 0
+        assert partial.error_message == f"{partial.rejected_spans} spans of quick traces were sampled out"
+    await blocker.close()
+    stored = await traces_in_store(rig)
+    assert {1, *range(100, 105), *range(200, 205)} <= stored.keys()
+    assert set(stored.values()) == {2}, "whole traces"
+    assert sum(stored.values()) + dropped("sampled") - before == 82
+
+
+async def test_a_budget_of_spans_is_spent_on_what_failed_and_the_rest_waits_its_turn(rig: Rig) -> None:
+    async with rig.collector(spans_per_second=40):
+        assert (await post(rig, traces(1, 60, 10)))[0] == 200
+        assert (await post(rig, traces(100, 5, 10, failed=True)))[0] == 200
+        began = time.monotonic()
+        first = await eventually(lambda: traces_in_store(rig), lambda found: len(found) >= 25)
+        assert {*range(100, 105)} <= first.keys()
+        assert len(first) <= 20 + 20 * (time.monotonic() - began + 1)
+    assert len(await traces_in_store(rig)) == 65, "a stop stores what waits"
+
+
+async def test_a_body_that_unpacks_beyond_the_bound_is_refused(rig: Rig) -> None:
+    async with rig.collector():
+        bomb = gzip.compress(bytes(17 * 1024 * 1024))
+        assert (await post(rig, bomb, **{"Content-Encoding": "gzip"}))[0] == 413
+        assert (await post(rig, export(2_000)))[0] == 200, "a large one is parsed beside the loop"
 
 
 METRICS = """\

@@ -54,7 +54,7 @@ class Store:
         """Let the roll-ups be made, by the task of the one side or the jobs of the other."""
         if self.side is Side.POSTGRES:
             async with self.connection.transaction():
-                await upkeep_postgres.fold(self.connection, self.keeping, datetime.now(UTC))
+                await upkeep_postgres.fold(self.connection, datetime.now(UTC))
         else:
             # As if what is new had been committed two days ago: what is newer than that is not made yet.
             columns = ", ".join(field.name for field in fields(TimingPart))

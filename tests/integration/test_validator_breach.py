@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import nats
 import psycopg
@@ -25,9 +26,12 @@ from services.validator.settings import Settings
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.run import Phase, RunDesired, RunState
 from shared.contracts.window import FrameWindows
+from shared.store.spans import copy_spans
 from shared.streams import ensure_streams
 from shared.subjects import Subjects
+from tests.integration.span_rows import rows_of
 from tests.unit.test_validator_judging import judge_of_a_run, play
+from tests.unit.traces import AUTMATRIX, CLIENT, GENERATOR, RELAYCORE, SERVER, span
 from tests.unit.validator_frames import START, START_S, cell, desired, frame, state
 
 pytestmark = pytest.mark.integration
@@ -184,6 +188,33 @@ async def test_a_breach_is_opened_resolved_and_readable_by_any_subscriber(
     assert [(breach["breach"], breach["status"]) for breach in body["breaches"]] == [(episode, "resolved")]
     assert body["verdict"] == "insufficient", "the store holds none of its rows"
     assert body["generator_health"]["systems"]["autmatrix"]["frames"] == bench.seq
+
+
+async def test_a_later_revision_names_the_hop_that_spent_the_time(
+    bench: Bench, start: Start, postgres_dsn: str
+) -> None:
+    await start()
+    await streams_exist(bench)
+    await bench.begin()
+    await bench.load(4, 700)
+    await until(lambda: "opened" in bench.statuses)
+    assert bench.events[0]["data"]["slowest_hop"] == ""
+    spans = [
+        span("create", "gone", GENERATOR, CLIENT, 0, 700),
+        span("POST", "create", AUTMATRIX, SERVER, 2, 698),
+        span("ask", "POST", AUTMATRIX, CLIENT, 20, 690, "relaycore"),
+        span("answer", "ask", RELAYCORE, SERVER, 25, 685),
+    ]
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        for number in range(1, bench.seq + 1):
+            await copy_spans(connection, rows_of(UUID(int=number), spans, bench.began))
+    while not any(data["slowest_hop"] for data in (event["data"] for event in bench.events)):
+        assert bench.seq < 200
+        await bench.load(1, 700, pace_s=0.1)
+    told = next(event["data"] for event in bench.events if event["data"]["slowest_hop"])
+    assert (told["slowest_hop"], told["status"]) == (RELAYCORE, "updated")
+    assert "add relaycore replicas" in told["recommendation"]
+    assert [event["data"]["revision"] for event in bench.events] == list(range(1, len(bench.events) + 1))
 
 
 async def test_a_second_validator_takes_up_the_open_breach_when_the_first_one_stops(bench: Bench, start: Start) -> None:

@@ -101,6 +101,17 @@ def comparison(verdict: str = "met", **changes: Any) -> dict[str, Any]:
     return {**row, **changes}
 
 
+def hops(hop: str = "relaycore", **changes: Any) -> dict[str, Any]:
+    times = {"mean": 9.0, "p50": 8.0, "p95": 61.0}
+    rows = [
+        {"hop": hop, "share": 0.61, "calls": 900, "own_ms": times, "path_ms": times},
+        {"hop": "neuroweaver-backend", "share": 0.39, "calls": 900, "own_ms": times, "path_ms": times},
+    ]
+    slowest = [{"trace_id": "ab" * 16, "duration_ms": 812.0, "slowest_hop": hop}]
+    section = {"scenario": "small", "traces": 300, "duration_ms": times, "slowest_hop": hop, "hops": rows}
+    return {**section, "slowest": slowest, **changes}
+
+
 def report(**changes: Any) -> dict[str, Any]:
     whole = {
         "run": {

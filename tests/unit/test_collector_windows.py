@@ -41,7 +41,7 @@ def frame_of(count: int, seed: int) -> Frame:
 
 
 def read(frame: Frame, environment: str = "local") -> FrameWindows:
-    return FrameWindows.model_validate_json(windows_of(frame, Measures.of(frame), environment))
+    return FrameWindows.model_validate_json(windows_of([(frame, Measures.of(frame))], environment)[0])
 
 
 frames = st.builds(frame_of, count=st.integers(0, 40), seed=st.integers(0, 2**32))
@@ -118,7 +118,7 @@ def test_a_heartbeat_has_no_cells_but_tells_what_is_in_flight_in_wall_time() -> 
 
 def test_windows_have_every_field_of_their_contract_and_no_other() -> None:
     frame = make_frame(1, events=make_events(50))
-    told = json.loads(windows_of(frame, Measures.of(frame), "local"))
+    told = json.loads(windows_of([(frame, Measures.of(frame))], "local")[0])
     assert told == json.loads(FrameWindows.model_validate(told).model_dump_json())
 
 

@@ -19,7 +19,7 @@ from services.console.report_rows import Dossier, list_comparisons, list_results
 from services.console.report_text import print_dossier
 from shared.contracts.breach import BreachStatus
 from shared.errors import ConfigError
-from tests.unit.console_cases import breach, comparison, record, report, result
+from tests.unit.console_cases import breach, comparison, hops, record, report, result
 
 EVIL = "<script>alert(1)</script>\"'&"
 GATE = {
@@ -102,6 +102,7 @@ def test_nothing_in_a_report_can_break_out_of_the_page() -> None:
         "results": [result(EVIL, system=EVIL, scenario=EVIL)],
         "benchmark_comparison": [comparison(EVIL, metric=EVIL, unit=EVIL)],
         "workflows": [{"scenario": EVIL, "count": 1, "failed": 0, "response_time_ms": {}}],
+        "hops": [hops(EVIL, scenario=EVIL)],
         "timeline": {"step_s": 1, "points": [{"second": at, "systems": {EVIL: {"rate": 1.0}}} for at in range(3)]},
     }
     hostile = Dossier(
@@ -172,6 +173,18 @@ def test_the_terminal_shows_every_number_of_an_action() -> None:
     ]
     assert "verdict met, score 97" in text
     assert "scaling result    relaycore: 4 replicas ready" in text
+
+
+def test_where_the_time_went_is_a_line_on_the_terminal_and_a_table_on_the_page() -> None:
+    shown = io.StringIO()
+    print_dossier(Console(file=shown, width=200), dossier(hops=[hops()]))
+    line = "relaycore 61.0% (p95 61.0 ms a call), neuroweaver-backend 39.0% (p95 61.0 ms a call)"
+    assert f"hops of small, 300 traces: {line}" in shown.getvalue()
+    page = render_html([dossier(hops=[hops()])])
+    assert "Where the time went: small" in page
+    assert 'style="width: 61.0%"' in page
+    assert "ab" * 16 in page
+    assert "Where the time went" not in render_html([dossier()])
 
 
 def test_junit_counts_what_it_holds() -> None:

@@ -57,10 +57,13 @@ DECISIONS = {
         "membership",
     ),
     "collector": (
-        *("batching", "windows", "copy_rows", "samples"),
+        *("batching", "windows", "copy_rows", "samples", "span_queue"),
         *("usage", "docker_stats", "cgroup_files", "net_dev", "source_config"),
     ),
-    "validator": ("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
+    "validator": (
+        *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
+        *("span_tree", "hops", "hop_table"),
+    ),
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),

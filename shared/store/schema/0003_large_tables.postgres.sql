@@ -47,7 +47,7 @@ CREATE INDEX request_timing_by_time ON request_timing USING brin (at) WITH (page
 
 CREATE INDEX timing_part_by_series ON timing_part (series_id, at);
 
--- Parts, folded: one row of a series and ten seconds, and past their age one of a series and hour.
+-- Parts, folded: one row of a series and ten seconds, and one of a series and hour.
 CREATE TABLE timing_folded_window (
     LIKE timing_part INCLUDING DEFAULTS, PRIMARY KEY (series_id, at, ramp_up, cancelled)
 );
@@ -57,8 +57,8 @@ CREATE TABLE timing_folded_hour (
 CREATE INDEX timing_folded_window_by_time ON timing_folded_window (at);
 CREATE INDEX timing_folded_hour_by_time ON timing_folded_hour (at);
 
--- Every event that is committed counts once in timing_hour at once, and in timing_window while ten seconds are kept. A
--- reader adds up what has the same series and time: what is not folded yet stands beside what is.
+-- Every event that is committed counts at once in both, in each as long as it is kept. A reader adds up what has the same
+-- series and time: what is not folded yet stands beside what is.
 CREATE VIEW timing_window AS
 SELECT * FROM timing_part UNION ALL SELECT * FROM timing_folded_window;
 
@@ -66,18 +66,15 @@ CREATE VIEW timing_hour AS
 SELECT committed_at, series_id, date_bin('1 hour', at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up, cancelled, n,
        failed, service_sum_us, response_sum_us, service_max_us, response_max_us, bytes_in, bytes_out, streams,
        tokens, stream_us, errors, service, response, ttft, gap
-  FROM timing_window
+  FROM timing_part
 UNION ALL SELECT * FROM timing_folded_hour;
 
--- Moves rows of one of these tables whose time of a kind ("committed_at" or "at") is before a moment into another of a
--- coarser grain, adding to what is there. In a transaction: a reader finds an event in one of them, never in both.
-CREATE FUNCTION fold_timings(source regclass, by_time text, before timestamptz, target regclass, grain interval)
-    RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE format($fold$
-        WITH gone AS (DELETE FROM %1$s WHERE %2$I < $1 RETURNING *)
-        INSERT INTO %3$s AS kept
-        SELECT max(committed_at), series_id, date_bin($2, at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up,
+-- Takes the parts committed before a moment and adds them to both. In a transaction: a reader finds an event once.
+CREATE FUNCTION fold_timings(before timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    fold text := $fold$
+        INSERT INTO %1$I AS kept
+        SELECT max(committed_at), series_id, date_bin(%2$L, at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up,
                cancelled, sum(n), sum(failed), sum(service_sum_us), sum(response_sum_us), max(service_max_us),
                max(response_max_us), sum(bytes_in), sum(bytes_out), sum(streams), sum(tokens), sum(stream_us),
                histogram_sum(errors), histogram_sum(service), histogram_sum(response), histogram_sum(ttft),
@@ -91,11 +88,16 @@ BEGIN
                response_max_us = greatest(kept.response_max_us, excluded.response_max_us),
                bytes_in = kept.bytes_in + excluded.bytes_in, bytes_out = kept.bytes_out + excluded.bytes_out,
                streams = kept.streams + excluded.streams, tokens = kept.tokens + excluded.tokens,
-               stream_us = kept.stream_us + excluded.stream_us, ttft = histogram_merge(kept.ttft || excluded.ttft),
-               gap = histogram_merge(kept.gap || excluded.gap), errors = histogram_merge(kept.errors || excluded.errors),
+               stream_us = kept.stream_us + excluded.stream_us,
+               errors = histogram_merge(kept.errors || excluded.errors),
                service = histogram_merge(kept.service || excluded.service),
-               response = histogram_merge(kept.response || excluded.response)
-        $fold$, source, by_time, target) USING before, grain;
+               response = histogram_merge(kept.response || excluded.response),
+               ttft = histogram_merge(kept.ttft || excluded.ttft), gap = histogram_merge(kept.gap || excluded.gap)
+        $fold$;
+BEGIN
+    EXECUTE 'WITH gone AS (DELETE FROM timing_part WHERE committed_at < $1 RETURNING *), windows AS ('
+            || format(fold, 'timing_folded_window', '10 seconds') || ')' || format(fold, 'timing_folded_hour', '1 hour')
+      USING before;
 END $$;
 
 SELECT ensure_partitions('request_timing', now(), now()),

@@ -37,8 +37,8 @@ SELECT create_hypertable('timing_part', by_range('committed_at', interval '6 hou
                          create_default_indexes => false, migrate_data => true);
 CREATE INDEX timing_part_by_series ON timing_part (series_id, committed_at);
 
--- Every event that is committed counts once in timing_hour at once, and in timing_window while ten seconds are kept. A
--- reader adds up what has the same series and time.
+-- Every event that is committed counts at once in both, in each as long as it is kept. A reader adds up what has the same
+-- series and time.
 CREATE MATERIALIZED VIEW timing_window
 WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 SELECT time_bucket('1 hour', committed_at) AS committed_at, series_id, at, ramp_up, cancelled,
@@ -53,7 +53,7 @@ WITH NO DATA;
 
 CREATE MATERIALIZED VIEW timing_hour
 WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
-SELECT time_bucket('1 day', committed_at) AS committed_at, series_id,
+SELECT time_bucket('1 hour', committed_at) AS committed_at, series_id,
        date_bin('1 hour', at, timestamptz '2000-01-01 00:00:00+00') AS at, ramp_up, cancelled,
        sum(n)::bigint AS n, sum(failed)::bigint AS failed, sum(service_sum_us)::bigint AS service_sum_us,
        sum(response_sum_us)::bigint AS response_sum_us, max(service_max_us) AS service_max_us,
@@ -61,5 +61,5 @@ SELECT time_bucket('1 day', committed_at) AS committed_at, series_id,
        sum(streams)::bigint AS streams, sum(tokens)::bigint AS tokens, sum(stream_us)::bigint AS stream_us,
        histogram_sum(errors) AS errors, histogram_sum(service) AS service, histogram_sum(response) AS response,
        histogram_sum(ttft) AS ttft, histogram_sum(gap) AS gap
-  FROM timing_window GROUP BY 1, series_id, 3, ramp_up, cancelled
+  FROM timing_part GROUP BY 1, series_id, 3, ramp_up, cancelled
 WITH NO DATA;
