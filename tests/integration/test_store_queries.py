@@ -123,9 +123,9 @@ async def test_windows_past_their_age_leave_the_hours(empty_postgres_dsn: str) -
         before = await steps_of(connection, HOUR)
         ids = [item.series_id for item in await list_series(connection, RUN)]
         assert await find_grain(connection, ids) == WINDOW
-        later = datetime.now(UTC) + Keeping().windows + HOUR
         async with connection.transaction():
-            await upkeep_postgres.fold(connection, Keeping(), later)
+            await upkeep_postgres.fold(connection, datetime.now(UTC))
+            await upkeep_postgres.tend(connection, Keeping(windows=timedelta(0)), datetime.now(UTC))
         assert await find_grain(connection, ids) == HOUR
         assert await steps_of(connection, HOUR) == before
 
