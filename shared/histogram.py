@@ -28,8 +28,7 @@ def bucket_of(value_us: float) -> int:
 
 def buckets_of(values_us: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.int16]:
     """Buckets of a whole column; agrees with ``bucket_of`` element for element."""
-    clamped = np.clip(values_us, 1, None).astype(np.float64)
-    buckets: NDArray[np.int16] = np.minimum(np.log(clamped) / _LOG_BASE, MAX_BUCKET).astype(np.int16)
+    buckets: NDArray[np.int16] = np.minimum(np.log(np.maximum(values_us, 1)) / _LOG_BASE, MAX_BUCKET).astype(np.int16)
     return buckets
 
 

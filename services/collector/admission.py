@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
+from services.collector.measures import Measures
 from shared.contracts.frame import Frame
 
 _RUN = re.compile(r"[a-z0-9][a-z0-9-]{2,95}")
 _SYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _INT2, _INT4, _INT8 = 2**15 - 1, 2**31 - 1, 2**63 - 1
+# Twice the year 2200 still adds up within 64 bits, and neither date nor sum overflows further on.
+_FARTHEST_US = 7_258_118_400_000_000
 _NARROW = (("user", _INT4), ("tokens", _INT4), ("status", _INT2))
 
 
@@ -24,15 +28,14 @@ class Admission:
     max_age_s: float
     max_ahead_s: float
 
-    def refuse(self, frame: Frame, now_us: int) -> str | None:
+    def refuse(self, frame: Frame, measures: Measures, now_us: int) -> str | None:
         """Why this frame cannot be stored; None when it can. ``now_us``: µs since the Unix epoch."""
-        return _names(frame) or _numbers(frame) or self._dates(frame, now_us)
+        return _names(frame) or _numbers(frame) or self._dates(measures.done_us, now_us)
 
-    def _dates(self, frame: Frame, now_us: int) -> str | None:
-        if not len(frame.events):
+    def _dates(self, done_us: NDArray[np.int64], now_us: int) -> str | None:
+        if not len(done_us):
             return None
-        done = frame.done_wall_us
-        first, last = int(done.min()), int(done.max())
+        first, last = int(done_us.min()), int(done_us.max())
         if first < now_us - self.max_age_s * 1e6:
             return f"an event is dated {_shown(first)}, more than {self.max_age_s:g} s before {_shown(now_us)}"
         if last > now_us + self.max_ahead_s * 1e6:
@@ -62,18 +65,20 @@ def _numbers(frame: Frame) -> str | None:
             return (
                 f"a counter of action {state.action!r} is too large: {state.sent}, {state.in_flight}, {state.waiting}"
             )
-    for name, most in _NARROW:
-        if len(frame.events) and int(frame.events[name].max()) > most:
-            return f"{name} {int(frame.events[name].max())} of an event is above {most}"
+    for name, most in _NARROW if len(frame.events) else ():
+        if (found := int(frame.events[name].max())) > most:
+            return f"{name} {found} of an event is above {most}"
     clocks = (frame.anchor_wall_us, frame.watermark_us, frame.emitted_us)
-    # Twice the year 2200 still adds up within 64 bits, and neither date nor sum overflows further on.
-    if any(abs(clock) > 7_258_118_400_000_000 for clock in clocks) or _intended_out_of_reach(frame):
+    if any(abs(clock) > _FARTHEST_US for clock in clocks) or _intended_out_of_reach(frame):
         return f"a time of the frame is out of reach: anchor {clocks[0]}, watermark {clocks[1]}, emitted {clocks[2]} µs"
     return None
 
 
 def _intended_out_of_reach(frame: Frame) -> bool:
-    return bool(len(frame.events)) and bool((np.abs(frame.events["intended_us"] // 2) > 3_629_059_200_000_000).any())
+    if not len(frame.events):
+        return False
+    intended_us = frame.events["intended_us"]
+    return int(intended_us.max()) > _FARTHEST_US or int(intended_us.min()) < -_FARTHEST_US
 
 
 def _shown(wall_us: int) -> str:

@@ -16,7 +16,7 @@ from shared.bus import Bus
 from shared.contracts.frame import FrameId
 
 ACK_TIMEOUT_S = 5.0
-AT_ONCE = 8
+AT_ONCE = 16
 """Frames whose windows are made in one go: enough to be cheap, few enough to keep nobody waiting."""
 _ORDER = attrgetter("run", "worker", "epoch", "system", "seq")
 
@@ -55,7 +55,6 @@ class Announcer:
                     await self._bus.js.publish_async(
                         self._bus.subjects.window(frame.run, frame.system),
                         body,
-                        wait_stall=ACK_TIMEOUT_S,
                         headers={"Nats-Msg-Id": message_id(frame)},
                     )
                 )

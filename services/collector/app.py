@@ -41,6 +41,9 @@ from shared.reading import watch_ears
 from shared.service import run_until
 from shared.store.migrations import migrate
 
+WRITERS = 2
+"""Batches that are written at once: one is copied while the other's commit reaches the disk."""
+
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -71,9 +74,9 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         stores = [
             await stack.enter_async_context(_store(dsn, purpose))
-            for purpose in ("frames", "spans", "control", "resources", "upkeep")
+            for purpose in ("spans", "control", "resources", "upkeep", *["frames"] * WRITERS)
         ]
-        frames, spans, control, resources, tended = ready.stores = stores
+        spans, control, resources, tended, *frames = ready.stores = stores
         upkeep = Upkeep(tended, settings.keeping)
         mark = round(settings.span_queue * settings.span_sample_above)
         span_door = SpanDoor(spans, SpanQueue(settings.span_queue, mark, settings.spans_per_second))
@@ -96,7 +99,7 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
         announcer = ready.announcer = Announcer(bus)
         pipeline = Pipeline(
             timings,
-            FrameStore(frames),
+            FrameStore(*frames),
             announcer,
             dead,
             limits=BatchLimits(settings.batch_events, settings.batch_bytes, settings.batch_age_s),

@@ -1,7 +1,8 @@
 """Batches of frames into the store, each frame exactly once: names to ids, rows built ahead, one transaction."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +58,16 @@ class Stored:
 
 
 class FrameStore:
-    """Keeps the ids of names it has resolved. ``prepare`` of one batch may go on during ``write`` of another."""
+    """Keeps the ids of names it has resolved.
 
-    def __init__(self, store: Timescale) -> None:
-        self._store = store
+    With several connections as many batches may be written at once: while one waits for its commit to reach the disk,
+    another is copied.
+    """
+
+    def __init__(self, *stores: Timescale) -> None:
+        self._free: asyncio.Queue[Timescale] = asyncio.Queue()
+        for store in stores:
+            self._free.put_nowait(store)
         self._series: dict[ingest.SeriesKey, int] = {}
         self._producers: dict[ingest.ProducerKey, int] = {}
         self._names = 0
@@ -89,7 +96,7 @@ class FrameStore:
         if prepared.names != self._names:
             raise TransientError("the store failed after the names of this batch were resolved")
         try:
-            async with self._store.transaction() as connection:
+            async with self._transaction() as connection:
                 return await _write(connection, prepared)
         except TransientError:
             # What the ids referred to may be gone with a store that was replaced.
@@ -97,13 +104,22 @@ class FrameStore:
             self._names += 1
             raise
 
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        store = await self._free.get()
+        try:
+            async with store.transaction() as connection:
+                yield connection
+        finally:
+            self._free.put_nowait(store)
+
     async def _resolve(self, frames: Sequence[Frame]) -> None:
         series = {key for frame in frames for key in _series_keys(frame)} - self._series.keys()
         producers = {_producer_key(frame) for frame in frames} - self._producers.keys()
         if not series and not producers:
             return
         # In a transaction of its own: an id in the cache must be one that is committed.
-        async with self._store.transaction() as connection:
+        async with self._transaction() as connection:
             found = await ingest.resolve_series(connection, series)
             made = await ingest.resolve_producers(connection, producers)
         self._series |= found

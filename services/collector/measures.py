@@ -9,6 +9,9 @@ from shared.contracts.frame import Frame
 from shared.contracts.timing import Check, ErrorKind
 from shared.histogram import buckets_of
 
+_FAILED = int(Check.FAILED)
+_IS_FAILURE = np.array([number not in (ErrorKind.OK, ErrorKind.CANCELLED) for number in range(256)])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measures:
@@ -29,12 +32,11 @@ class Measures:
         events = frame.events
         service_us = events["service_us"].astype(np.int64)
         response_us = service_us + events["dispatch_us"]
-        error = events["error"]
         return cls(
             done_us=events["intended_us"] + response_us + frame.anchor_wall_us,
             service_us=service_us,
             response_us=response_us,
             service_bucket=buckets_of(service_us),
             response_bucket=buckets_of(response_us),
-            failed=((error != ErrorKind.OK) & (error != ErrorKind.CANCELLED)) | (events["check"] == Check.FAILED),
+            failed=_IS_FAILURE[events["error"]] | (events["check"] == _FAILED),
         )

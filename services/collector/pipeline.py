@@ -44,6 +44,8 @@ class Received:
 FrameBatch = Batch[Received]
 Ready = tuple[FrameBatch, Prepared | None]
 """None: to be prepared again, since the store was away."""
+Writing = tuple[FrameBatch, asyncio.Task[None]]
+"""A batch, and what ends when it is stored."""
 
 
 class Pipeline:
@@ -68,7 +70,8 @@ class Pipeline:
         self._closing = False
         self._to_prepare: asyncio.Queue[FrameBatch | None] = asyncio.Queue(1)
         self._to_commit: asyncio.Queue[Ready | None] = asyncio.Queue(1)
-        self._to_announce: asyncio.Queue[FrameBatch | None] = asyncio.Queue(1)
+        self._to_announce: asyncio.Queue[Writing | None] = asyncio.Queue(1)
+        self._writing: set[asyncio.Task[None]] = set()
 
     def stop_intake(self) -> None:
         """Pull no more; ``run`` ends when what was pulled is acknowledged."""
@@ -86,9 +89,10 @@ class Pipeline:
                 if stage.done():
                     stage.result()
         finally:
-            for task in (keeper, *stages):
+            ending = (keeper, *stages, *self._writing)
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(keeper, *stages, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def _take_in(self) -> None:
         batch = FrameBatch(self._limits)
@@ -113,23 +117,27 @@ class Pipeline:
 
     async def _admit(self, delivery: Delivery) -> Received | None:
         """The frame with its measures; None when it went to DEAD."""
-        try:
-            frame = decode(delivery.data)
-            reason = self._admission.refuse(frame, wall_us())
-        except FrameError as error:
-            reason = str(error)
-        else:
-            if reason is None:
-                return Received(delivery, frame, Measures.of(frame))
+        received = self._receive(delivery)
+        if isinstance(received, Received):
+            return received
         await self._dead.bury(
             subject=delivery.msg.subject,
             stream=self._timings.stream,
             sequence=delivery.sequence,
             body=delivery.data,
-            reason=reason,
+            reason=received,
         )
         await self._timings.settle([delivery])
         return None
+
+    def _receive(self, delivery: Delivery) -> Received | str:
+        """The frame with its measures, or why it cannot be stored."""
+        try:
+            frame = decode(delivery.data)
+        except FrameError as error:
+            return str(error)
+        measures = Measures.of(frame)
+        return self._admission.refuse(frame, measures, wall_us()) or Received(delivery, frame, measures)
 
     async def _prepare(self) -> None:
         while (batch := await self._to_prepare.get()) is not None:
@@ -141,9 +149,12 @@ class Pipeline:
         await self._to_commit.put(None)
 
     async def _commit(self) -> None:
+        """As many at once as the store has connections; they are announced in their order all the same."""
         while (ready := await self._to_commit.get()) is not None:
-            await self._store_batch(*ready)
-            await self._to_announce.put(ready[0])
+            writing = asyncio.create_task(self._store_batch(*ready))
+            self._writing.add(writing)
+            writing.add_done_callback(self._writing.discard)
+            await self._to_announce.put((ready[0], writing))
         await self._to_announce.put(None)
 
     async def _store_batch(self, batch: FrameBatch, prepared: Prepared | None) -> None:
@@ -169,7 +180,9 @@ class Pipeline:
             return
 
     async def _announce(self) -> None:
-        while (batch := await self._to_announce.get()) is not None:
+        while (item := await self._to_announce.get()) is not None:
+            batch, writing = item
+            await writing
             await self._announcer.announce(_measured(batch))
             await self._timings.settle(received.delivery for received in batch.items)
 

@@ -1,12 +1,13 @@
 """What a batch of frames adds to each ten seconds of each series: the parts that are committed with its rows."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.collector.measures import Measures
-from services.collector.tally import compact, most, tally, total
+from services.collector.tally import Tally, compact, most, tally, total
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import Frame
 from shared.contracts.timing import ErrorKind, EventFlag
@@ -67,10 +68,15 @@ def parts_of(frames: Sequence[Counted]) -> list[TimingPart]:
         total(group, streamed, size),
         total(group, tokens, size),
         total(group, np.where(streamed, np.maximum(service_us - ttft_us, 0), 0), size),
-        *([pack(*pairs) for pairs in histogram] for histogram in (errors, service, response, ttft, gap)),
+        *(_packed(histogram) for histogram in (errors, service, response, ttft, gap)),
         strict=True,
     )
     return [
         TimingPart(series_id, utc_of_us(window * GRAIN_US), state >= 2, state % 2 == 1, *figures)
         for series_id, window, state, *figures in columns
     ]
+
+
+def _packed(found: Tally) -> list[list[int]]:
+    packed = pack(found.values, found.counts)
+    return [packed[start:stop] for start, stop in pairwise(found.edges)]

@@ -1,6 +1,6 @@
 """Counting and adding up by group, whole columns at a time."""
 
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,20 @@ def compact(key: Integers, size: int) -> tuple[Integers, Integers]:
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[key]
 
 
-def tally(group: Integers, value: Integers, groups: int, most: int) -> list[NDArray[np.int64]]:
-    """Per group (0 up to ``groups``) the values that occur in it, ascending, each with its count: arrays (2, n).
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Values that occur in groups, ascending within each, with their counts.
 
-    ``value``: within 0 and ``most``.
+    Those of group g stand from ``edges[g]`` up to ``edges[g + 1]``.
     """
+
+    values: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    edges: list[int]
+
+
+def tally(group: Integers, value: Integers, groups: int, most: int) -> Tally:
+    """Count values (0 up to ``most``) per group (0 up to ``groups``)."""
     width = most + 1
     key = group.astype(np.int64) * width + value
     if groups * width <= _DENSE * max(len(key), 4_096):
@@ -32,9 +41,7 @@ def tally(group: Integers, value: Integers, groups: int, most: int) -> list[NDAr
         counts = table[keys]
     else:
         keys, counts = np.unique(key, return_counts=True)
-    edges = np.searchsorted(keys, np.arange(groups + 1) * width).tolist()
-    pairs = np.array((keys % width, counts))
-    return [pairs[:, start:stop] for start, stop in pairwise(edges)]
+    return Tally(keys % width, counts, np.searchsorted(keys, np.arange(groups + 1) * width).tolist())
 
 
 def total(group: Integers, column: NDArray[np.generic], groups: int) -> list[int]:

@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from services.collector.measures import Measures
-from services.collector.tally import Integers, compact, most, tally, total
+from services.collector.tally import Integers, Tally, compact, most, tally, total
 from shared.contracts.frame import Frame
 from shared.contracts.timing import ErrorKind, EventFlag
 from shared.histogram import MAX_BUCKET
@@ -21,7 +21,7 @@ from shared.histogram import MAX_BUCKET
 WORST = 3
 # Plain numbers: the operators of enumerations cost more than those of a column.
 _RECORDED, _RAMP_UP = int(EventFlag.TRACE_RECORDED), int(EventFlag.RAMP_UP)
-_NAMES = [str(number) for number in range(MAX_BUCKET + 1)]
+_NAMES = np.array([str(number) for number in range(MAX_BUCKET + 1)], object)
 
 Measured = tuple[Frame, Measures]
 Json = dict[str, Any]
@@ -107,9 +107,9 @@ def _cells(batch: Sequence[Measured]) -> Iterator[tuple[int, Json]]:
         np.bincount(cell, minlength=size).tolist(),
         total(cell, measured("failed"), size),
         total(cell, flags & _RAMP_UP != 0, size),
-        tally(cell[wrong], error[wrong], size, MAX_BUCKET),
-        tally(cell, measured("service_bucket"), size, MAX_BUCKET),
-        response,
+        _counts(tally(cell[wrong], error[wrong], size, MAX_BUCKET)),
+        _counts(tally(cell, measured("service_bucket"), size, MAX_BUCKET)),
+        _counts(response),
         total(cell, service_us, size),
         total(cell, response_us, size),
         most(cell, service_us, size),
@@ -132,9 +132,9 @@ def _cells(batch: Sequence[Measured]) -> Iterator[tuple[int, Json]]:
                 "count": count,
                 "failed": failed,
                 "ramp_up": ramp_up,
-                "errors": _counts(errors),
-                "service": _counts(service),
-                "response": _counts(responses),
+                "errors": errors,
+                "service": service,
+                "response": responses,
                 "service_sum_us": service_sum,
                 "response_sum_us": response_sum,
                 "service_max_us": service_max,
@@ -146,9 +146,10 @@ def _cells(batch: Sequence[Measured]) -> Iterator[tuple[int, Json]]:
         )
 
 
-def _counts(pairs: NDArray[np.int64]) -> dict[str, int]:
-    values, counts = pairs.tolist()
-    return dict(zip([_NAMES[value] for value in values], counts, strict=True))
+def _counts(found: Tally) -> list[dict[str, int]]:
+    """The histogram of each cell."""
+    names, counts = _NAMES[found.values].tolist(), found.counts.tolist()
+    return [dict(zip(names[start:stop], counts[start:stop], strict=True)) for start, stop in pairwise(found.edges)]
 
 
 def _worst(
@@ -157,16 +158,15 @@ def _worst(
     response_us: NDArray[np.int64],
     response_bucket: NDArray[np.int16],
     recorded: NDArray[np.bool_],
-    response: Sequence[NDArray[np.int64]],
+    response: Tally,
 ) -> list[list[Json]]:
     """The slowest of each cell, slowest first; one with a recorded trace among them if there is any.
 
     Only events from the bucket of the last of them up are sorted, and those with a recorded trace.
     """
-    floor = np.array([_floor(pairs) for pairs in response])
-    chosen = np.flatnonzero((response_bucket >= floor[cell]) | recorded)
+    chosen = np.flatnonzero((response_bucket >= _floors(response)[cell]) | recorded)
     chosen = chosen[np.lexsort((-response_us[chosen], cell[chosen]))]
-    edges = np.searchsorted(cell[chosen], np.arange(len(response) + 1)).tolist()
+    edges = np.searchsorted(cell[chosen], np.arange(len(response.edges))).tolist()
     traces = np.concatenate([frame.events["trace_id"] for frame, _ in batch])
     users = np.concatenate([frame.events["user"] for frame, _ in batch])
     found = []
@@ -190,12 +190,14 @@ def _worst(
     return found
 
 
-def _floor(pairs: NDArray[np.int64]) -> int:
-    """The bucket from which on a cell has its slowest ``WORST``; its lowest where it has no more."""
-    buckets, counts = pairs[:, -WORST:].tolist()
-    seen = 0
-    for bucket, count in zip(reversed(buckets), reversed(counts), strict=True):
-        seen += count
-        if seen >= WORST:
-            return int(bucket)
-    return int(buckets[0])
+def _floors(response: Tally) -> NDArray[np.int64]:
+    """Per cell the bucket from which on it has its slowest ``WORST``; its lowest where it has no more."""
+    values, counts = response.values.tolist(), response.counts.tolist()
+    floors = []
+    for start, stop in pairwise(response.edges):
+        at, seen = stop - 1, counts[stop - 1]
+        while seen < WORST and at > start:
+            at -= 1
+            seen += counts[at]
+        floors.append(values[at])
+    return np.array(floors)

@@ -180,7 +180,7 @@ def decode(data: bytes) -> Frame:
         raise FrameError(f"{len(data)} bytes are fewer than a frame's header of {HEADER.size}")
     if data[:4] != MAGIC:
         raise FrameError(f"begins with {data[:4]!r}, a frame with {MAGIC!r}")
-    if zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+    if zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
         raise FrameError("checksum does not match: the frame was damaged or cut short")
     try:
         return _decode(data)
