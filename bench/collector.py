@@ -100,15 +100,17 @@ def _collect(rig: StoreRig) -> tuple[float, float]:
 def _backlog(rig: StoreRig) -> list[Bar]:
     """Memory while a backlog is taken in, sampled all along."""
     rig.empty()
-    rig.publish((SUBJECTS.timing(frame.id.run, frame.id.system), encode(frame)) for frame in Load().frames(BACKLOG))
+    load = Load()
+    load.began_us -= int(BACKLOG / load.rate * 1e6)
+    rig.publish((SUBJECTS.timing(frame.id.run, frame.id.system), encode(frame)) for frame in load.frames(BACKLOG))
     with rig.collector() as child:
         samples: list[float] = []
         deadline = time.monotonic() + 900
         while rig.stored() < BACKLOG:
             samples.append(memory_mb(child.pid))
             time.sleep(0.25)
-            if time.monotonic() > deadline:
-                raise SystemExit(f"only {rig.stored():,} of {BACKLOG:,} events were stored within 900 s")
+            if time.monotonic() > deadline or child.poll() is not None:
+                raise SystemExit(f"only {rig.stored():,} of {BACKLOG:,} events were stored; see {rig.folder}")
     how = f"{BACKLOG:,} events in JetStream before the collector starts; make bench BENCH=collector"
     missing = BACKLOG - rig.query("SELECT count(*) FROM request_timing")[0][0]
     return [

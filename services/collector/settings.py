@@ -21,8 +21,8 @@ class CollectorSettings(ServiceSettings):
     """
 
     platform_url: str | None = Field(default=None, pattern=r"^https?://")
-    batch_events: int = Field(default=32_000, ge=1)
-    batch_bytes: int = Field(default=4 * 1024 * 1024, ge=1)
+    batch_events: int = Field(default=64_000, ge=1)
+    batch_bytes: int = Field(default=8 * 1024 * 1024, ge=1)
     batch_age_s: float = Field(default=0.1, gt=0, le=10)
     max_ack_pending: int = Field(default=2_000, ge=1)
     ack_wait_s: float = Field(default=30.0, ge=1)
