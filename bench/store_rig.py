@@ -24,7 +24,16 @@ ENVIRONMENT = "bench"
 SUBJECTS = Subjects(ENVIRONMENT)
 IN_FLIGHT = 500
 STORED = "SELECT coalesce(sum(events), 0) FROM producer"
-TABLES = ("request_timing", "frames", "timing_part", "timing_folded_window", "sent_counter", "producer", "series")
+TABLES = (
+    "request_timing",
+    "request_trace",
+    "frames",
+    "timing_part",
+    "timing_folded_window",
+    "sent_counter",
+    "producer",
+    "series",
+)
 
 
 class StoreRig:

@@ -12,6 +12,7 @@ from services.collector.copy_rows import HEADER, TRAILER, build_rows
 from services.collector.measures import Measures
 from services.collector.rollups import parts_of
 from services.collector.timescale import Timescale
+from services.collector.traces import traces_of
 from services.collector.windows import Measured
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import Frame
@@ -24,13 +25,14 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A frame with the store's ids of its producer and of its actions (in the order of its table), and its rows."""
+    """A frame with the store's ids of its producer and of its actions (in the order of its table), and what it adds."""
 
     frame: Frame
     measures: Measures
     producer_id: int
     series_ids: list[int]
     rows: bytes
+    traces: list[ingest.RequestTrace]
 
     @property
     def key(self) -> Key:
@@ -82,7 +84,8 @@ class FrameStore:
             producer_id = producers[_producer_key(frame)]
             series_ids = [series[key] for key in _series_keys(frame)]
             rows = build_rows(frame, measures, producer_id, series_ids)
-            found = Named(frame, measures, producer_id, series_ids, rows)
+            traces = traces_of(frame, measures, series_ids)
+            found = Named(frame, measures, producer_id, series_ids, rows, traces)
             named[found.key] = found
             await asyncio.sleep(0)  # a COPY of the batch before is waiting to be fed
         return Prepared(named, _parts(named.values()), len(batch) - len(named), names)
@@ -138,6 +141,8 @@ async def _write(connection: AsyncConnection[Any], prepared: Prepared) -> Stored
         parts = prepared.parts if len(new) == len(frames) else _parts(new)
         async with connection.pipeline():
             await ingest.add_parts(connection, parts)
+            if traces := [trace for named in new for trace in named.traces]:
+                await ingest.add_traces(connection, traces)
             await ingest.advance_producers(connection, _progress(new))
             await ingest.advance_sent(connection, _sent(new))
     return Stored(len(new), events, len(frames) - len(new) + prepared.redelivered)

@@ -53,8 +53,8 @@ SELECT DISTINCT ON (s.at, s.trace_id, s.span_id)
        s.attributes::text AS attributes
   FROM spans s
  WHERE s.at >= %(since)s AND s.at < %(until)s AND s.trace_id IN (
-        SELECT trace_id FROM request_timing
-         WHERE series_id = ANY(%(ids)s) AND trace_id IS NOT NULL
+        SELECT trace_id FROM request_trace
+         WHERE series_id = ANY(%(ids)s)
            AND at >= %(since)s - %(skew)s::interval AND at < %(until)s + %(longest)s::interval)
  ORDER BY s.at, s.trace_id, s.span_id
 """

@@ -93,6 +93,16 @@ class TimingPart:
     gap: list[int]
 
 
+@dataclass(frozen=True, slots=True)
+class RequestTrace:
+    """A request or workflow whose trace was recorded: when it was done (µs since the Unix epoch), how long it took."""
+
+    done_us: int
+    series_id: int
+    trace_id: str
+    response_us: int
+
+
 _PART_NAMES = [field.name for field in fields(TimingPart)]
 _ADD_PART = f"""
 INSERT INTO timing_part ({", ".join(_PART_NAMES)}) VALUES ({", ".join(["%s"] * len(_PART_NAMES))})
@@ -243,6 +253,23 @@ async def advance_sent(connection: AsyncConnection[Any], counts: Iterable[Sent])
     )
 
 
+async def add_traces(connection: AsyncConnection[Any], traces: Sequence[RequestTrace]) -> None:
+    """Append recorded traces, in the partitions or chunks of their time."""
+    await connection.execute(
+        """
+        INSERT INTO request_trace (at, series_id, trace_id, response_us)
+        SELECT timestamptz 'epoch' + done * interval '1 microsecond', series_id, trace_id, response
+        FROM unnest(%s::bigint[], %s::int[], %s::uuid[], %s::bigint[]) AS v(done, series_id, trace_id, response)
+        """,
+        [
+            _array(trace.done_us for trace in traces),
+            _array(trace.series_id for trace in traces),
+            _array(trace.trace_id for trace in traces),
+            _array(trace.response_us for trace in traces),
+        ],
+    )
+
+
 async def add_parts(connection: AsyncConnection[Any], parts: Sequence[TimingPart]) -> None:
     """Add what a batch counted, to be folded later; committed with the rows that it counts."""
     async with connection.cursor() as cursor:
@@ -250,9 +277,13 @@ async def add_parts(connection: AsyncConnection[Any], parts: Sequence[TimingPart
 
 
 def _values(part: TimingPart) -> list[Any]:
-    """Histograms as PostgreSQL's text for arrays: the driver's own way takes a turn for each number."""
     values = [getattr(part, name) for name in _PART_NAMES]
-    return ["{" + ",".join(map(str, value)) + "}" if isinstance(value, list) else value for value in values]
+    return [_array(value) if isinstance(value, list) else value for value in values]
+
+
+def _array(values: Iterable[int | str]) -> str:
+    """PostgreSQL's text for an array of numbers or ids: the driver's own way takes a turn for each of them."""
+    return "{" + ",".join(map(str, values)) + "}"
 
 
 async def prune_frames(connection: AsyncConnection[Any], before: datetime) -> int:

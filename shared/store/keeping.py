@@ -27,4 +27,9 @@ class Keeping:
     @property
     def tables(self) -> dict[str, timedelta]:
         """The large tables that are dropped by age of their rows."""
-        return {"request_timing": self.timings, "spans": self.spans, "resource_sample": self.resources}
+        return {
+            "request_timing": self.timings,
+            "request_trace": self.spans,
+            "spans": self.spans,
+            "resource_sample": self.resources,
+        }

@@ -74,7 +74,7 @@ async def find_crossing_trace(connection: AsyncConnection[Any], run: str, servic
         WHERE s.service = ANY (%(services)s)
             AND s.at >= (SELECT requested_at FROM run WHERE run = %(run)s)
             AND s.trace_id IN (
-                SELECT t.trace_id FROM request_timing t JOIN series USING (series_id)
+                SELECT t.trace_id FROM request_trace t JOIN series USING (series_id)
                 WHERE series.run = %(run)s AND t.at >= (SELECT requested_at FROM run WHERE run = %(run)s)
             )
         GROUP BY s.trace_id HAVING count(DISTINCT s.service) = cardinality(%(services)s::text[])

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from shared.contracts.resource import ResourceSample
-from shared.contracts.timing import EventFlag, Kind
+from shared.contracts.timing import Kind
 from shared.store.figures import TraceSpan
 
 MOST_SPANS = 1_000
@@ -125,12 +125,9 @@ async def choose_traces(
                 WHERE run = %(run)s AND kind IN (%(request)s, %(workflow)s)
             ) AS of_run WHERE kind = whole
         ), timed AS (
-            SELECT line.scenario, t.trace_id, max(t.service_us + t.dispatch_us) AS response_us
+            SELECT line.scenario, t.trace_id, max(t.response_us) AS response_us
             FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS slice(start, stop)
-            CROSS JOIN LATERAL (
-                SELECT series_id, trace_id, service_us, dispatch_us FROM request_timing
-                WHERE at >= slice.start AND at < slice.stop AND trace_id IS NOT NULL AND flags & %(recorded)s <> 0
-            ) AS t JOIN line USING (series_id)
+            JOIN request_trace AS t ON t.at >= slice.start AND t.at < slice.stop JOIN line USING (series_id)
             GROUP BY line.scenario, t.trace_id
         ), ranked AS (
             SELECT *, row_number() OVER (PARTITION BY scenario ORDER BY trace_id) AS place,
@@ -144,7 +141,6 @@ async def choose_traces(
             "run": run,
             "starts": [start for start, _ in slices],
             "ends": [end for _, end in slices],
-            "recorded": int(EventFlag.TRACE_RECORDED),
             "request": int(Kind.REQUEST),
             "workflow": int(Kind.WORKFLOW),
             "drawn": drawn,

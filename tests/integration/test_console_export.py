@@ -90,9 +90,7 @@ async def _add_run(connection: psycopg.AsyncConnection[Any], environment: str) -
         values={"cpu_usage": 0.5, "memory_usage": 300.0},
     )
     await save_samples(connection, [sample, sample.model_copy(update={"environment": "another"})])
-    found = await (
-        await connection.execute("SELECT trace_id FROM request_timing WHERE trace_id IS NOT NULL LIMIT 1")
-    ).fetchone()
+    found = await (await connection.execute("SELECT trace_id FROM request_trace LIMIT 1")).fetchone()
     assert found
     spans = [
         SpanRow(NOW, trace, bytes([1] * 8), None, "relaycore", "POST /", 2, 1500, 1, {"a": 1})

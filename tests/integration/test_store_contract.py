@@ -279,3 +279,16 @@ async def test_timescale_compresses_old_chunks_to_few_bytes_and_takes_late_rows_
 )
 def test_a_time_line_is_drawn_from_what_answers_in_time(duration_s: float, stored: int, plan: TimelinePlan) -> None:
     assert plan_timeline(duration_s, stored, 600) == plan
+
+
+async def test_recorded_traces_are_kept_apart_once_each_with_their_response_time(store: Store) -> None:
+    frame = run_of(1, 1)
+    await store.add(frame)
+    await store.add(frame)
+    found = await store.query("SELECT replace(trace_id::text, '-', ''), response_us FROM request_trace ORDER BY 1")
+    recorded = [event for event in frame.events if event["flags"] & EventFlag.TRACE_RECORDED]
+    assert found == sorted(
+        (event["trace_id"].tobytes().hex(), int(event["service_us"]) + int(event["dispatch_us"])) for event in recorded
+    )
+    (row,) = await store.query("SELECT count(*) FROM request_trace JOIN request_timing USING (at, series_id, trace_id)")
+    assert row == (len(recorded),)

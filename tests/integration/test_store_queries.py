@@ -188,9 +188,7 @@ async def test_two_runs_stand_side_by_side_by_action(connection: Connection) -> 
 
 async def test_spans_and_samples_are_those_of_the_run_and_its_environment(connection: Connection) -> None:
     ids = [item.series_id for item in await list_series(connection, RUN)]
-    found = await connection.execute(
-        "SELECT trace_id, at FROM request_timing WHERE series_id = ANY(%s) AND trace_id IS NOT NULL LIMIT 1", (ids,)
-    )
+    found = await connection.execute("SELECT trace_id, at FROM request_trace WHERE series_id = ANY(%s) LIMIT 1", (ids,))
     row = await found.fetchone()
     assert row
     trace, at = row

@@ -58,6 +58,11 @@ async def store_workflow(
             "500, 500, %s FROM series WHERE run = %s AND action = %s",
             (began + timedelta(microseconds=took_us), took_us, flags, trace_id, RUN, action),
         )
+        if flags & EventFlag.TRACE_RECORDED:
+            await connection.execute(
+                "INSERT INTO request_trace SELECT %s, series_id, %s, %s FROM series WHERE run = %s AND action = %s",
+                (began + timedelta(microseconds=took_us), trace_id, took_us, RUN, action),
+            )
     return trace_id
 
 

@@ -47,6 +47,18 @@ CREATE INDEX request_timing_by_time ON request_timing USING brin (at) WITH (page
 
 CREATE INDEX timing_part_by_series ON timing_part (series_id, at);
 
+-- The requests and workflows whose trace was recorded: few, and found without a look at all the others.
+CREATE TABLE request_trace (
+    at          timestamptz NOT NULL,  -- done
+    series_id   integer NOT NULL,
+    trace_id    uuid NOT NULL,
+    response_us bigint NOT NULL
+) PARTITION BY RANGE (at);
+CREATE INDEX request_trace_by_series ON request_trace (series_id, at);
+SELECT ensure_partitions('request_trace', min(at), max(at)) FROM request_timing;
+INSERT INTO request_trace
+SELECT at, series_id, trace_id, service_us + dispatch_us FROM request_timing WHERE flags & 1 <> 0;
+
 -- Parts, folded: one row of a series and ten seconds, and one of a series and hour.
 CREATE TABLE timing_folded_window (
     LIKE timing_part INCLUDING DEFAULTS, PRIMARY KEY (series_id, at, ramp_up, cancelled)
@@ -101,5 +113,6 @@ BEGIN
 END $$;
 
 SELECT ensure_partitions('request_timing', now(), now()),
+       ensure_partitions('request_trace', now(), now()),
        ensure_partitions('spans', now(), now()),
        ensure_partitions('resource_sample', now(), now());
