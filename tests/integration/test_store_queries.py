@@ -188,10 +188,8 @@ async def test_two_runs_stand_side_by_side_by_action(connection: Connection) -> 
 
 async def test_spans_and_samples_are_those_of_the_run_and_its_environment(connection: Connection) -> None:
     ids = [item.series_id for item in await list_series(connection, RUN)]
-    found = await connection.execute("SELECT trace_id, at FROM request_trace WHERE series_id = ANY(%s) LIMIT 1", (ids,))
-    row = await found.fetchone()
-    assert row
-    trace, at = row
+    trace, at = UUID(int=7), datetime.now(UTC)
+    await connection.execute("INSERT INTO request_trace VALUES (%s, %s, %s, 900)", (at, ids[0], trace))
     of_run = SpanRow(at - timedelta(seconds=1), trace, b"12345678", None, "shop", "GET /", 2, 900, 1, {"a": 1})
     await connection.cursor().executemany(
         "INSERT INTO spans VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
