@@ -170,7 +170,7 @@ async def _canary(rig: StoreRig) -> list[Bar]:
             now = first + day * DAY
             await fill.tend(now)
             await fill.write((next(frames) for _ in range(a_day // per_frame)), fold=False)
-            await fill.fold(now)
+            await fill.fold(datetime.now(UTC))
             async with fill.store.transaction() as connection:
                 await connection.execute("UPDATE frames SET committed_at = %s WHERE committed_at > %s", (now, first))
                 await prune_frames(connection, now - FRAMES_KEPT)

@@ -246,9 +246,9 @@ async def test_a_span_stored_twice_is_read_once(connection: Connection) -> None:
     assert len(await read_trace(connection, UUID(int=5).hex)) == len(rows)
 
 
-async def test_of_a_very_large_run_even_slices_are_looked_at(connection: Connection) -> None:
+async def test_of_a_large_run_even_slices_are_looked_at(connection: Connection) -> None:
     since, until = STARTED, STARTED + timedelta(seconds=50)
-    slices = plan_slices(since, until, 4_000_000)
+    slices = plan_slices(since, until, 400_000)
     assert [(start - since).total_seconds() for start, _ in slices] == list(range(50))
     assert {end - start for start, end in slices} == {timedelta(seconds=0.25)}
     for number in range(1, 9):
