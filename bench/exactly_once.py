@@ -23,6 +23,7 @@ from nats.js.errors import APIError
 from bench.bars import Bar
 from bench.frames import ACTIONS, Load
 from bench.store_rig import ENVIRONMENT, SUBJECTS, StoreRig, store_rig
+from services.collector.timings import CONSUMER
 from services.validator.windows import SystemWindows
 from shared.bus import open_bus
 from shared.clock import wall_us
@@ -154,11 +155,16 @@ async def _break_everything(rig: StoreRig) -> int:
 
 
 async def _drained(rig: StoreRig) -> None:
-    """Return when every frame in the stream is acknowledged."""
+    """Return when every frame was delivered and acknowledged.
+
+    The consumer is asked, not the stream: a broker that was killed may keep messages that were acknowledged.
+    """
     client = await nats.connect(rig.nats.url)
     try:
+        js = client.jetstream()
         for _ in range(1_500):
-            if not (await client.jetstream().stream_info(SUBJECTS.stream("TIMINGS"))).state.messages:
+            state = await js.consumer_info(SUBJECTS.stream("TIMINGS"), CONSUMER)
+            if not state.num_pending and not state.num_ack_pending:
                 return
             await asyncio.sleep(0.2)
         raise SystemExit("frames were still waiting after 300 s")
