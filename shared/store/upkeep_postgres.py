@@ -18,8 +18,8 @@ _FOLD_LOCK = 0x7469_6466  # "tidf"
 async def tend(connection: AsyncConnection[Any], keeping: Keeping, now: datetime) -> int:
     """Make the partitions that anything yet to come may need, drop what is past its age; how many are new.
 
-    In a transaction; ``LockNotAvailable`` while a table is read for long, to be tried again. Partitions reach back as far
-    as TIMINGS does: a store that was away for days takes it all.
+    In a transaction; ``LockNotAvailable`` while a table is read for long, to be tried again. Partitions reach back as
+    far as TIMINGS does: a store that was away for days takes it all.
     """
     # A day of the schema's function is one of the session's time zone: of 23 hours where a summer begins.
     await connection.execute("SET LOCAL TIME ZONE 'UTC'")
