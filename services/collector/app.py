@@ -97,6 +97,7 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
             return
         ready.bus = bus
         dead = DeadLetters(bus, DeadLimit(settings.dead_letters_per_minute))
+        await dead.recall()
         control_plane = ControlPlane(bus, control, dead)
         timings = ready.timings = Timings(bus, ack_wait_s=settings.ack_wait_s, max_ack_pending=settings.max_ack_pending)
         announcer = ready.announcer = Announcer(bus)

@@ -150,6 +150,12 @@ async def test_past_the_limit_of_dead_letters_the_collector_stops_and_leaves_the
             await asyncio.wait([task], timeout=10)
     await eventually(lambda: asyncio.sleep(0, rig.dead()), lambda heard: len(heard) == 2)
     assert await rig.unsettled() == 4
+    # Whatever starts it again does not empty the stream into DEAD by and by.
+    with pytest.raises(TooManyDeadError):
+        async with rig.collector(dead_letters_per_minute=2) as task:
+            await asyncio.wait([task], timeout=10)
+    assert len(rig.dead()) == 2
+    assert await rig.unsettled() == 4
 
 
 async def test_a_store_that_goes_away_costs_nothing_and_health_says_why(
