@@ -12,6 +12,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from deploy.embedded.ports import choose_port
 from deploy.embedded.postgres import PostgresServer
 from services.collector.dead_letters import TooManyDeadError
 from services.collector.frame_store import FrameStore
@@ -140,6 +141,23 @@ async def test_a_frame_that_cannot_be_read_or_dated_goes_to_dead_and_the_rest_go
     assert "an event is dated 2001-09-09" in old.reason
     assert (damaged.service, damaged.stream) == ("collector", rig.bus.subjects.stream("TIMINGS"))
     assert await rig.count("request_timing") == 5
+
+
+async def test_collectors_share_the_work_and_store_each_frame_once(rig: Rig) -> None:
+    frames = [make_frame(seq, worker=worker, events=make_events(20)) for seq in range(1, 41) for worker in ("w1", "w2")]
+    stream = rig.bus.subjects.stream("TIMINGS")
+    async with rig.collector(), rig.collector(http_port=choose_port("second")):
+        await eventually(lambda: rig.bus.js.consumer_info(stream, "collector"), lambda info: info.num_waiting == 2)
+        await rig.publish(*frames, *frames[::3])
+        await rig.settled()
+    assert await rig.count("request_timing") == 1_600
+    assert await rig.query("SELECT worker, frames, events FROM producer ORDER BY worker") == [
+        ("w1", 40, 800),
+        ("w2", 40, 800),
+    ]
+    assert {(windows.worker, windows.seq) for windows in rig.windows()} == {
+        (frame.id.worker, frame.id.seq) for frame in frames
+    }
 
 
 async def test_past_the_limit_of_dead_letters_the_collector_stops_and_leaves_the_stream_alone(rig: Rig) -> None:
