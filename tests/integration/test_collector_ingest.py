@@ -18,6 +18,7 @@ from services.collector.dead_letters import TooManyDeadError
 from services.collector.frame_store import FrameStore
 from services.collector.measures import Measures
 from services.collector.timescale import Timescale
+from shared.clock import wall_us
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import encode
 from shared.contracts.timing import Kind
@@ -118,6 +119,15 @@ async def test_an_older_frame_that_comes_late_counts_its_rows_and_moves_no_count
     assert await rig.count("request_timing") == 10
     assert await rig.query("SELECT last_seq FROM producer") == [(2,)]
     assert await rig.query("SELECT DISTINCT seq, sent FROM sent_counter") == [(2, 20)]
+
+
+async def test_an_event_older_than_spans_are_kept_is_stored_with_its_trace(rig: Rig) -> None:
+    """Its collector was away for days; spans are given up sooner than what is yet to come."""
+    began = wall_us() - 5 * 86_400_000_000
+    async with rig.collector(keep_spans_days=1):
+        await rig.publish(make_frame(1, events=make_events(5, flags=1), anchor_wall_us=began))
+        await rig.settled()
+    assert (await rig.count("request_timing"), await rig.count("request_trace")) == (5, 5)
 
 
 async def test_workflows_are_rows_of_their_own_kind(rig: Rig) -> None:
