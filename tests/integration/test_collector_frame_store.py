@@ -141,3 +141,23 @@ async def test_two_batches_with_the_same_frames_at_once_store_each_frame_once(
     assert await query(postgres_dsn, "SELECT count(*) FROM request_timing") == [(80,)]
     assert await query(postgres_dsn, "SELECT sum(n)::int FROM timing_window") == [(80,)]
     assert await query(postgres_dsn, "SELECT last_seq, frames, events FROM producer") == [(8, 8, 80)]
+
+
+async def test_frames_of_a_collector_that_froze_in_its_transaction_are_free_for_others(
+    stores: tuple[Staged, Staged], postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.collector.timescale.FROZEN_AFTER_S", 0.5)
+    frozen, other = stores
+    frames = FrameStore(other)
+    prepared = await frames.prepare(measured(make_frame(1, events=make_events(10))))
+    ((producer, seq),) = prepared.frames
+
+    async def freeze() -> None:
+        async with frozen.transaction() as connection:
+            claim = "INSERT INTO frames (producer_id, seq, events) VALUES (%s, %s, 10)"
+            await connection.execute(claim, (producer, seq))
+            assert (await frames.write(prepared)).events == 10
+
+    with pytest.raises(TransientError):
+        await freeze()
+    assert await query(postgres_dsn, "SELECT count(*) FROM request_timing") == [(10,)]
