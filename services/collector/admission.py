@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 
 from services.collector.measures import Measures
 from shared.contracts.frame import Frame
+from shared.contracts.timing import Check, ErrorKind
 
 _RUN = re.compile(r"[a-z0-9][a-z0-9-]{2,95}")
 _SYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+# PostgreSQL takes no NUL, and a worker's name goes into a header of NATS.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INT2, _INT4, _INT8 = 2**15 - 1, 2**31 - 1, 2**63 - 1
 # Twice the year 2200 still adds up within 64 bits, and neither date nor sum overflows further on.
 _FARTHEST_US = 7_258_118_400_000_000
-_NARROW = (("user", _INT4), ("tokens", _INT4), ("status", _INT2))
+_MOST = (
+    ("user", _INT4), ("tokens", _INT4), ("status", _INT2), ("error", int(max(ErrorKind))), ("check", int(max(Check)))
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,8 @@ def _names(frame: Frame) -> str | None:
         return f"system {frame.id.system!r} is no system id"
     names = [frame.id.worker, *(name for state in frame.actions for name in (state.scenario, state.action))]
     for name in names:
-        if not name or "\0" in name or len(name) > 200:
-            return f"name {name[:80]!r} is empty, longer than 200 characters or holds a NUL"
+        if not name or len(name) > 200 or _CONTROL.search(name):
+            return f"name {name[:80]!r} is empty, longer than 200 characters or holds a control character"
     return None
 
 
@@ -65,7 +70,7 @@ def _numbers(frame: Frame) -> str | None:
             return (
                 f"a counter of action {state.action!r} is too large: {state.sent}, {state.in_flight}, {state.waiting}"
             )
-    for name, most in _NARROW if len(frame.events) else ():
+    for name, most in _MOST if len(frame.events) else ():
         if (found := int(frame.events[name].max())) > most:
             return f"{name} {found} of an event is above {most}"
     clocks = (frame.anchor_wall_us, frame.watermark_us, frame.emitted_us)

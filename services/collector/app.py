@@ -54,7 +54,7 @@ class Readiness:
     def __init__(self) -> None:
         self.opening = "starting"
         self.bus: Bus | None = None
-        self.stores: list[Timescale] = []
+        self.stores: list[Timescale | FrameStore] = []
         self.timings: Timings | None = None
         self.announcer: Announcer | None = None
 
@@ -76,7 +76,10 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
             await stack.enter_async_context(_store(dsn, purpose))
             for purpose in ("spans", "control", "resources", "upkeep", *["frames"] * WRITERS)
         ]
-        spans, control, resources, tended, *frames = ready.stores = stores
+        spans, control, resources, tended, *frames = stores
+        frame_store = FrameStore(*frames)
+        # A connection that failed once and was not needed since is no reason: the batch went through another.
+        ready.stores = [spans, control, resources, tended, frame_store]
         upkeep = Upkeep(tended, settings.keeping)
         mark = round(settings.span_queue * settings.span_sample_above)
         span_door = SpanDoor(spans, SpanQueue(settings.span_queue, mark, settings.spans_per_second))
@@ -94,12 +97,13 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
             return
         ready.bus = bus
         dead = DeadLetters(bus, DeadLimit(settings.dead_letters_per_minute))
+        await dead.recall()
         control_plane = ControlPlane(bus, control, dead)
         timings = ready.timings = Timings(bus, ack_wait_s=settings.ack_wait_s, max_ack_pending=settings.max_ack_pending)
         announcer = ready.announcer = Announcer(bus)
         pipeline = Pipeline(
             timings,
-            FrameStore(*frames),
+            frame_store,
             announcer,
             dead,
             limits=BatchLimits(settings.batch_events, settings.batch_bytes, settings.batch_age_s),

@@ -21,50 +21,28 @@ from services.collector.cgroup_files import (
 )
 from services.collector.complaints import Complaints
 from services.collector.host import network_of, storage_of
-from services.collector.offload import Offload
-from services.collector.source import Seen, local_lease_key
+from services.collector.local_source import Found, LocalSource
 from services.collector.source_config import CgroupSpec
-from services.collector.usage import Past, Usage, kept
+from services.collector.usage import Usage
 from shared.errors import TransientError
 
 logger = logging.getLogger(__name__)
 
 
+def open_cgroups(spec: CgroupSpec) -> LocalSource:
+    """Each group that the path matches is an instance."""
+    return LocalSource(spec, Cgroups(spec).find)
+
+
 class Cgroups:
-    """A ``Source``. Each group that the path matches is an instance."""
+    """The groups that a path matches."""
 
     def __init__(self, spec: CgroupSpec) -> None:
-        self.name = spec.title
         self._spec = spec
-        self._offload = Offload(self.name, 1, spec.timeout_s)
-        self._past = Past()
         self._complaints = Complaints(logger)
 
-    async def lease_key(self) -> str:
-        return local_lease_key(self.name)
-
-    async def read(self) -> list[Seen]:
-        found = await self._offload.run(self._read)
-        seen = [
-            Seen(
-                self._spec.service,
-                self._spec.of_system,
-                instance,
-                kept(self._past.step(instance, life, usage), self._spec.keep),
-            )
-            for instance, life, usage in found
-        ]
-        self._past.end_round()
-        return seen
-
-    def forget(self) -> None:
-        self._past.forget()
-
-    async def close(self) -> None:
-        self._offload.close()
-
-    def _read(self) -> list[tuple[str, str, Usage]]:
-        """Instance, life and reading of each group that is there."""
+    def find(self) -> list[Found]:
+        """A reading of each group that is there. ``TransientError`` when none is."""
         tree = find_tree(self._spec.root)
         groups = tree.match(self._spec.path)
         if not groups:
@@ -78,7 +56,7 @@ class Cgroups:
                 continue  # it went away between the look and the reading
             usage = replace(usage, **storage_of(self._spec.storage, self._complaints))
             instance = f"{prefix}-{group.name}" if several or not self._spec.instance else prefix
-            found.append((instance, tree.life(group), usage))
+            found.append(Found(instance, tree.life(group), usage))
         return found
 
 

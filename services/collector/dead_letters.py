@@ -8,8 +8,10 @@ import asyncio
 import logging
 import random
 from collections import deque
+from datetime import UTC, datetime, timedelta
 
 from nats.errors import Error as NatsError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError
 
 from services.collector import backoff
@@ -50,6 +52,25 @@ class DeadLetters:
     def __init__(self, bus: Bus, limit: DeadLimit) -> None:
         self._bus = bus
         self._limit = limit
+
+    async def recall(self) -> None:
+        """Count what went to DEAD lately, as if just now: a process that is started again has no new limit."""
+        since = datetime.now(UTC) - timedelta(seconds=self._limit.span_s)
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_TIME,
+            opt_start_time=since,
+            filter_subject=self._bus.subjects.dead(SERVICE),
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=5.0,
+        )
+        try:
+            found = await self._bus.js.add_consumer(self._bus.subjects.stream("DEAD"), config)
+        except (NatsError, APIError, TimeoutError) as error:
+            logger.warning("DEAD does not tell what it took lately: %s", error)
+            return
+        now = asyncio.get_running_loop().time()
+        for _ in range(min(found.num_pending or 0, self._limit.most)):
+            self._limit.admit(now)
 
     async def bury(self, *, subject: str, stream: str, sequence: int, body: bytes, reason: str) -> None:
         """Return when the letter is kept; the original may then be acknowledged. Raises ``TooManyDeadError``."""

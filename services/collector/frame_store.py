@@ -60,7 +60,7 @@ class Stored:
 
 
 class FrameStore:
-    """Keeps the ids of names it has resolved.
+    """Keeps the ids of names it has resolved. ``problem``: why its last transaction failed, empty after a success.
 
     With several connections as many batches may be written at once: while one waits for its commit to reach the disk,
     another is copied.
@@ -73,11 +73,12 @@ class FrameStore:
         self._series: dict[ingest.SeriesKey, int] = {}
         self._producers: dict[ingest.ProducerKey, int] = {}
         self._names = 0
+        self.problem = ""
 
     async def prepare(self, batch: Sequence[Measured]) -> Prepared:
         """Everything of a batch that can be done before its transaction. Raises ``TransientError``."""
         await self._resolve([frame for frame, _ in batch])
-        # A write that fails meanwhile begins with new ones.
+        # A transaction that fails meanwhile begins with new ones.
         series, producers, names = self._series, self._producers, self._names
         named: dict[Key, Named] = {}
         for frame, measures in batch:
@@ -98,14 +99,8 @@ class FrameStore:
         """
         if prepared.names != self._names:
             raise TransientError("the store failed after the names of this batch were resolved")
-        try:
-            async with self._transaction() as connection:
-                return await _write(connection, prepared)
-        except TransientError:
-            # What the ids referred to may be gone with a store that was replaced.
-            self._series, self._producers = {}, {}
-            self._names += 1
-            raise
+        async with self._transaction() as connection:
+            return await _write(connection, prepared)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -113,20 +108,29 @@ class FrameStore:
         try:
             async with store.transaction() as connection:
                 yield connection
+            self.problem = ""
+        except TransientError as error:
+            self.problem = str(error)
+            # What the ids referred to may be gone with a store that was replaced.
+            self._series, self._producers = {}, {}
+            self._names += 1
+            raise
         finally:
             self._free.put_nowait(store)
 
     async def _resolve(self, frames: Sequence[Frame]) -> None:
-        series = {key for frame in frames for key in _series_keys(frame)} - self._series.keys()
-        producers = {_producer_key(frame) for frame in frames} - self._producers.keys()
-        if not series and not producers:
-            return
-        # In a transaction of its own: an id in the cache must be one that is committed.
-        async with self._transaction() as connection:
-            found = await ingest.resolve_series(connection, series)
-            made = await ingest.resolve_producers(connection, producers)
-        self._series |= found
-        self._producers |= made
+        every_series = {key for frame in frames for key in _series_keys(frame)}
+        every_producer = {_producer_key(frame) for frame in frames}
+        # Again where those known before were forgotten meanwhile, since another batch failed.
+        while (series := every_series - self._series.keys()) | (producers := every_producer - self._producers.keys()):
+            names = self._names
+            # In a transaction of its own: an id in the cache must be one that is committed.
+            async with self._transaction() as connection:
+                found = await ingest.resolve_series(connection, series)
+                made = await ingest.resolve_producers(connection, producers)
+            if names == self._names:
+                self._series |= found
+                self._producers |= made
 
 
 async def _write(connection: AsyncConnection[Any], prepared: Prepared) -> Stored:

@@ -6,17 +6,16 @@ import re
 import socket
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from services.collector.complaints import Complaints
 from services.collector.host import network_of, storage_of
-from services.collector.offload import Offload
-from services.collector.source import Seen, local_lease_key
+from services.collector.local_source import Found, LocalSource
 from services.collector.source_config import ProcessSpec
-from services.collector.usage import MB, Past, Usage, kept, total
+from services.collector.usage import MB, Usage, total
 from shared.errors import TransientError
 
 FIND_EVERY_S = 5.0
@@ -25,54 +24,25 @@ FIND_EVERY_S = 5.0
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One reading of an instance; ``life`` is another one after a restart."""
-
-    instance: str
-    life: str
-    usage: Usage
+def open_processes(spec: ProcessSpec) -> LocalSource:
+    """Each process found is an instance."""
+    return LocalSource(spec, Processes(spec).find)
 
 
 class Processes:
-    """A ``Source``. Each process found is an instance."""
+    """The processes that an entry names, each with its descendants."""
 
     def __init__(self, spec: ProcessSpec) -> None:
-        self.name = spec.title
         self._spec = spec
-        self._offload = Offload(self.name, 1, spec.timeout_s)
-        self._past = Past()
         self._complaints = Complaints(logger)
         self._roots: list[psutil.Process] = []
         self._found_at = float("-inf")
 
-    async def lease_key(self) -> str:
-        return local_lease_key(self.name)
-
-    async def read(self) -> list[Seen]:
-        found = await self._offload.run(self._read)
-        seen = [
-            Seen(
-                self._spec.service,
-                self._spec.of_system,
-                one.instance,
-                kept(self._past.step(one.instance, one.life, one.usage), self._spec.keep),
-            )
-            for one in found
-        ]
-        self._past.end_round()
-        return seen
-
-    def forget(self) -> None:
-        self._past.forget()
-
-    async def close(self) -> None:
-        self._offload.close()
-
-    def _read(self) -> list[Found]:
+    def find(self) -> list[Found]:
+        """A reading of each that lives. ``TransientError`` when none does."""
         now = time.monotonic()
         if now - self._found_at >= FIND_EVERY_S or not all(map(is_alive, self._roots)):
-            self._roots, self._found_at = find(self._spec), now
+            self._roots, self._found_at = find_roots(self._spec), now
         members = descendants(self._roots) if self._spec.children else {root.pid: [root] for root in self._roots}
         storage = storage_of(self._spec.storage, self._complaints)
         found = []
@@ -139,7 +109,7 @@ def read_process(process: psutil.Process, *, with_buried: bool) -> Usage:
     )
 
 
-def find(spec: ProcessSpec) -> list[psutil.Process]:
+def find_roots(spec: ProcessSpec) -> list[psutil.Process]:
     """The processes a source names, without their descendants. ``TransientError`` when there is none."""
     if spec.pid_file is not None:
         return [_by_pid_file(spec.pid_file)]

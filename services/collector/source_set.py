@@ -37,13 +37,13 @@ def _make(spec: SourceSpec, resources: Resources, platform_url: str | None) -> S
 
         return DockerEngine(spec)
     if isinstance(spec, CgroupSpec):
-        from services.collector.cgroups import Cgroups
+        from services.collector.cgroups import open_cgroups
 
-        return Cgroups(spec)
+        return open_cgroups(spec)
     if isinstance(spec, ProcessSpec):
-        from services.collector.processes import Processes
+        from services.collector.processes import open_processes
 
-        return Processes(spec)
+        return open_processes(spec)
     from services.collector.nvidia import Nvidia
 
     return Nvidia(spec)

@@ -101,7 +101,7 @@ class SpanDoor:
                 attempt += 1
                 await asyncio.sleep(backoff.delay_s(attempt, random.random()))
                 continue
-            except psycopg.DataError as error:
+            except (psycopg.DataError, psycopg.IntegrityError) as error:  # the latter: no partition of its day
                 logger.error("%d spans dropped, the store cannot hold them: %s", len(spans), error)  # noqa: TRY400
                 _count_dropped("unstorable", len(spans))
             else:

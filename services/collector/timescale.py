@@ -17,12 +17,14 @@ from psycopg import AsyncConnection, errors
 from shared.errors import TransientError
 
 TRANSACTION_TIMEOUT_S = 30.0
+FROZEN_AFTER_S = 2 * TRANSACTION_TIMEOUT_S
 CONNECT_TIMEOUT_S = 5
 
 _PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
     # The row of a name we remember is gone: it is made again at the next try.
     errors.ForeignKeyViolation,
     TimeoutError,
@@ -76,6 +78,9 @@ class Timescale:
                 keepalives_interval=3,
                 keepalives_count=3,
             )
+            # A collector that is frozen with a transaction open, its connection alive, must not keep the others from
+            # its frames: by the time it wakes, the server has undone it.
+            await self._connection.execute(f"SET idle_in_transaction_session_timeout = '{FROZEN_AFTER_S:g}s'")
         return self._connection
 
     async def _drop(self) -> None:

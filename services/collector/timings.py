@@ -21,6 +21,7 @@ from shared.bus import Bus
 
 CONSUMER = "collector"
 FETCH_MOST = 64
+RETRY_S = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,14 @@ class Timings:
             await asyncio.sleep(0.1)
             return []
         try:
-            if self._subscription is None:
-                await self._bus.js.add_consumer(self._stream, self._config)
-                self._subscription = await self._bus.js.pull_subscribe_bind(CONSUMER, self._stream)
-            messages = await self._subscription.fetch(most, timeout=max(timeout_s, 0.01))
+            subscription = self._subscription or await self._subscribe()
+        except (NatsError, APIError, TimeoutError) as error:
+            await self._fail(error)
+            return []
+        try:
+            messages = await subscription.fetch(most, timeout=max(timeout_s, 0.01))
         except TimeoutError:
+            # Nothing came.
             self._recover()
             return []
         except (NatsError, APIError) as error:
@@ -133,7 +137,12 @@ class Timings:
             logger.warning("TIMINGS: %s", reason)
         self.problem = f"TIMINGS: {reason}"
         await self._unsubscribe()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(RETRY_S)
+
+    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        await self._bus.js.add_consumer(self._stream, self._config)
+        self._subscription = await self._bus.js.pull_subscribe_bind(CONSUMER, self._stream)
+        return self._subscription
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from services.collector.timescale import Timescale
 from shared.errors import TransientError
@@ -12,36 +13,51 @@ from shared.store.ingest import prune_frames
 from shared.store.keeping import FRAMES_KEPT, Keeping
 from shared.store.migrations import Side
 
-TEND_EVERY_S = 3_600.0
+TEND_EVERY = timedelta(hours=1)
 
 logger = logging.getLogger(__name__)
 
 
-class Upkeep:
-    """``store``: a connection of its own, so that a long fold keeps no batch waiting."""
+def _now() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, store: Timescale, keeping: Keeping) -> None:
+
+class Upkeep:
+    """``store``: a connection of its own, so that a long fold keeps no batch waiting.
+
+    ``now``: the wall clock. Partitions are of its days, and it goes on while the machine sleeps.
+    """
+
+    def __init__(
+        self,
+        store: Timescale,
+        keeping: Keeping,
+        *,
+        now: Callable[[], datetime] = _now,
+        every_s: float = upkeep_postgres.FOLD_EVERY_S,
+    ) -> None:
         self._store, self._keeping = store, keeping
+        self._now, self._every_s = now, every_s
+        self._tended_at = now()
         self._side = Side.POSTGRES
 
     async def begin(self, side: Side) -> None:
         """What must be there before the first row. Raises ``TransientError``."""
         self._side = side
-        await self._tend(datetime.now(UTC))
+        await self._tend(self._now())
 
     async def run(self) -> None:
         """Until cancelled. A store that is away is tended when it is back."""
-        tended_at = asyncio.get_running_loop().time()
         while True:
-            await asyncio.sleep(upkeep_postgres.FOLD_EVERY_S)
-            now, at = datetime.now(UTC), asyncio.get_running_loop().time()
-            with contextlib.suppress(TransientError):
-                if self._side is Side.POSTGRES:
+            await asyncio.sleep(self._every_s)
+            now = self._now()
+            if abs(now - self._tended_at) >= TEND_EVERY:
+                with contextlib.suppress(TransientError):
+                    await self._tend(now)
+            if self._side is Side.POSTGRES:
+                with contextlib.suppress(TransientError):
                     async with self._store.transaction() as connection:
                         await upkeep_postgres.fold(connection, now)
-                if at - tended_at >= TEND_EVERY_S:
-                    await self._tend(now)
-                    tended_at = at
 
     async def _tend(self, now: datetime) -> None:
         async with self._store.transaction() as connection:
@@ -51,4 +67,5 @@ class Upkeep:
                 await upkeep_timescale.tend(connection, self._keeping)
         async with self._store.transaction() as connection:
             forgotten = await prune_frames(connection, now - FRAMES_KEPT)
+        self._tended_at = now
         logger.debug("store tended; %d identities of frames forgotten", forgotten)

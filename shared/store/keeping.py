@@ -29,7 +29,8 @@ class Keeping:
         """The large tables that are dropped by age of their rows."""
         return {
             "request_timing": self.timings,
-            "request_trace": self.spans,
+            # At least as far back as a frame may still come: its rows go into both tables or into none.
+            "request_trace": max(self.spans, FRAMES_KEPT),
             "spans": self.spans,
             "resource_sample": self.resources,
         }

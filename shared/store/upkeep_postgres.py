@@ -9,6 +9,8 @@ from shared.store.keeping import TIMINGS_AGE, Keeping
 
 DAYS_AHEAD = timedelta(days=2)
 FOLD_EVERY_S = 5.0
+WAIT_MS = 900
+"""For a table that somebody reads: who comes after waits as long. Less than it takes to be told of a deadlock."""
 _PARTITION_LOCK = 0x7469_6470  # "tidp"
 _FOLD_LOCK = 0x7469_6466  # "tidf"
 
@@ -16,11 +18,13 @@ _FOLD_LOCK = 0x7469_6466  # "tidf"
 async def tend(connection: AsyncConnection[Any], keeping: Keeping, now: datetime) -> int:
     """Make the partitions that anything yet to come may need, drop what is past its age; how many are new.
 
-    In a transaction. Partitions reach back as far as TIMINGS does: a store that was away for days takes it all.
+    In a transaction; ``LockNotAvailable`` while a table is read for long, to be tried again. Partitions reach back as
+    far as TIMINGS does: a store that was away for days takes it all.
     """
     # A day of the schema's function is one of the session's time zone: of 23 hours where a summer begins.
     await connection.execute("SET LOCAL TIME ZONE 'UTC'")
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_PARTITION_LOCK,))
+    await connection.execute(f"SET LOCAL lock_timeout = {WAIT_MS:d}")
     created = 0
     for table, kept in keeping.tables.items():
         earliest = now - min(TIMINGS_AGE + timedelta(days=1), kept)

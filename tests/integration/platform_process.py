@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.integration.otlp_receiver import OtlpReceiver
 
 ROOT = Path(__file__).parents[2]
 SECRET = "integration-secret-of-32-bytes-and-more"
@@ -161,34 +160,12 @@ class Caller:
 
 
 class SpanReceiver:
-    """A tiny OTLP/HTTP receiver: `(service, span)` by trace id."""
+    """What an OTLP receiver took: `(service, span)` by trace id."""
 
     def __init__(self) -> None:
         self.spans: dict[str, list[tuple[str, Any]]] = {}
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                receiver._take(self.path, body)
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-                """Tests are quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        server = OtlpReceiver(self._take)
+        self.url, self.close = server.url, server.close
 
     def _take(self, path: str, body: bytes) -> None:
         assert path == "/v1/traces"

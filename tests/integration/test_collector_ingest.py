@@ -12,11 +12,13 @@ import numpy as np
 import psycopg
 import pytest
 
+from deploy.embedded.ports import choose_port
 from deploy.embedded.postgres import PostgresServer
 from services.collector.dead_letters import TooManyDeadError
 from services.collector.frame_store import FrameStore
 from services.collector.measures import Measures
 from services.collector.timescale import Timescale
+from shared.clock import wall_us
 from shared.contracts.base import utc_of_us
 from shared.contracts.frame import encode
 from shared.contracts.timing import Kind
@@ -119,6 +121,15 @@ async def test_an_older_frame_that_comes_late_counts_its_rows_and_moves_no_count
     assert await rig.query("SELECT DISTINCT seq, sent FROM sent_counter") == [(2, 20)]
 
 
+async def test_an_event_older_than_spans_are_kept_is_stored_with_its_trace(rig: Rig) -> None:
+    """Its collector was away for days; spans are given up sooner than what is yet to come."""
+    began = wall_us() - 5 * 86_400_000_000
+    async with rig.collector(keep_spans_days=1):
+        await rig.publish(make_frame(1, events=make_events(5, flags=1), anchor_wall_us=began))
+        await rig.settled()
+    assert (await rig.count("request_timing"), await rig.count("request_trace")) == (5, 5)
+
+
 async def test_workflows_are_rows_of_their_own_kind(rig: Rig) -> None:
     async with rig.collector():
         await rig.publish(make_frame(1, events=make_events(4, action=2)))
@@ -142,6 +153,23 @@ async def test_a_frame_that_cannot_be_read_or_dated_goes_to_dead_and_the_rest_go
     assert await rig.count("request_timing") == 5
 
 
+async def test_collectors_share_the_work_and_store_each_frame_once(rig: Rig) -> None:
+    frames = [make_frame(seq, worker=worker, events=make_events(20)) for seq in range(1, 41) for worker in ("w1", "w2")]
+    stream = rig.bus.subjects.stream("TIMINGS")
+    async with rig.collector(), rig.collector(http_port=choose_port("second")):
+        await eventually(lambda: rig.bus.js.consumer_info(stream, "collector"), lambda info: info.num_waiting == 2)
+        await rig.publish(*frames, *frames[::3])
+        await rig.settled()
+    assert await rig.count("request_timing") == 1_600
+    assert await rig.query("SELECT worker, frames, events FROM producer ORDER BY worker") == [
+        ("w1", 40, 800),
+        ("w2", 40, 800),
+    ]
+    assert {(windows.worker, windows.seq) for windows in rig.windows()} == {
+        (frame.id.worker, frame.id.seq) for frame in frames
+    }
+
+
 async def test_past_the_limit_of_dead_letters_the_collector_stops_and_leaves_the_stream_alone(rig: Rig) -> None:
     for _ in range(6):
         await rig.publish_bytes(b"no frame at all")
@@ -149,6 +177,12 @@ async def test_past_the_limit_of_dead_letters_the_collector_stops_and_leaves_the
         async with rig.collector(dead_letters_per_minute=2) as task:
             await asyncio.wait([task], timeout=10)
     await eventually(lambda: asyncio.sleep(0, rig.dead()), lambda heard: len(heard) == 2)
+    assert await rig.unsettled() == 4
+    # Whatever starts it again does not empty the stream into DEAD by and by.
+    with pytest.raises(TooManyDeadError):
+        async with rig.collector(dead_letters_per_minute=2) as task:
+            await asyncio.wait([task], timeout=10)
+    assert len(rig.dead()) == 2
     assert await rig.unsettled() == 4
 
 

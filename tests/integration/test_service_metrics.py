@@ -2,14 +2,11 @@
 
 import asyncio
 import contextlib
-import gzip
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +18,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from deploy.embedded.ports import choose_port
 from shared.settings import PROJECT_ROOT
 from tests.integration.collector_rig import Rig, eventually, open_rig
+from tests.integration.otlp_receiver import OtlpReceiver
 from tests.unit.collector_frames import make_events, make_frame
 
 pytestmark = pytest.mark.integration
 
 
 class MetricReceiver:
-    """A tiny OTLP/HTTP receiver: the last word of each service, by service and metric name."""
+    """The last word of each service, by service and metric name."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, Any]] = {}
         self.resources: dict[str, dict[str, str]] = {}
         self.paths: set[str] = set()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                receiver.take(self.path, body)
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-                """Tests are quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        server = OtlpReceiver(self.take)
+        self.url, self.close = server.url, server.close
 
     def take(self, path: str, body: bytes) -> None:
         self.paths.add(path)
@@ -60,11 +41,6 @@ class MetricReceiver:
             service = attributes["service.name"]
             self.resources[service] = attributes
             self.metrics[service] = {metric.name: metric for scope in told.scope_metrics for metric in scope.metrics}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.collector.cgroups import Cgroups
+from services.collector.cgroups import open_cgroups
 from services.collector.source_config import CgroupSpec
 from shared.errors import BadMessageError, TransientError
 
@@ -49,7 +49,7 @@ def spec(root: Path, path: str = "system.slice/relaycore.service", **fields: obj
 
 
 async def test_amounts_come_at_once_and_limits_of_groups_above_hold(v2: Path) -> None:
-    source = Cgroups(spec(v2))
+    source = open_cgroups(spec(v2))
     (seen,) = await source.read()
     await source.close()
     assert (seen.service, seen.system, seen.instance) == ("relaycore", "relaycore", "r")
@@ -57,7 +57,7 @@ async def test_amounts_come_at_once_and_limits_of_groups_above_hold(v2: Path) ->
 
 
 async def test_rates_come_with_the_second_reading_and_not_across_a_restart(v2: Path) -> None:
-    source = Cgroups(spec(v2, keep=["cpu_usage", "cpu_cores", "cpu_throttled", "storage_reads"]))
+    source = open_cgroups(spec(v2, keep=["cpu_usage", "cpu_cores", "cpu_throttled", "storage_reads"]))
     await source.read()
     v2_group(v2, "system.slice/relaycore.service", usage=1_000_300, periods=4)
     (second,) = await source.read()
@@ -72,7 +72,7 @@ async def test_rates_come_with_the_second_reading_and_not_across_a_restart(v2: P
 
 async def test_each_group_that_a_pattern_matches_is_an_instance(v2: Path) -> None:
     v2_group(v2, "system.slice/relaycore-2.service")
-    source = Cgroups(spec(v2, "/system.slice/relaycore*.service"))
+    source = open_cgroups(spec(v2, "/system.slice/relaycore*.service"))
     assert [seen.instance for seen in await source.read()] == ["r-relaycore-2.service", "r-relaycore.service"]
     await source.close()
 
@@ -80,14 +80,14 @@ async def test_each_group_that_a_pattern_matches_is_an_instance(v2: Path) -> Non
 async def test_without_a_limit_the_machine_is_the_limit(tmp_path: Path) -> None:
     write(tmp_path, cgroup__controllers="cpu\n")
     v2_group(tmp_path, "a")
-    source = Cgroups(spec(tmp_path, "a"))
+    source = open_cgroups(spec(tmp_path, "a"))
     (seen,) = await source.read()
     await source.close()
     assert seen.values["memory_ratio"] == pytest.approx(8 * 1024 * 1024 / psutil.virtual_memory().total)
 
 
 async def test_the_use_of_a_file_system_is_told_where_it_is_asked_for(v2: Path, tmp_path: Path) -> None:
-    source = Cgroups(spec(v2, storage=str(tmp_path), keep=["storage_used", "storage_ratio"]))
+    source = open_cgroups(spec(v2, storage=str(tmp_path), keep=["storage_used", "storage_ratio"]))
     (seen,) = await source.read()
     await source.close()
     assert seen.values["storage_used"] > 0
@@ -97,7 +97,7 @@ async def test_the_use_of_a_file_system_is_told_where_it_is_asked_for(v2: Path, 
 async def test_a_storage_path_that_is_not_there_is_said_once_and_leaves_the_rest(
     v2: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = Cgroups(spec(v2, storage=str(v2 / "gone")))
+    source = open_cgroups(spec(v2, storage=str(v2 / "gone")))
     for _ in range(2):
         (seen,) = await source.read()
         assert "memory_usage" in seen.values
@@ -117,7 +117,7 @@ async def test_version_one_is_read_from_its_controllers(tmp_path: Path) -> None:
         tmp_path / "blkio" / "app",
         blkio__throttle__io_service_bytes_recursive="8:0 Read 4096\n8:0 Write 1\n8:0 Total 4097\nTotal 4097\n",
     )
-    source = Cgroups(spec(tmp_path, "app"))
+    source = open_cgroups(spec(tmp_path, "app"))
     (first,) = await source.read()
     assert first.values == {"memory_usage": 10.0, "memory_ratio": 0.5}
     write(tmp_path / "cpuacct" / "app", cpuacct__usage="2000500000\n")
@@ -138,14 +138,14 @@ async def test_what_is_not_there_is_told_in_a_line(v2: Path, path: str, reason: 
         with pytest.raises(ValueError, match="must stay below root"):
             spec(v2, path)
         return
-    source = Cgroups(spec(v2, path))
+    source = open_cgroups(spec(v2, path))
     with pytest.raises(TransientError, match=reason):
         await source.read()
     await source.close()
 
 
 async def test_a_folder_without_control_groups_and_a_file_that_is_none_are_told_in_a_line(tmp_path: Path) -> None:
-    source = Cgroups(spec(tmp_path, "a"))
+    source = open_cgroups(spec(tmp_path, "a"))
     with pytest.raises(TransientError, match="no control groups are mounted there"):
         await source.read()
     write(tmp_path, cgroup__controllers="cpu\n")

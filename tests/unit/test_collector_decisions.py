@@ -49,10 +49,13 @@ def test_events_near_now_are_admitted(offset_s: float) -> None:
         pytest.param(make_frame(1, epoch=2**63), "epoch", id="an epoch beyond 64 bits"),
         pytest.param(make_frame(1, run="A b"), "no run id", id="a run that is no subject token"),
         pytest.param(make_frame(1, system="a.b"), "no system id", id="a system that is two subject tokens"),
-        pytest.param(make_frame(1, worker="w\0"), "NUL", id="a name PostgreSQL cannot hold"),
+        pytest.param(make_frame(1, worker="w\0"), "control", id="a name PostgreSQL cannot hold"),
+        pytest.param(make_frame(1, worker="w\r\nA: b"), "control", id="a name that would be two headers"),
         pytest.param(make_frame(1, sent=2**63), "counter", id="a counter beyond 64 bits"),
         pytest.param(make_frame(1, events=make_events(1, status=40_000)), "status 40000", id="a status that wraps"),
         pytest.param(make_frame(1, events=make_events(1, tokens=2**31)), "tokens", id="tokens that wrap"),
+        pytest.param(make_frame(1, events=make_events(1, error=16)), "error 16", id="an error nobody knows"),
+        pytest.param(make_frame(1, events=make_events(1, check=3)), "check 3", id="a check nobody knows"),
         pytest.param(make_frame(1, anchor_wall_us=2**62), "out of reach", id="an anchor without a date"),
         pytest.param(
             make_frame(1, events=make_events(1, intended_us=-(2**63))), "out of reach", id="a schedule without a date"
