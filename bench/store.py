@@ -185,7 +185,7 @@ async def _canary(rig: StoreRig) -> list[Bar]:
     how = f"{DAYS} days at {CANARY_RATE:g} requests/s, {a_day * DAYS:,} events; make bench BENCH=store"
     half = len(sizes) // 2
     return [
-        Bar("a month of canary load in the store", sizes[-1], 1_500, "MB", how),
+        Bar("a month of canary load in the store", sizes[-1], 2_000, "MB", how),
         Bar("growth of the store from its middle to its end", sizes[-1] / sizes[half], 1.1, "times", how),
         Bar("growth of partitions from its middle to its end", chunks[-1] / chunks[half], 1.1, "times", how),
         Bar("everything a report reads of the month", times[-1], 1.0, "s", how),
