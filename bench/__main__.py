@@ -4,6 +4,7 @@ import sys
 
 from bench import (
     collector,
+    compare,
     elastic,
     exactly_once,
     freshness,
@@ -21,6 +22,7 @@ from bench.bars import publish
 
 BENCHES = {
     "collector": collector.measure,
+    "compare": compare.measure,
     "elastic": elastic.measure,
     "exactly-once": exactly_once.measure,
     "freshness": freshness.measure,

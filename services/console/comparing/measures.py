@@ -11,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 from scipy import special, stats
 
+from services.console.comparing.dependence import spread_of_mean
 from services.console.comparing.slots import LOG_BASE, Floats, Slots, align, locate, to_ms
 from services.console.comparing.two_runs import (
     Difference,
@@ -24,7 +25,7 @@ CONFIDENCE = 0.95
 LEAST_SLOTS = 20
 LEAST_REQUESTS = 50
 LEAST_BEYOND = 10
-DRAWS = 1000
+DRAWS = 500
 EXACT_UP_TO = 2_000
 """So many failures in all are also tested exactly; of more, the normal distribution says the same."""
 
@@ -112,11 +113,7 @@ def _shift(of_x: Floats, of_y: Floats, q: float) -> float:
 
 
 def _tail(name: Name, q: float, x: Floats, y: Floats, first: int, generator: np.random.Generator) -> Measure:
-    """Whether as many requests of both lie beyond their common percentile; the interval from a block bootstrap.
-
-    The bootstrap tells how far the two percentiles vary together with their neighbours; where the variance of the test
-    says that its blocks are too short, its spread is widened by as much.
-    """
+    """Whether as many requests of both lie beyond their common percentile; the interval from a block bootstrap."""
     of_x, of_y = x.sum(axis=0), y.sum(axis=0)
     places = [float(locate(of, q)[0]) for of in (of_x, of_y)]
     known = Measure(name, "ms", to_ms(places[0], first), to_ms(places[1], first))
@@ -125,19 +122,31 @@ def _tail(name: Name, q: float, x: Floats, y: Floats, first: int, generator: np.
     if fewer < least:
         return replace(known, note=f"{fewer:.0f} requests, {least:,} are needed")
     common = float(locate(of_x / of_x.sum() + of_y / of_y.sum(), q)[0])
-    beyond = np.clip(np.arange(len(of_x)) + 1 - common, 0.0, 1.0)
+    beyond = _beyond(len(of_x), common)
     difference = difference_of_scores(x, y, beyond, share=1 - q)
-    drawn = []
-    for counts, spread in ((x, difference.base), (y, difference.candidate)):
-        draws = resample(counts, spread.block, DRAWS, generator)
-        draws = draws[draws.sum(axis=1) > 0]
-        shares = (draws @ beyond) / draws.sum(axis=1)
-        drawn.append((locate(draws, q), math.sqrt(spread.variance / max(float(shares.var()), 1e-12))))
-    variance = sum((max(1.0, wider) * float(located.std())) ** 2 for located, wider in drawn)
-    margin = quantile_of_t(difference.freedom, CONFIDENCE) * math.sqrt(variance)
-    apart = places[1] - places[0]
+    deviation = math.hypot(*(_deviation(counts, q, generator) for counts in (x, y)))
+    margin, apart = quantile_of_t(difference.freedom, CONFIDENCE) * deviation, places[1] - places[0]
     change, low, high = (math.expm1((apart + side * margin) * LOG_BASE) for side in (0, -1, 1))
     return replace(known, change=change, low=low, high=high, p=difference.p)
+
+
+def _deviation(counts: Floats, q: float, generator: np.random.Generator) -> float:
+    """Standard deviation of where a run's percentile lies, in buckets, by a bootstrap of blocks of slots.
+
+    Widened by as much as such blocks are too short for the share that lies beyond the percentile.
+    """
+    beyond = _beyond(counts.shape[1], float(locate(counts.sum(axis=0), q)[0]))
+    sizes = counts.sum(axis=1)
+    spread = spread_of_mean(counts @ beyond, sizes, q * (1 - q) / float(sizes.sum()))
+    draws = resample(counts, spread.block, DRAWS, generator)
+    draws = draws[draws.sum(axis=1) > 0]
+    located, shares = float(locate(draws, q).std()), float(((draws @ beyond) / draws.sum(axis=1)).var())
+    return located * math.sqrt(max(1.0, spread.variance / shares)) if shares > 0 else located
+
+
+def _beyond(buckets: int, place: float) -> Floats:
+    """Which part of each bucket lies beyond a place."""
+    return np.clip(np.arange(buckets) + 1 - place, 0.0, 1.0)
 
 
 def _errors(base: Slots, candidate: Slots) -> Measure:
@@ -156,11 +165,12 @@ def _errors(base: Slots, candidate: Slots) -> Measure:
     p = difference.p
     if sum(failed) <= EXACT_UP_TO:
         p = max(p, _fisher(failed[0], totals[0], failed[1], totals[1]))
-    worth = [
-        spread.variance * total / (pooled * (1 - pooled)) if 0 < pooled < 1 else 1.0
-        for spread, total in zip((difference.base, difference.candidate), totals, strict=True)
-    ]
-    low, high = newcombe(rates[0], totals[0] / worth[0], rates[1], totals[1] / worth[1])
+    # How many requests are worth one, where failures come in bursts; those of one run tell it of both.
+    worth = 1.0
+    if 0 < pooled < 1:
+        spreads = zip((difference.base, difference.candidate), totals, strict=True)
+        worth = max(spread.variance * total for spread, total in spreads) / (pooled * (1 - pooled))
+    low, high = newcombe(rates[0], totals[0] / worth, rates[1], totals[1] / worth)
     return Measure(Name.ERRORS, "ratio", rates[0], rates[1], rates[1] - rates[0], low, high, p)
 
 

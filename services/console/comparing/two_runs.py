@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from services.console.comparing.dependence import Spread, spread_of_mean
@@ -82,13 +83,20 @@ def difference_of_counts(
 def resample(counts: Floats, block: int, times: int, generator: np.random.Generator) -> Floats:
     """Whole runs drawn from this one's blocks of neighbouring slots (moving blocks, round the end): a row each."""
     slots = len(counts)
-    blocks = math.ceil(slots / block)
-    starts = generator.integers(0, slots, (times, blocks))
-    weights = np.zeros((times, slots), np.float64)
-    rows = np.arange(times)[:, None]
-    for offset in range(block):
-        # The last block is cut, so that every draw has as many slots as the run.
-        within = blocks - 1 if (blocks - 1) * block + offset >= slots else blocks
-        np.add.at(weights, (rows, (starts[:, :within] + offset) % slots), 1.0)
+    whole, rest = divmod(slots, block)
+    weights = _weights(generator.integers(0, slots, (times, whole)), block, slots)
+    if rest:
+        # A last block is cut, so that every draw has as many slots as the run.
+        weights += _weights(generator.integers(0, slots, (times, 1)), rest, slots)
     drawn: Floats = weights @ counts
     return drawn
+
+
+def _weights(starts: NDArray[np.int64], block: int, slots: int) -> Floats:
+    """How often each slot is in the blocks that begin at ``starts``; a draw a row."""
+    times = len(starts)
+    places = (np.arange(times)[:, None] * slots + starts).ravel()
+    begun = np.bincount(places, minlength=times * slots).reshape(times, slots)
+    upto = np.concatenate([np.zeros((times, 1)), begun[:, slots - block + 1 :], begun], axis=1).cumsum(axis=1)
+    within: Floats = upto[:, block:] - upto[:, :-block]
+    return within
