@@ -13,8 +13,8 @@ from services.validator.measuring import Measured, kind_of
 from services.validator.recommendation import Evidence, recommend, spent_elsewhere
 from services.validator.resources import ResourceWindows
 from services.validator.series import series_token
+from services.validator.tally import worst_of
 from services.validator.verdict import Judgement
-from services.validator.windows import worst_of
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus, BreachWindow

@@ -96,7 +96,7 @@ def _sample(facts: Facts, system: str, benchmark: Benchmark) -> Sample:
     if benchmark.source is Source.THROUGHPUT:
         seconds = facts.span.judged_s
         return Completions(total.count, seconds, max(_offered(facts, system), total.count / seconds if seconds else 0))
-    return Latencies(total.response, total.sum_us)
+    return Latencies.of(total.response, total.sum_us)
 
 
 def _offered(facts: Facts, system: str) -> float:

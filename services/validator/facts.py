@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.validator.board import RunBoard, UsersAt
+from services.validator.health import GeneratorHealth
 from services.validator.hop_table import ScenarioHops
 from services.validator.producer import Line
-from services.validator.windows import GeneratorHealth
 from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.timing import Kind
