@@ -52,6 +52,8 @@ STREAMS = (
     StreamSpec("WINDOWS", ("window.*.*",), 3_600.0, 2 * GIB),
     StreamSpec("RESOURCES", ("resource.*",), 3_600.0, GIB),
     StreamSpec("BREACHES", ("breach.*.*.*",), 30 * DAY_S, GIB),
+    # What is said of a breach is kept as long as the breach; a silence ends before.
+    StreamSpec("ATTENTION", ("silence.*", "acknowledge.*"), 31 * DAY_S, GIB // 16, last_of_each=1),
     StreamSpec("SCALING", ("scaling.*",), 30 * DAY_S, GIB),
     StreamSpec("DEAD", ("dead.*",), 7 * DAY_S, GIB),
 )

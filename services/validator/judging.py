@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from services.validator.board import RunBoard, concerns
-from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.board import Key, RunBoard, concerns
+from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
 from services.validator.measuring import Measured, measure_requests, measure_resource
@@ -17,6 +17,7 @@ from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_token
 from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_hang
+from shared.contracts.attention import Acknowledge
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
 from shared.contracts.breach import Breach, BreachStatus
 
@@ -94,10 +95,21 @@ class Judge:
         last, episode = board.breaches[breach], board.episodes[key]
         if last.slowest_hop == str(slowest.hop):
             return None
-        board.episodes[key] = replace(episode, revision=episode.revision + 1)
         owner = self.benchmarks.systems[last.system]
-        board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
-        return board.breaches[breach]
+        return _retell(board, key, with_hop(owner, last, episode.revision + 1, slowest))
+
+    def acknowledge(self, said: Acknowledge) -> Breach | None:
+        """The next event of an open episode, telling who has taken it on; None where it is not open."""
+        for board in self.boards.values():
+            for key, episode in board.episodes.items():
+                if episode.breach == said.breach:
+                    last = board.breaches[episode.breach]
+                    return _retell(board, key, with_acknowledgement(last, episode.revision + 1, said))
+        return None
+
+    def open_breaches(self) -> list[Breach]:
+        """The last event of every open episode."""
+        return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
 
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
@@ -177,6 +189,13 @@ class Judge:
         breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
         board.breaches[breach.breach] = breach
         yield breach
+
+
+def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
+    """Note an event that repeats the last one of an open episode with something added."""
+    board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
+    board.breaches[breach.breach] = breach
+    return breach
 
 
 def _judge(benchmark: Benchmark, measured: Measured | None) -> Judgement:
