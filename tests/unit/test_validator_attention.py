@@ -1,6 +1,7 @@
 """Silences mark what is told and change nothing of it; an acknowledgement is told once, as an event of its episode."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from tests.unit.test_validator_judging import judge_of_a_run, play
 from tests.unit.validator_frames import RUN, START
 
 
-def silence(hours: float = 2, **fields: str) -> Silence:
+def silence(hours: float = 2, **fields: Any) -> Silence:
     made = {"id": "s1", "environment": "test", "reason": "moving", "by": "ada", **fields}
     return Silence(created_at=START, ends_at=START + timedelta(hours=hours), **made)
 
@@ -40,7 +41,7 @@ def opened() -> Breach:
     ],
 )
 def test_a_silence_covers_what_equals_every_matcher_that_is_given(
-    opened: Breach, fields: dict[str, str], is_covered: bool
+    opened: Breach, fields: dict[str, Any], is_covered: bool
 ) -> None:
     assert covers(silence(**fields), opened) is is_covered
 
