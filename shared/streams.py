@@ -60,6 +60,8 @@ STREAMS = (
 
 BUCKETS = (
     KeyValueConfig(bucket="shards", ttl=30 * DAY_S, storage=StorageType.FILE),
+    # What each webhook endpoint was told of each episode, a little longer than BREACHES could tell it again.
+    KeyValueConfig(bucket="webhooks", ttl=31 * DAY_S, storage=StorageType.FILE),
     # Leases live by the server's clock alone: a key that is not renewed for LEASE_S is gone. They are on file so
     # that a server restarted within that time does not give one shard to two workers.
     KeyValueConfig(bucket="leases", ttl=LEASE_S, storage=StorageType.FILE),

@@ -42,8 +42,8 @@ class Breach(Message):
     ``worst`` is the farthest value told since the episode opened; ``exemplars`` and ``recommendation`` are of that
     moment, also once it is resolved. ``slowest_hop``, found in the exemplars' spans and told by a later revision,
     begins with the name of the service they spent most of their time in. ``note`` says what the figures cannot: that a
-    run ended, that requests hang. ``silenced_by``: ids of the silences in force as the event was told; nobody is to be
-    called for it.
+    run ended, that requests hang. ``severity`` is the label that the benchmark gives to the level. ``silenced_by``:
+    ids of the silences in force as the event was told; nobody is to be called for it.
     """
 
     breach: str
@@ -58,6 +58,7 @@ class Breach(Message):
     scenario: str = ""
     action: str = ""
     level: Literal["target", "critical"]
+    severity: str = ""
     statistic: str
     value: float
     worst: float | None = None
