@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from services.validator.board import RunBoard, concerns
-from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.board import Key, RunBoard, concerns
+from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
@@ -19,6 +19,7 @@ from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_token
 from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
+from shared.contracts.attention import Acknowledge
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
 
@@ -93,10 +94,21 @@ class Judge:
         last, episode = board.breaches[breach], board.episodes[key]
         if last.slowest_hop == str(slowest.hop):
             return None
-        board.episodes[key] = replace(episode, revision=episode.revision + 1)
         owner = self.benchmarks.systems[last.system]
-        board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
-        return board.breaches[breach]
+        return _retell(board, key, with_hop(owner, last, episode.revision + 1, slowest))
+
+    def acknowledge(self, said: Acknowledge) -> Breach | None:
+        """The next event of an open episode, telling who has taken it on; None where it is not open."""
+        for board in self.boards.values():
+            for key, episode in board.episodes.items():
+                if episode.breach == said.breach:
+                    last = board.breaches[episode.breach]
+                    return _retell(board, key, with_acknowledgement(last, episode.revision + 1, said))
+        return None
+
+    def open_breaches(self) -> list[Breach]:
+        """The last event of every open episode."""
+        return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
 
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
@@ -232,6 +244,13 @@ class Judge:
             board.refutable.discard(breach.breach)
             board.floors_s[key] = measured.last_s + 1
         yield breach
+
+
+def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
+    """Note an event that repeats the last one of an open episode with something added."""
+    board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
+    board.breaches[breach.breach] = breach
+    return breach
 
 
 def judge_windows(benchmark: Benchmark, measured: Measured | None, level: float) -> tuple[Judgement, Measured | None]:
