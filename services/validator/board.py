@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.validator.generator_course import GeneratorCourse
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.windows import SystemWindows
@@ -40,6 +41,7 @@ class RunBoard:
     hops: dict[str, SlowestHop] = field(default_factory=dict)
     heard_us: int = 0
     users: list[UsersAt] = field(default_factory=list)
+    generator: GeneratorCourse = field(default_factory=GeneratorCourse)
 
     @property
     def live(self) -> bool:
@@ -59,6 +61,7 @@ class RunBoard:
         if windows is None:
             windows = self.windows[frame.system] = SystemWindows(joined_late=self.joined_late)
         self.heard_us = now_us
+        self.generator.note(frame)
         return windows.merge(frame, now_us)
 
     def stale(self, now_us: int, after_s: float) -> bool:
