@@ -39,7 +39,7 @@ class Course:
 def follow(facts: Facts, system: str, benchmark: Benchmark) -> Course:
     """The course of one benchmark of one system from the end of ramp-up to the end of the run."""
     span = facts.span
-    kept, broken = set(), set()
+    kept, broken = set[int](), set[int]()
     for second, value in _values(facts, system, benchmark):
         if span.judged_from.timestamp() - facts.step_s < second < span.ended.timestamp():
             good = value <= benchmark.target if benchmark.better == "lower" else value >= benchmark.target

@@ -48,7 +48,7 @@ class Evidence:
     ``resources``: mean per metric of the system; ``resources_kept``: the same while the benchmark was kept.
     ``errors``: failed requests by ``ErrorKind``. ``stuck``: requests unanswered beyond the critical limit.
     ``slowest_action`` with its own value, in ms. ``hop``: where traced calls that the benchmark is about spent most of
-    their time; ``changes``: how hops changed as it broke. ``instances``: by instance, mean per metric. ``names``: of
+    their time; ``changes``: how hops changed as it broke. ``instances``: by instance, median per metric. ``names``: of
     systems by their service.
     """
 

@@ -18,8 +18,8 @@ def timeline(benchmarks: Benchmarks, facts: Facts) -> Json:
 
     def point(second: int) -> Json:
         at = second // step * step
-        empty = {"users": None, "in_flight": None, "systems": {}, "workflows": {}, "replicas": {}, "resources": {}}
-        return points.setdefault(at, {"second": at, **empty})
+        told: Json = {"systems": {}, "workflows": {}, "replicas": {}, "resources": {}}
+        return points.setdefault(at, {"second": at, "users": None, "in_flight": None, **told})
 
     for seen in facts.observed.users:
         point(seen.second).update(users=seen.users, in_flight=seen.in_flight)

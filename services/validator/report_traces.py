@@ -71,9 +71,8 @@ def list_hop_sections(benchmarks: Benchmarks, facts: Facts, compared: Iterable[C
     systems = {owner.service: system for system, owner in benchmarks.systems.items()}
     calls = {hops.scenario: hops.calls for hops in facts.hops}
     found = _find_course(facts, compared)
-    return [
-        {**section, "parts": _parts(calls[section["scenario"]], found)} for section in list_hops(facts.hops, systems)
-    ]
+    sections = list_hops(facts.hops, systems)
+    return [{**section, "parts": _parts(calls[section["scenario"]], found)} for section in sections]
 
 
 def _find_course(facts: Facts, compared: Iterable[Compared]) -> tuple[Compared, Course] | None:

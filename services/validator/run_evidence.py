@@ -15,7 +15,7 @@ from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBen
 from shared.contracts.timing import ErrorKind, Kind
 
 TOLD = ("cpu_usage", "queue_length")
-READY_SHARE = 0.5
+READY_SHARE = 0.9
 """Of the seconds in which the instance seen longest was ready: others came or went and are not compared."""
 _GIVEN_UP = (ErrorKind.TIMEOUT, ErrorKind.CONNECT_TIMEOUT, ErrorKind.DEADLINE)
 AT_LIMIT = 0.05
@@ -100,7 +100,7 @@ def _instances(facts: Facts, system: str) -> Mapping[str, Mapping[str, float]]:
     instances: dict[str, dict[str, float]] = {}
     for reading in told:
         if present[reading.instance] >= READY_SHARE * most:
-            instances.setdefault(reading.instance, {})[reading.metric] = reading.mean
+            instances.setdefault(reading.instance, {})[reading.metric] = reading.median
     return instances
 
 

@@ -31,6 +31,8 @@ LATEST = timedelta(hours=1)
 """A request in flight at a run's end is done by then."""
 PER_INSTANCE = ("request_rate", "requests_in_flight", "routing_latency", "cost_optimization_time", "model_load_time")
 """Metrics by which the replicas of a service are told apart."""
+CONNECTING_ROWS, CONNECTING_SLICES = 20_000, 3
+"""So many rows tell the share of opened connections to half a percent."""
 TRACES_DRAWN = 300
 TRACES_SLOWEST = 10
 LOOK_MS = 2_000
@@ -71,6 +73,7 @@ class Store:
         since, until = span.started - BEFORE, span.ended + AFTERMATH
         async with self._connect() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            await connection.execute("SET LOCAL work_mem = '64MB'")  # sorts what a time line counts without a file
             held = (await results.read_stored(connection, desired.run)).stored
             plan = timeline.plan_timeline(span.duration_s, held, MOST_POINTS)
             stored = [Breach.model_validate(row) for row in await results.read_breaches(connection, desired.run)]
@@ -90,7 +93,11 @@ class Store:
                 ),
                 connecting=tuple(
                     await results.read_connecting(
-                        connection, desired.run, spans.plan_slices(span.judged_from, span.ended, held)
+                        connection,
+                        desired.run,
+                        spans.plan_slices(
+                            span.judged_from, span.ended, held, rows=CONNECTING_ROWS, slices=CONNECTING_SLICES
+                        ),
                     )
                 ),
                 replicas=tuple(

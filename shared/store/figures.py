@@ -81,13 +81,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class InstanceReading:
-    """Mean of one metric of one instance over the seconds in which it was ready and told of it."""
+    """Median of one metric of one instance over the ``seconds`` in which it was ready and told of it."""
 
     service: str
     system: str
     instance: str
     metric: str
-    mean: float
+    median: float
     seconds: int
 
 

@@ -5,6 +5,7 @@ nearest-rank over their histograms (``percentile_disc``), means and maxima exact
 failed: an error other than a cancelled request, or an expectation not met.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -61,7 +62,8 @@ SELECT service, system, metric, second, avg(told) AS mean, max(told) AS max, sum
 """
 
 _INSTANCES = """
-SELECT r.service, r.system, r.instance, v.key AS metric, avg((v.value #>> '{}')::float8) AS mean,
+SELECT r.service, r.system, r.instance, v.key AS metric,
+       percentile_disc(0.5) WITHIN GROUP (ORDER BY (v.value #>> '{}')::float8) AS median,
        count(DISTINCT floor(extract(epoch FROM r.at)))::integer AS seconds
   FROM resource_sample r CROSS JOIN jsonb_each(r.values) AS v
  WHERE r.environment = %(environment)s AND r.at >= %(since)s AND r.at < %(until)s
@@ -69,16 +71,12 @@ SELECT r.service, r.system, r.instance, v.key AS metric, avg((v.value #>> '{}'):
  GROUP BY 1, 2, 3, 4 ORDER BY 1, 3, 4
 """
 
-_CONNECTING = f"""
-SELECT s.system, count(*) AS looked_at, count(*) FILTER (WHERE t.connect_us > 0) AS opened,
-       coalesce(avg(t.connect_us) FILTER (WHERE t.connect_us > 0), 0)::float8 / 1000 AS connect_ms,
-       coalesce(avg(t.service_us) FILTER (WHERE t.connect_us > 0), 0)::float8 / 1000 AS service_ms
-  FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS slice(start, stop)
-       CROSS JOIN LATERAL (SELECT connect_us, service_us, series_id FROM request_timing
-                            WHERE at >= slice.start AND at < slice.stop OFFSET 0) AS t
-       JOIN series s USING (series_id)
- WHERE s.run = %(run)s AND s.kind = {Kind.REQUEST:d} GROUP BY 1 ORDER BY 1
-"""  # noqa: S608 - built from this module's own constants
+_CONNECTING = """
+SELECT series_id, count(*) AS looked_at, count(*) FILTER (WHERE connect_us > 0) AS opened,
+       coalesce(sum(connect_us), 0)::bigint AS connect_us,
+       coalesce(sum(service_us) FILTER (WHERE connect_us > 0), 0)::bigint AS service_us
+  FROM request_timing WHERE series_id = ANY(%(ids)s) AND at >= %(since)s AND at < %(until)s GROUP BY 1
+"""
 
 _REPLICAS = """
 WITH told AS (
@@ -217,8 +215,22 @@ async def read_connecting(
     connection: AsyncConnection[Any], run: str, slices: Sequence[tuple[datetime, datetime]]
 ) -> list[Connecting]:
     """By system, of the requests that ended within ``slices``: how many had a connection opened for them."""
-    asked = {"run": run, "starts": [start for start, _ in slices], "ends": [end for _, end in slices]}
-    return [Connecting(**row) for row in await _rows(connection, _CONNECTING, asked)]
+    listed = await _rows(connection, _SERIES, {"run": run})
+    systems = {row["series_id"]: row["system"] for row in listed if row["kind"] == Kind.REQUEST}
+    sums: dict[str, Counter[str]] = {}
+    for since, until in slices:
+        for row in await _rows(connection, _CONNECTING, {"ids": list(systems), "since": since, "until": until}):
+            sums.setdefault(systems[row.pop("series_id")], Counter()).update(row)
+    return [
+        Connecting(
+            system,
+            told["looked_at"],
+            told["opened"],
+            told["connect_us"] / max(1, told["opened"]) / 1e3,
+            told["service_us"] / max(1, told["opened"]) / 1e3,
+        )
+        for system, told in sorted(sums.items())
+    ]
 
 
 async def read_replicas(

@@ -17,10 +17,10 @@ from shared.contracts.frame import Frame
 from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.histogram import Histogram, value_us
 from shared.store import upkeep_postgres, upkeep_timescale
+from shared.store.figures import Step
 from shared.store.ingest import TimingPart, pack
 from shared.store.keeping import Keeping
 from shared.store.migrations import Schema, Side, migrate, read_migrations
-from shared.store.figures import Step
 from shared.store.results import read_after_ramp_up, read_connecting, read_series, read_stored
 from shared.store.timeline import TimelinePlan, plan_timeline, read_timeline
 from tests.unit.collector_frames import RUN, make_events, make_frame
@@ -294,7 +294,7 @@ async def test_timescale_compresses_old_chunks_to_few_bytes_and_takes_late_rows_
     ("duration_s", "stored", "plan"),
     [
         pytest.param(60, 1_000, TimelinePlan(1, "request_timing"), id="short: to the second"),
-        pytest.param(1_800, 450_000, TimelinePlan(3, "request_timing"), id="half an hour: at most 600 points"),
+        pytest.param(1_800, 200_000, TimelinePlan(3, "request_timing"), id="half an hour: at most 600 points"),
         pytest.param(200, 20_000_000, TimelinePlan(10, "timing_window"), id="many requests: from ten seconds"),
         pytest.param(7_300, 2_000_000, TimelinePlan(20, "timing_window"), id="longer: in whole tens"),
         pytest.param(30 * 86_400, 13_000_000, TimelinePlan(7_200, "timing_hour"), id="a month: by the hour"),
