@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.validator.generator_course import GeneratorCourse
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.windows import SystemWindows
@@ -44,6 +45,7 @@ class RunBoard:
     refutable: set[str] = field(default_factory=set)
     heard_us: int = 0
     users: list[UsersAt] = field(default_factory=list)
+    generator: GeneratorCourse = field(default_factory=GeneratorCourse)
 
     @property
     def live(self) -> bool:
@@ -63,6 +65,7 @@ class RunBoard:
         if windows is None:
             windows = self.windows[frame.system] = SystemWindows(joined_late=self.joined_late)
         self.heard_us = now_us
+        self.generator.note(frame)
         return windows.merge(frame, now_us)
 
     def stale(self, now_us: int, after_s: float) -> bool:
