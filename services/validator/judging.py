@@ -203,11 +203,12 @@ class Judge:
     def _refute(self, episode: Episode, again: Callable[..., Judged]) -> Iterator[Breach]:
         """End an episode whose opening, with what has come late, breaks nothing; unless it is broken now."""
         now = again()
-        if episode.breach not in now.board.refutable or now.measured is None or now.judgement.broken:
+        measured = now.measured
+        if episode.breach not in now.board.refutable or measured is None or now.judgement.broken:
             return
         if again(until_us=episode.opened_us).judgement.verdict in (Verdict.MET, Verdict.INSUFFICIENT):
             now = replace(now, judgement=replace(now.judgement, note=REFUTED))
-            yield from self._take(now, now.measured, close(episode))
+            yield from self._take(now, measured, close(episode))
 
     def _follow(self, judged: Judged) -> Iterator[Breach]:
         """Lead the episode of one benchmark on by one judgement."""
