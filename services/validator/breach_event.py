@@ -7,14 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from services.validator.board import Key, RunBoard
+from services.validator.evidence import Evidence
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.measuring import Measured, kind_of
-from services.validator.recommendation import Evidence, recommend, spent_elsewhere
+from services.validator.recommendation import recommend, spent_elsewhere
 from services.validator.resources import ResourceWindows
 from services.validator.series import series_token
+from services.validator.tally import worst_of
 from services.validator.verdict import Judgement
-from services.validator.windows import worst_of
 from shared.contracts.attention import Acknowledge
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Source, SystemBenchmarks
@@ -113,7 +114,7 @@ def with_hop(owner: SystemBenchmarks, last: Breach, revision: int, slowest: Slow
             "revision": revision,
             "status": BreachStatus.UPDATED,
             "slowest_hop": str(slowest.hop),
-            "recommendation": advice or last.recommendation,
+            "recommendation": advice.text if advice else last.recommendation,
         }
     )
 
