@@ -107,6 +107,12 @@ def draw_hops(section: Mapping[str, Any]) -> Chart | None:
 
 
 def list_slow_calls(report: Report) -> list[SlowCall]:
+    """An older report has them beside its hops, without their spans."""
+    beside = [
+        {**call, "scenario": section.get("scenario")}
+        for section in report.get("hops") or ()
+        for call in section.get("slowest") or ()
+    ]
     return [
         SlowCall(
             text_of(call.get("scenario")),
@@ -115,7 +121,7 @@ def list_slow_calls(report: Report) -> list[SlowCall]:
             text_of(call.get("slowest_hop")),
             _draw_waterfall(call.get("spans") or ()),
         )
-        for call in report.get("slowest_traces") or ()
+        for call in report.get("slowest_traces", beside)
     ]
 
 

@@ -166,7 +166,7 @@ SILENT: list[tuple[Rule, Evidence]] = [
 
 
 def called(value: object) -> str:
-    return value.__name__ if callable(value) else ""
+    return str(getattr(value, "__name__", ""))
 
 
 @pytest.mark.parametrize(("rule", "seen", "figures", "said"), FIRES, ids=called)

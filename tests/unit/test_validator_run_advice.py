@@ -53,7 +53,7 @@ def test_the_course_tells_the_steps_that_kept_a_benchmark_from_those_that_broke_
         timeline=(step(0), step(1, ms=900), step(2, system="relaycore", ms=900), step(3, kind=1, ms=900))
     )
     course = follow(of_requests, "autmatrix", benchmark())
-    assert (course.kept, course.broken) == ({START_S}, {START_S + 1})
+    assert (set(course.kept), set(course.broken)) == ({START_S}, {START_S + 1})
     rates = facts(timeline=(step(0, count=120, failed=3), step(1, count=80)))
     assert follow(rates, "autmatrix", benchmark("throughput")).broken == {START_S + 1}
     assert follow(rates, "autmatrix", benchmark("error_rate")).broken == {START_S}
@@ -61,7 +61,7 @@ def test_the_course_tells_the_steps_that_kept_a_benchmark_from_those_that_broke_
 
 def test_what_ended_before_ramp_up_or_after_the_run_is_in_neither_part() -> None:
     course = follow(facts(10, timeline=(step(-5), step(3), step(12, ms=900))), "autmatrix", benchmark())
-    assert (course.kept, course.broken) == ({START_S + 3}, frozenset())
+    assert (set(course.kept), set(course.broken)) == ({START_S + 3}, set())
 
 
 def test_a_stretch_of_time_is_as_broken_as_the_steps_it_touches() -> None:
@@ -162,7 +162,8 @@ def test_what_the_end_cut_off_beyond_a_gates_limit_counts_against_it() -> None:
     good = {"response": Histogram.of([50_000] * 10).counts, "sum_us": 500_000, "failed": 0}
     assert judge_gate(gate, **good, cancelled=Histogram.of([90_000] * 10).counts)[0] is Verdict.MET
     verdict, actual, _ = judge_gate(gate, **good, cancelled=Histogram.of([400_000] * 10).counts)
-    assert (verdict, actual) == (Verdict.MISSED, pytest.approx(225, rel=0.01))
+    assert verdict is Verdict.MISSED
+    assert actual == pytest.approx(225, rel=0.01)
 
 
 def test_a_missed_gate_has_advice_of_the_system_that_failed() -> None:
