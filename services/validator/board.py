@@ -28,7 +28,10 @@ class UsersAt:
 
 @dataclass(slots=True)
 class RunBoard:
-    """State of one run; ``joined_late`` where reading its windows began while it ran. ``hops``: by open episode."""
+    """State of one run; ``joined_late`` where reading its windows began while it ran. ``hops``: by open episode.
+
+    ``refutable``: open episodes that were opened from answered requests alone, which late frames may prove wrong.
+    """
 
     run: str
     joined_late: bool = False
@@ -39,6 +42,7 @@ class RunBoard:
     breaches: dict[str, Breach] = field(default_factory=dict)
     floors_s: dict[Key, int] = field(default_factory=dict)
     hops: dict[str, SlowestHop] = field(default_factory=dict)
+    refutable: set[str] = field(default_factory=set)
     heard_us: int = 0
     users: list[UsersAt] = field(default_factory=list)
     generator: GeneratorCourse = field(default_factory=GeneratorCourse)

@@ -136,7 +136,7 @@ def _sample(facts: Facts, system: str, benchmark: Benchmark) -> Sample:
         seconds = facts.span.judged_s
         return Completions(total.count, seconds, max(_offered(facts, system), total.count / seconds if seconds else 0))
     # What the end of the run cut off had already waited so long, and would have taken longer.
-    return Latencies(total.response, total.sum_us, total.cancelled)
+    return Latencies.of(total.response, total.sum_us, total.cancelled)
 
 
 def _offered(facts: Facts, system: str) -> float:

@@ -7,9 +7,9 @@ from typing import Any
 
 from services.validator.board import RunBoard, UsersAt
 from services.validator.generator_course import GeneratorAt
+from services.validator.health import GeneratorHealth
 from services.validator.hop_table import ScenarioHops
 from services.validator.producer import Line
-from services.validator.windows import GeneratorHealth
 from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.timing import Kind

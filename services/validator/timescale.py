@@ -21,6 +21,7 @@ from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.errors import TransientError
 from shared.store import reports, results, spans, timeline
+from shared.store.breaches import list_breaches
 from shared.store.figures import Stored, TraceSpan
 from shared.store.spans import ChosenTrace
 
@@ -109,6 +110,12 @@ class Store:
                 hops=hops,
                 step_s=plan.step_s,
             )
+
+    async def read_open_breaches(self, environment: str) -> list[Breach]:
+        """The last stored event of every episode that was left open; gives up rather than takes long."""
+        async with self._bounded(LOOK_MS) as connection:
+            rows = await list_breaches(connection, environment, open_only=True, limit=None)
+        return [Breach.model_validate(row.event["data"]) for row in rows]
 
     async def read_traces(
         self, trace_ids: Sequence[str], since: datetime, until: datetime
