@@ -10,6 +10,8 @@ from dataclasses import replace
 
 from services.validator.board import RunBoard, concerns
 from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.drift_breach import DriftFound
+from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
 from services.validator.measuring import Measured, measure_requests, measure_resource
@@ -52,7 +54,7 @@ class Judge:
         board = self.board(breach.run)
         board.heard_us = max(board.heard_us, now_us)
         key = (breach.system, breach.metric, breach.series)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if breach.status is BreachStatus.RESOLVED:
             board.floors_s[key] = int(breach.window.end.timestamp())
             return
@@ -99,6 +101,14 @@ class Judge:
         board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
         return board.breaches[breach]
 
+    def take_drift(self, found: DriftFound) -> list[Breach]:
+        """What follows from a window of a canary held against past days; nothing once its run is over."""
+        board = self.boards.get(found.run)
+        if board is None or not board.live:
+            return []
+        services = {system: owner.service for system, owner in self.benchmarks.systems.items()}
+        return follow_drift(board, self.environment, services, found)
+
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
         owner = self.benchmarks.systems.get(breach.system)
@@ -123,7 +133,7 @@ class Judge:
                 )
             )
             del board.episodes[key]
-            board.breaches[episode.breach] = events[-1]
+            board.keep(events[-1])
         return events
 
     def forget_episodes(self) -> None:
@@ -175,7 +185,7 @@ class Judge:
             board.floors_s[key] = measured.last_s + 1
             judged = replace(judged, judgement=_judge_recovery(judged))
         breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         yield breach
 
 

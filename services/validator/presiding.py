@@ -16,6 +16,7 @@ from nats.js.errors import Error as JetStreamError
 from services.validator.board import RunBoard
 from services.validator.breach_stream import BreachStream, StaleWriterError
 from services.validator.breach_tracing import BreachTracing
+from services.validator.canary_watch import CanaryWatch
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
@@ -48,9 +49,10 @@ class Presider:
         reporter: Reporter,
         tracing: BreachTracing,
         hops: HopFinder,
+        canaries: CanaryWatch,
     ) -> None:
         self._judge, self._inbox, self._lease, self._stream = judge, inbox, lease, stream
-        self._reporter, self._tracing, self._hops = reporter, tracing, hops
+        self._reporter, self._tracing, self._hops, self._canaries = reporter, tracing, hops, canaries
         self._outbox: deque[tuple[BreachEvent, dict[str, str]]] = deque()
         self._epoch = 0
         self._reports: dict[str, asyncio.Task[None]] = {}
@@ -93,6 +95,9 @@ class Presider:
                 told = self._judge.note_hop(found.run, found.breach, found.slowest)
                 if told is not None:
                     self._post(told)
+            for window in self._canaries.take():
+                for breach in self._judge.take_drift(window):
+                    self._post(breach)
             self._end_runs()
             await self._deliver()
         except StaleWriterError as error:
@@ -108,6 +113,7 @@ class Presider:
         breaches = await self._stream.read_last()
         self._outbox.clear()
         await self._hops.close()
+        self._canaries.forget()
         self._judge.forget_episodes()
         for breach in breaches:
             if breach.status is not BreachStatus.RESOLVED or breach.run in self._judge.boards:

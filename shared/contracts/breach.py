@@ -20,6 +20,15 @@ class BreachStatus(StrEnum):
     RESOLVED = "resolved"
 
 
+class DriftMetric(StrEnum):
+    """What a canary is held to beside benchmarks: its own past days. Worth knowing, and nothing to scale on."""
+
+    RESPONSE_TIME = "response_time_drift"
+    WORKFLOW_TIME = "workflow_time_drift"
+    ERROR_RATE = "error_rate_drift"
+    THROUGHPUT = "throughput_drift"
+
+
 class BreachWindow(Message):
     start: Instant
     end: Instant
@@ -32,7 +41,8 @@ class Breach(Message):
     ``worst`` is the farthest value told since the episode opened; ``exemplars`` and ``recommendation`` are of that
     moment, also once it is resolved. ``slowest_hop``, found in the exemplars' spans and told by a later revision,
     begins with the name of the service they spent most of their time in. ``note`` says what the figures cannot: that a
-    run ended, that requests hang.
+    run ended, that requests hang. ``baseline``: of a drift (``DriftMetric``), what past days had; its ``limit`` is the
+    end of their band, it is always of level ``target``, and ``critical`` only repeats the limit.
     """
 
     breach: str
@@ -53,6 +63,7 @@ class Breach(Message):
     limit: float
     target: float
     critical: float
+    baseline: float | None = None
     unit: str
     better: Literal["lower", "higher"]
     confidence: float
