@@ -61,7 +61,7 @@ class Band:
     def of(cls, past: Past, floor: float) -> "Band":
         """Band of at least two days. ``floor``: what days differ by at least, e.g. since requests are few."""
         groups = past.groups
-        usual, scale = _usual_and_scale([np.array([group]) for group in groups])
+        usual, scale = _usual_and_scale([np.array([group]) for group in groups], floor)
         return cls(float(usual[0]), max(float(scale[0]), floor), tuple(len(group) for group in groups))
 
     def above(self, value: float) -> float:
@@ -131,16 +131,16 @@ def _overdispersion(past: Sequence[tuple[int, int]]) -> float:
     return min(0.999, max(0.0, (scatter - chance) / own)) if own > 0 else 0.0
 
 
-def _usual_and_scale(groups: Sequence[Values]) -> tuple[Values, Values]:
+def _usual_and_scale(groups: Sequence[Values], floor: float = 1e-12) -> tuple[Values, Values]:
     """Median of the first group and the scale of all; each group is simulations × days."""
     medians = [np.median(group, axis=1, keepdims=True) for group in groups]
     apart = np.concatenate([group - median for group, median in zip(groups, medians, strict=True)], axis=1)
-    return medians[0][:, 0], _biweight(apart)
+    return medians[0][:, 0], _biweight(apart, floor)
 
 
-def _biweight(apart: Values) -> Values:
-    """Square root of the biweight midvariance of each row about 0."""
-    spread = np.maximum(np.median(np.abs(apart), axis=1, keepdims=True), 1e-12)
+def _biweight(apart: Values, floor: float) -> Values:
+    """Square root of the biweight midvariance of each row about 0; ``floor``: of the median deviation, where many tie."""
+    spread = np.maximum(np.median(np.abs(apart), axis=1, keepdims=True), floor)
     far = np.minimum(1.0, (apart / (TUNING * spread)) ** 2)
     above = (apart**2 * (1 - far) ** 4).sum(axis=1)
     below = ((1 - far) * (1 - 5 * far)).sum(axis=1)

@@ -16,14 +16,15 @@ from services.validator.verdict import Verdict
 from shared.contracts.benchmarks import QUANTILES
 from shared.contracts.breach import DriftMetric
 from shared.contracts.timing import Kind
-from shared.histogram import BASE, Histogram
+from shared.histogram import BASE
 from shared.store.figures import SpanTotals
 
 HOURS_A_WEEK, DAYS_A_WEEK = 168, 7
 LEAST_SAMPLES = {"p50": 100, "p95": 200, "p99": 500, "rate": 100}
 LEAST_SHARE = 0.25
 """A window with fewer of the usual requests than this is not one of the usual kind."""
-BUCKET_SPREAD = math.log(BASE) / math.sqrt(12)
+LEAST_SPREAD = math.log(BASE) / math.sqrt(12)
+"""Days never differ by less than what a bucket leaves open."""
 
 LARGEST = math.log(1e12)
 NOTHING = "nothing was measured"
@@ -140,7 +141,7 @@ class _Comparison:
         q = QUANTILES[statistic]
         values = tuple(_log_percentile(told, q) for _, told in days)
         past = Past(values, tuple(window.weekday for window, _ in days), self.now.weekday)
-        band = Band.of(past, max(_log_error(held, q), BUCKET_SPREAD))
+        band = Band.of(past, max(_log_error(held, q), LEAST_SPREAD))
         return self._held_against(blank, _log_percentile(held, q), held.count, band)
 
     def throughput(self, system: str, scenario: str) -> Finding:
@@ -226,11 +227,20 @@ def _requests(window: Window, system: str, scenario: str) -> int:
 
 
 def _log_percentile(told: SpanTotals, q: float) -> float:
-    """Logarithm (of ms) of a percentile."""
-    return math.log((Histogram(told.response).percentile_us(q) or 1.0) / 1e3)
+    """Logarithm (of ms) of a percentile, between the edges of its bucket by rank.
+
+    What is told elsewhere is the bucket; here days that differ by less than a bucket must not look the same.
+    """
+    rank, seen = q * told.count, 0
+    for bucket in sorted(told.response):
+        held = told.response[bucket]
+        if seen + held >= rank:
+            return (bucket + (rank - seen) / held) * math.log(BASE) - math.log(1e3)
+        seen += held
+    return 0.0
 
 
 def _log_error(told: SpanTotals, q: float) -> float:
     """Standard error of that logarithm, by the values at the ranks that lie as far away."""
     away = math.sqrt(q * (1 - q) / told.count)
-    return (_log_percentile(told, min(1.0, q + away)) - _log_percentile(told, max(1e-9, q - away))) / 2
+    return (_log_percentile(told, min(1.0, q + away)) - _log_percentile(told, max(0.0, q - away))) / 2
