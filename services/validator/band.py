@@ -139,7 +139,7 @@ def _usual_and_scale(groups: Sequence[Values], floor: float = 1e-12) -> tuple[Va
 
 
 def _biweight(apart: Values, floor: float) -> Values:
-    """Square root of the biweight midvariance of each row about 0; ``floor``: of the median deviation, where many tie."""
+    """Square root of the biweight midvariance of each row about 0; ``floor``: of its median deviation, for ties."""
     spread = np.maximum(np.median(np.abs(apart), axis=1, keepdims=True), floor)
     far = np.minimum(1.0, (apart / (TUNING * spread)) ** 2)
     above = (apart**2 * (1 - far) ** 4).sum(axis=1)

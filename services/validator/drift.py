@@ -2,8 +2,8 @@
 
 An hour is judged once, when it is over, and so is a day: the number of judgements a week is known, and each is given
 its part of the false alarms a week that one accepts (Bonferroni's inequality, which holds however alike they are). Half
-of them go to the hours, half to the days, which come later and show a smaller change. Which days are comparable belongs to
-``canary.py``, the band to ``band.py``.
+of them go to the hours, half to the days, which come later and show a smaller change. Which days are comparable belongs
+to ``canary.py``, the band to ``band.py``.
 """
 
 import math
