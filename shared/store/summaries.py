@@ -32,6 +32,10 @@ class SummaryRow:
     written_at: datetime
     body: dict[str, Any]
 
+    def as_json(self) -> dict[str, Any]:
+        """The body, with its revision and when it was written."""
+        return {**self.body, "revision": self.revision, "written_at": self.written_at.isoformat()}
+
 
 async def save_summary(
     connection: AsyncConnection[Any],

@@ -18,9 +18,7 @@ def pasts(days: int, weeks: bool, seed: int, trials: int) -> list[tuple[Past, fl
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.005])
-@pytest.mark.parametrize(
-    ("days", "weeks"), [(7, False), (14, False), (28, False), (35, True), (56, True)], ids=str
-)
+@pytest.mark.parametrize(("days", "weeks"), [(7, False), (14, False), (28, False), (35, True), (56, True)], ids=str)
 def test_one_more_day_lies_beyond_the_band_as_often_as_asked(days: int, weeks: bool, alpha: float) -> None:
     trials = 4_000
     beyond = [value > Band.of(past, 1e-9).upper(alpha) for past, value in pasts(days, weeks, days, trials)]
