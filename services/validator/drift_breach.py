@@ -19,6 +19,8 @@ from shared.contracts.window import Exemplar
 
 USUAL_P = 0.05
 """A window at least as probable on past days is as usual."""
+SEVERITY = "info"
+"""Nobody is to be woken: the benchmarks say when it hurts."""
 LONGEST_HOUR = timedelta(hours=2)
 
 ActionOf = tuple[str, str, str]
@@ -116,6 +118,7 @@ def _describe(
         scenario=finding.scenario,
         action=finding.action,
         level="target",
+        severity=SEVERITY,
         statistic=finding.statistic,
         value=value,
         worst=worst,
@@ -133,6 +136,7 @@ def _describe(
         exemplars=exemplars if before is None or worse else before.exemplars,
         recommendation=before.recommendation if before else _recommend(finding, span),
         note=_note_of(finding, span),
+        acknowledged=before.acknowledged if before else None,
     )
 
 

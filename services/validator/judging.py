@@ -5,22 +5,27 @@ may judge, belongs to ``app.py``.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
-from services.validator.board import RunBoard, concerns
-from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.board import Key, RunBoard, concerns
+from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
 from services.validator.drift_breach import DriftFound
 from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
+from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
-from services.validator.measuring import Measured, measure_requests, measure_resource
+from services.validator.measuring import Measured, measure_requests, measure_resource, recovery_samples
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_token
-from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_hang
-from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
+from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
+from shared.contracts.attention import Acknowledge
+from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
+
+REFUTED = "what came late refutes it: with all that was measured, the window it was opened from breaks no limit"
 
 
 class Judge:
@@ -32,6 +37,7 @@ class Judge:
         self.resources = ResourceWindows()
         self.boards: dict[str, RunBoard] = {}
         self.verdicts: Counter[Verdict] = Counter()
+        self._levels = derive_levels(benchmarks)
         self.joining = True
 
     def board(self, run: str) -> RunBoard:
@@ -69,6 +75,7 @@ class Judge:
             for windows in board.windows.values():
                 windows.advance(now_us)
             if board.live:
+                events.extend(self._revise(board, now_us))
                 for judged in self.judge_run(board, now_us):
                     self.verdicts[judged.judgement.verdict] += 1
                     events.extend(self._follow(judged))
@@ -76,15 +83,8 @@ class Judge:
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
         """Every benchmark the run can measure, held against its window."""
-        if board.desired is None:
-            return
-        for system, owner in self.benchmarks.systems.items():
-            for benchmark in owner.benchmarks:
-                if not concerns(self.benchmarks, board.desired, system, benchmark):
-                    continue
-                key = (system, benchmark.metric, series_token(board.run))
-                measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)
-                yield Judged(board, system, owner, benchmark, measured, _judge(benchmark, measured))
+        for system, owner, benchmark in self._concerned(board):
+            yield self._judge(board, system, owner, benchmark, now_us)
 
     def note_hop(self, run: str, breach: str, slowest: SlowestHop) -> Breach | None:
         """Take the hop that spent the time of an episode; its next event, where it is open and that is news."""
@@ -96,10 +96,21 @@ class Judge:
         last, episode = board.breaches[breach], board.episodes[key]
         if last.slowest_hop == str(slowest.hop):
             return None
-        board.episodes[key] = replace(episode, revision=episode.revision + 1)
         owner = self.benchmarks.systems[last.system]
-        board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
-        return board.breaches[breach]
+        return _retell(board, key, with_hop(owner, last, episode.revision + 1, slowest))
+
+    def acknowledge(self, said: Acknowledge) -> Breach | None:
+        """The next event of an open episode, telling who has taken it on; None where it is not open."""
+        for board in self.boards.values():
+            for key, episode in board.episodes.items():
+                if episode.breach == said.breach:
+                    last = board.breaches[episode.breach]
+                    return _retell(board, key, with_acknowledgement(last, episode.revision + 1, said))
+        return None
+
+    def open_breaches(self) -> list[Breach]:
+        """The last event of every open episode."""
+        return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
 
     def take_drift(self, found: DriftFound) -> list[Breach]:
         """What follows from a window of a canary held against past days; nothing once its run is over."""
@@ -141,21 +152,72 @@ class Judge:
         for board in self.boards.values():
             board.episodes.clear()
             board.hops.clear()
+            board.refutable.clear()
             board.breaches.clear()
             board.floors_s.clear()
 
     def forget(self, run: str) -> None:
         self.boards.pop(run, None)
 
+    def _concerned(self, board: RunBoard) -> Iterator[tuple[str, SystemBenchmarks, Benchmark]]:
+        if board.desired is None:
+            return
+        for system, owner in self.benchmarks.systems.items():
+            for benchmark in owner.benchmarks:
+                if concerns(self.benchmarks, board.desired, system, benchmark):
+                    yield system, owner, benchmark
+
+    def _judge(
+        self,
+        board: RunBoard,
+        system: str,
+        owner: SystemBenchmarks,
+        benchmark: Benchmark,
+        now_us: int,
+        until_us: int | None = None,
+    ) -> Judged:
+        key = (system, benchmark.metric, series_token(board.run))
+        measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us, until_us)
+        judgement, measured = judge_windows(benchmark, measured, self._levels[system, benchmark.metric])
+        return Judged(board, system, owner, benchmark, measured, judgement)
+
     def _measure(
-        self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int
+        self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int, until_us: int | None
     ) -> Measured | None:
         windows = board.windows.get(system)
         if benchmark.source is Source.RESOURCE:
             offered = float(windows.in_flight(now_us)) if windows and benchmark.demand_limited else None
             floor_s = max(floor_s, board.started_s)
             return measure_resource(benchmark, self.resources, system, floor_s, now_us, offered)
-        return measure_requests(benchmark, windows, floor_s, now_us) if windows else None
+        return measure_requests(benchmark, windows, floor_s, now_us, until_us) if windows else None
+
+    def _revise(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
+        """Judge again what late frames have changed: windows that ended behind event time."""
+        late = {system: windows.take_late() for system, windows in board.windows.items()}
+        for system, owner, benchmark in self._concerned(board) if any(late.values()) else ():
+            changed = late.get(system)
+            if changed is None or benchmark.source is Source.RESOURCE:
+                continue
+            key = (system, benchmark.metric, series_token(board.run))
+            again = partial(self._judge, board, system, owner, benchmark, now_us)
+            if key in board.episodes:
+                yield from self._refute(board.episodes[key], again)
+                continue
+            until_s = (board.windows[system].watermark_us or 0) // 1_000_000
+            last_s = min(until_s, changed[1] + round(benchmark.window))
+            for second in range(changed[0] + 1, until_s + 1):
+                if second > last_s and key not in board.episodes:
+                    break
+                yield from self._follow(again(until_us=second * 1_000_000))
+
+    def _refute(self, episode: Episode, again: Callable[..., Judged]) -> Iterator[Breach]:
+        """End an episode whose opening, with what has come late, breaks nothing; unless it is broken now."""
+        now = again()
+        if episode.breach not in now.board.refutable or now.measured is None or now.judgement.broken:
+            return
+        if again(until_us=episode.opened_us).judgement.verdict in (Verdict.MET, Verdict.INSUFFICIENT):
+            now = replace(now, judgement=replace(now.judgement, note=REFUTED))
+            yield from self._take(now, now.measured, close(episode))
 
     def _follow(self, judged: Judged) -> Iterator[Breach]:
         """Lead the episode of one benchmark on by one judgement."""
@@ -169,7 +231,10 @@ class Judge:
             breach = episode_id(self.environment, *key, measured.end_us)
             step = open_episode(breach, judged.judgement, measured.end_us)
         else:
-            step = advance(episode, judged.judgement, _judge_recovery(judged), measured.end_us)
+            recovery = _judge_recovery(judged)
+            step = advance(episode, judged.judgement, recovery, measured.end_us)
+            if step.status is BreachStatus.RESOLVED:
+                judged = replace(judged, judgement=recovery)
         yield from self._take(judged, measured, step)
 
     def _take(self, judged: Judged, measured: Measured, step: Step) -> Iterator[Breach]:
@@ -179,25 +244,42 @@ class Judge:
         board.episodes[key] = step.episode
         if step.status is None:
             return
+        breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
+        board.keep(breach)
+        if step.status is BreachStatus.OPENED and not measured.unanswered:
+            board.refutable.add(breach.breach)
         if step.status is BreachStatus.RESOLVED:
             del board.episodes[key]
             board.hops.pop(step.episode.breach, None)
+            board.refutable.discard(breach.breach)
             board.floors_s[key] = measured.last_s + 1
-            judged = replace(judged, judgement=_judge_recovery(judged))
-        breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
-        board.keep(breach)
         yield breach
 
 
-def _judge(benchmark: Benchmark, measured: Measured | None) -> Judgement:
+def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
+    """Note an event that repeats the last one of an open episode with something added."""
+    board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
+    board.breaches[breach.breach] = breach
+    return breach
+
+
+def judge_windows(benchmark: Benchmark, measured: Measured | None, level: float) -> tuple[Judgement, Measured | None]:
+    """The verdict at a significance, and the window it is of."""
     if measured is None:
-        return Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
+        nothing = Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
+        return nothing, None
     if measured.spoiled or measured.sample is None:
-        return invalid(benchmark, measured.spoiled or "no whole second yet")
-    judgement = judge(benchmark, measured.sample)
+        return invalid(benchmark, measured.spoiled or "no whole second yet"), measured
+    judgement, short = judge_both(
+        benchmark,
+        measured.sample,
+        measured.recovery,
+        short_least=recovery_samples(benchmark),
+        significance=level,
+    )
     if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
-        return judge_hang(benchmark, measured.recent) or judgement
-    return judgement
+        judgement = judge_hang(benchmark, measured.recent) or judgement
+    return judgement, replace(measured, first_s=measured.short_s) if short else measured
 
 
 def _judge_recovery(judged: Judged) -> Judgement:

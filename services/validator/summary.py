@@ -13,10 +13,10 @@ from typing import Any
 from services.validator.board import concerns
 from services.validator.canary import CanaryRun, Span
 from services.validator.drift import Finding
+from services.validator.health import GeneratorHealth
 from services.validator.measuring import kind_of
 from services.validator.samples import Completions, Failures, Latencies, Sample
 from services.validator.verdict import Verdict, judge
-from services.validator.windows import GeneratorHealth
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source, samples_to_confirm
 from shared.contracts.breach import Breach
 from shared.contracts.timing import Kind
@@ -156,7 +156,7 @@ def _judge_hour(facts: DayFacts, system: str, benchmark: Benchmark, rows: Sequen
         count = sum(row.count for row in rows)
         sample = Completions(count, seconds, max(_offered(facts, system), count / seconds if seconds else 0.0))
     else:
-        sample = Latencies(_merged(rows), sum(row.sum_us for row in rows))
+        sample = Latencies.of(_merged(rows), sum(row.sum_us for row in rows))
     return judge(benchmark, sample, min_samples=least, significance=HOUR_SIGNIFICANCE).verdict
 
 
