@@ -24,7 +24,7 @@ from shared.errors import TransientError
 from shared.store.figures import SpanTotals
 from shared.store.summaries import SummaryHead
 
-LOOK_S = 30.0
+LOOK_S, STAND_BY_S = 30.0, 1.0
 HOUR_SETTLE = timedelta(minutes=2)
 DAY_SETTLE = timedelta(minutes=5)
 """Frames come within seconds; what comes later than this makes a new revision of a summary."""
@@ -54,13 +54,14 @@ class CanaryWatch:
     async def watch(self, presiding: Callable[[], bool]) -> None:
         """Look every half minute, for ever."""
         while True:
-            if presiding():
-                try:
-                    await self.look(datetime.now(UTC))
-                except TransientError as error:
-                    logger.warning("canaries are looked at again later: %s", error)
-            else:
+            if not presiding():
                 self.forget()
+                await asyncio.sleep(STAND_BY_S)
+                continue
+            try:
+                await self.look(datetime.now(UTC))
+            except TransientError as error:
+                logger.warning("canaries are looked at again later: %s", error)
             await asyncio.sleep(LOOK_S)
 
     def take(self) -> list[DriftFound]:
