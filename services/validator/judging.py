@@ -11,6 +11,8 @@ from functools import partial
 
 from services.validator.board import Key, RunBoard, concerns
 from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
+from services.validator.drift_breach import DriftFound
+from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
@@ -58,7 +60,7 @@ class Judge:
         board = self.board(breach.run)
         board.heard_us = max(board.heard_us, now_us)
         key = (breach.system, breach.metric, breach.series)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if breach.status is BreachStatus.RESOLVED:
             board.floors_s[key] = int(breach.window.end.timestamp())
             return
@@ -110,6 +112,14 @@ class Judge:
         """The last event of every open episode."""
         return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
 
+    def take_drift(self, found: DriftFound) -> list[Breach]:
+        """What follows from a window of a canary held against past days; nothing once its run is over."""
+        board = self.boards.get(found.run)
+        if board is None or not board.live:
+            return []
+        services = {system: owner.service for system, owner in self.benchmarks.systems.items()}
+        return follow_drift(board, self.environment, services, found)
+
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
         owner = self.benchmarks.systems.get(breach.system)
@@ -134,7 +144,7 @@ class Judge:
                 )
             )
             del board.episodes[key]
-            board.breaches[episode.breach] = events[-1]
+            board.keep(events[-1])
         return events
 
     def forget_episodes(self) -> None:
@@ -236,7 +246,7 @@ class Judge:
         if step.status is None:
             return
         breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if step.status is BreachStatus.OPENED and not measured.unanswered:
             board.refutable.add(breach.breach)
         if step.status is BreachStatus.RESOLVED:
