@@ -91,12 +91,18 @@ def measure_requests(
     return Measured(first_s, last_s, end_us, sample, recovery, short_s)
 
 
+def is_stale(resources: ResourceWindows, system: str, now_us: int) -> bool:
+    """True where the system has told nothing lately."""
+    last_s = resources.last_second(system)
+    return last_s is None or now_us / 1e6 - last_s > STALE_RESOURCE_S
+
+
 def measure_resource(
     benchmark: Benchmark, resources: ResourceWindows, system: str, floor_s: int, now_us: int, offered: float | None
 ) -> Measured | None:
     """Sample of a benchmark on a resource; None where the system has told nothing lately."""
     last_s = resources.last_second(system)
-    if last_s is None or now_us / 1e6 - last_s > STALE_RESOURCE_S:
+    if last_s is None or is_stale(resources, system, now_us):
         return None
 
     def read(first_s: int, floor_s: int = floor_s) -> tuple[float, ...]:

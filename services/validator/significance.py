@@ -14,7 +14,7 @@ from scipy.special import bdtr, bdtrc, pdtr, pdtrc, stdtr
 
 MOST_CORRELATION = 0.98
 LEAST_PART = 3
-SPLITS = 3
+SPLITS = 2
 STEP_SHARE = 0.75
 
 
