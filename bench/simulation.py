@@ -1,11 +1,10 @@
 """The real judge over simulated load: frames and readings reach it as late as they would, and it ticks as it does.
 
-``rates`` and limits are those of the benchmarks it judges: each is held at a share of its target, where higher is
-better at the target divided by that share.
+Every benchmark is held at a share of its target, where higher is better at the target divided by that share.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from bench.streams import EPOCH_S, Change, Line, Worker, median_for, readings
 from services.validator.judging import Judge
+from services.validator.levels import derive_levels
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach
 from shared.contracts.resource import ResourceSample
@@ -44,15 +44,22 @@ class Setting:
 
 def only(benchmarks: Benchmarks, *sources: Source) -> Benchmarks:
     """The document with the benchmarks of some sources alone; their significances stay those of the whole."""
-    systems = {
-        system: owner.model_copy(update={"benchmarks": kept})
-        for system, owner in benchmarks.systems.items()
-        if (kept := tuple(one for one in owner.benchmarks if one.source in sources))
-    }
+    levels = derive_levels(benchmarks)
+    systems = {}
+    for system, owner in benchmarks.systems.items():
+        kept = tuple(
+            one.model_copy(update={"significance": levels[system, one.metric]})
+            for one in owner.benchmarks
+            if one.source in sources
+        )
+        if kept:
+            systems[system] = owner.model_copy(update={"benchmarks": kept, "calls": ()})
     return benchmarks.model_copy(update={"systems": systems})
 
 
-def simulate(setting: Setting, until_s: float, phase_s: float = 0.0) -> Iterator[tuple[float, Breach]]:
+def simulate(
+    setting: Setting, until_s: float, phase_s: float = 0.0, every_stretch: Callable[[], None] | None = None
+) -> Iterator[tuple[float, Breach]]:
     """Events of a run of that length, with the moment they are told; ticks fall ``phase_s`` after quarter seconds."""
     judge, workers, systems = _judge(setting), _workers(setting), setting.benchmarks.systems
     rng = np.random.default_rng(setting.seed + 1)
@@ -76,13 +83,14 @@ def simulate(setting: Setting, until_s: float, phase_s: float = 0.0) -> Iterator
                 judge.board(RUN).merge(arriving[next_frame][1], _us(now_s))
                 next_frame += 1
             while read_s + LATE_S <= now_s and read_s < end_s:
-                _read(
-                    judge, systems, {key: float(values[read_s - begin_s]) for key, (values, _) in told.items()}, read_s
-                )
+                values = {key: float(column[read_s - begin_s]) for key, (column, _) in told.items()}
+                _read(judge, systems, values, read_s)
                 read_s += 1
             yield from ((now_s, breach) for breach in judge.tick(_us(now_s)))
         for _, frame in arriving[next_frame:]:
             judge.board(RUN).merge(frame, _us(end_s))
+        if every_stretch is not None:
+            every_stretch()
 
 
 def _judge(setting: Setting) -> Judge:
@@ -144,24 +152,17 @@ def _lines(owner: SystemBenchmarks, setting: Setting) -> list[Line]:
     if Source.THROUGHPUT in by_source:
         rate = max(rate, _level(by_source[Source.THROUGHPUT], setting))
     timed = [one for one in owner.benchmarks if one.source is Source.RESPONSE_TIME]
+    change = setting.change
     lines = [
-        Line(
-            _action(one),
-            rate / max(1, len(timed)),
-            _median(one, setting),
-            setting.sigma,
-            failing,
-            change=setting.change,
-        )
+        Line(_action(one), rate / len(timed), _median(one, setting), setting.sigma, failing, change=change)
         for one in timed
     ] or [Line("call", rate, 20.0, setting.sigma, failing)]
     if Source.WORKFLOW_TIME in by_source:
         median = _median(by_source[Source.WORKFLOW_TIME], setting)
         lines.append(Line("", setting.rate / 10, median, setting.sigma, kind=Kind.WORKFLOW))
     # So much must be in flight that what is demand-limited is demanded.
-    wanted = [
-        1.3 * _level(one, setting) for one in owner.benchmarks if one.source is Source.RESOURCE and one.demand_limited
-    ]
+    limited = [one for one in owner.benchmarks if one.source is Source.RESOURCE and one.demand_limited]
+    wanted = [1.3 * _level(one, setting) for one in limited]
     has = sum(line.rate * line.median_ms / 1e3 for line in lines if line.kind is Kind.REQUEST)
     for line in lines:
         line.rate *= max(1.0, max(wanted, default=0.0) / has)
@@ -197,7 +198,7 @@ def _read(
     for system, owner in systems.items():
         for instance in range(INSTANCES):
             mine = {
-                metric: value for (of, metric, number), value in values.items() if of == system and number == instance
+                metric: value for (of, metric, number), value in values.items() if (of, number) == (system, instance)
             }
             if mine:
                 judge.resources.add(

@@ -1,4 +1,4 @@
-"""Simulated load, seeded: requests with lognormal times become the frames of one worker, readings an AR(1) of lognormals.
+"""Simulated load, seeded: requests with lognormal times as the frames of a worker, readings as an AR(1) of lognormals.
 
 Everything is made a stretch at a time in whole columns, so that a day is affordable. Times are seconds of simulated
 time from 0; the frames are what a collector would publish.
@@ -7,6 +7,8 @@ time from 0; the frames are what a collector would publish.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +104,7 @@ class Worker:
         frame = np.clip(frame, 0, number - 1)
         failed = np.bincount(frame[self.rng.random(len(frame)) < line.failing], minlength=number).tolist()
         sums = np.bincount(frame, times, number).astype(np.int64).tolist()
-        names = {"scenario": self.scenario, "action": line.action, "kind": line.kind}
+        names: dict[str, Any] = {"scenario": self.scenario, "action": line.action, "kind": line.kind}
         cells: list[Cell | None] = [
             Cell.model_construct(
                 **names,
@@ -139,10 +141,7 @@ def _histograms(frame: NDArray[np.int64], times_us: Floats, number: int) -> list
     keys, counts = np.unique(frame * _WIDTH + buckets_of(times_us), return_counts=True)
     ends = np.searchsorted(keys, np.arange(number + 1) * _WIDTH)
     buckets, told = (keys % _WIDTH).tolist(), counts.tolist()
-    return [
-        dict(zip(buckets[begin:end], told[begin:end], strict=True))
-        for begin, end in zip(ends[:-1], ends[1:], strict=True)
-    ]
+    return [dict(zip(buckets[begin:end], told[begin:end], strict=True)) for begin, end in pairwise(ends)]
 
 
 def readings(

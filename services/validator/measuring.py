@@ -78,9 +78,10 @@ def measure_requests(
     short_s = _reach_back(benchmark, windows, last_s, newest_s, floor_s, least=recovery_samples(benchmark))
     if benchmark.source in (Source.RESPONSE_TIME, Source.WORKFLOW_TIME):
         stuck = windows.stuck(kind_of(benchmark), benchmark.actions, now_us) if until_us is None else Histogram()
+        earliest_s = min(first_s, short_s, last_s - HANG_S + 1)
+        seconds = _seconds(benchmark, windows, earliest_s, last_s)
         long, short, recent = (
-            Latencies(_seconds(benchmark, windows, since_s, last_s), stuck)
-            for since_s in (first_s, short_s, last_s - HANG_S + 1)
+            Latencies(seconds[since_s - earliest_s :], stuck) for since_s in (first_s, short_s, last_s - HANG_S + 1)
         )
         unanswered = stuck.above(benchmark.target * 1e3) > 0
         return Measured(first_s, last_s, end_us, long, short, short_s, recent, unanswered=unanswered)
