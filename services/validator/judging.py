@@ -275,17 +275,17 @@ def judge_windows(
         return nothing, None
     if measured.spoiled or measured.sample is None:
         return invalid(benchmark, measured.spoiled or "no whole second yet"), measured
-    judgement, short = judge_both(
+    judgement, which = judge_both(
         benchmark,
         measured.sample,
-        measured.recovery,
+        [short for short in (measured.recovery, measured.recent) if short is not None],
         short_least=recovery_samples(benchmark),
         significance=level,
         valued=valued,
     )
     if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
         judgement = judge_hang(benchmark, measured.recent) or judgement
-    return judgement, replace(measured, first_s=measured.short_s) if short else measured
+    return judgement, replace(measured, first_s=measured.begins_s[which])
 
 
 def _judge_recovery(judged: Judged) -> Judgement:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Literal
 
 from services.validator.samples import Completions, Counted, Failures, Latencies, Readings, Sample
@@ -91,35 +92,30 @@ def judge(
 def judge_both(
     benchmark: Benchmark,
     long: Sample,
-    short: Sample | None,
+    shorts: Sequence[Sample],
     *,
     short_least: int,
     significance: float,
     valued: bool = True,
-) -> tuple[Judgement, bool]:
-    """Verdict of a long and a short window that end together; True when it is the short one's.
+) -> tuple[Judgement, int]:
+    """Verdict of a long window and of short ones that end with it; and whose it is, 0 for the long one's.
 
-    Either breaks a limit at the significance: the short one is quick to see a large excess, the long one sees a
-    small excess. What the long one says must still last in the short one, or it is over and breaks nothing. A few
-    readings of a resource are too few to break anything: their means are not yet normal.
+    Any of them breaks a limit at the significance: the shorter, the sooner it sees a large excess; the long one sees
+    a small excess. What the long one says must still last in the first short one, or it is over and breaks nothing.
+    A few readings of a resource are too few to break anything: their means are not yet normal.
     """
     said = judge(benchmark, long, significance=significance, lasting=True, valued=valued)
-    if short is None:
-        return said, False
-    if isinstance(short, Readings):
-        return (_still(benchmark, said, _mean(short.values)) if said.broken else said), False
-    newest = judge(
-        benchmark,
-        short,
-        min_samples=short_least,
-        significance=significance,
-        lasting=True,
-        valued=valued or said.broken,
-    )
-    said = _still(benchmark, said, newest.value)
-    if newest.broken and (not said.broken or newest.verdict is Verdict.CRITICAL is not said.verdict):
-        return newest, True
-    return said, False
+    if not shorts:
+        return said, 0
+    if isinstance(shorts[0], Readings):
+        return (_still(benchmark, said, _mean(shorts[0].values)) if said.broken else said), 0
+    brief = partial(judge, benchmark, min_samples=short_least, significance=significance, lasting=True)
+    newer = [brief(short, valued=valued or said.broken) for short in shorts]
+    said = _still(benchmark, said, newer[0].value)
+    for number, one in enumerate(newer, 1):
+        if one.broken and (not said.broken or one.verdict is Verdict.CRITICAL is not said.verdict):
+            return one, number
+    return said, 0
 
 
 def _still(benchmark: Benchmark, said: Judgement, newest: float | None) -> Judgement:
