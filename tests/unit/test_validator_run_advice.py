@@ -12,13 +12,13 @@ from services.validator.course import Course, follow
 from services.validator.facts import Facts, Observed
 from services.validator.generator_course import MOST_POINTS, GeneratorAt, GeneratorCourse
 from services.validator.growth import find_growth, rising_p
+from services.validator.health import GeneratorHealth
 from services.validator.hop_change import LEAST_CALLS, compare_hops, part_calls
 from services.validator.hop_table import ScenarioHops
 from services.validator.report import build_report
 from services.validator.report_advice import list_recommendations
 from services.validator.run_rules import generator_at_fault, generator_near_limit, memory_growing, throughput_plateau
 from services.validator.verdict import Verdict
-from services.validator.windows import GeneratorHealth
 from shared.config import load_document
 from shared.contracts.benchmarks import Benchmarks
 from shared.contracts.timing import ErrorKind, Kind
