@@ -24,13 +24,14 @@ SECTIONS = {
         "compare": LazyCommand(f"{COMMANDS}.compare:compare", "Find what regressed from one run to another."),
         "baseline": LazyCommand(f"{COMMANDS}.baseline:baseline", "Name runs that others are compared with."),
         "history": LazyCommand(f"{COMMANDS}.history:history", "Find where figures changed over the runs so far."),
+        "summary": LazyCommand(f"{COMMANDS}.summary:summary", "Show what canary runs did, day by day."),
         "export": LazyCommand(f"{COMMANDS}.export:export", "Write a run's tables as Parquet or CSV, for notebooks."),
     },
     "Scenarios": {
         "import": LazyCommand(f"{COMMANDS}.import_:import_", "Make a scenario of an OpenAPI document or a HAR log."),
     },
     "What happened": {
-        "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches of benchmarks."),
+        "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches, silence them, acknowledge them."),
         "scaling": LazyCommand(f"{COMMANDS}.scaling:scaling", "List scaling decisions, their results and effects."),
     },
     "Single processes": {

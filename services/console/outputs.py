@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.console.report_html import render_html
 from services.console.report_junit import render_junit
+from services.console.report_markdown import render_markdown
 from services.console.report_rows import Dossier
 from shared.errors import ConfigError
 
@@ -20,6 +21,7 @@ class ReportFiles:
     json_path: str | None = None
     html_path: Path | None = None
     junit_path: Path | None = None
+    markdown_path: Path | None = None
 
     @property
     def uses_stdout(self) -> bool:
@@ -27,7 +29,14 @@ class ReportFiles:
 
     def check(self) -> None:
         """``ConfigError`` for a path that cannot be written."""
-        check_writable({"--json": self.json_path, "--html": self.html_path, "--junit": self.junit_path})
+        check_writable(
+            {
+                "--json": self.json_path,
+                "--html": self.html_path,
+                "--junit": self.junit_path,
+                "--markdown": self.markdown_path,
+            }
+        )
 
     def write(self, dossiers: list[Dossier]) -> list[str]:
         """Write what was asked for, return the files written. Several runs (a suite) become one document each."""
@@ -49,6 +58,9 @@ class ReportFiles:
         if self.junit_path:
             self.junit_path.write_bytes(render_junit(reports))
             written.append(str(self.junit_path))
+        if self.markdown_path:
+            self.markdown_path.write_text(render_markdown(dossiers), encoding="utf-8")
+            written.append(str(self.markdown_path))
         return written
 
 

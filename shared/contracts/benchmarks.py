@@ -80,8 +80,9 @@ class Benchmark(Document):
 
     ``window`` slides over event time and reaches back as far as ``max_window`` where it holds fewer than
     ``min_samples``. ``significance``: how improbable an observation must be, if the limit were kept, to call the
-    limit broken. ``required``: a run that touches the system and cannot measure this ends without a verdict.
-    ``actions`` restricts request metrics to actions; ``instances`` says how a resource's instances become one value.
+    limit broken; left out, it follows from ``Benchmarks.false_breaches_per_day``. ``required``: a run that touches
+    the system and cannot measure this ends without a verdict. ``actions`` restricts request metrics to actions;
+    ``instances`` says how a resource's instances become one value.
     """
 
     metric: Name
@@ -97,7 +98,7 @@ class Benchmark(Document):
     window: Duration = 10.0
     max_window: Duration = 60.0
     min_samples: int = Field(default=200, ge=1)
-    significance: float = Field(default=1e-4, gt=0, le=0.05)
+    significance: float | None = Field(default=None, gt=0, le=0.05)
     required: bool = False
     weight: float = Field(default=1.0, gt=0)
 
@@ -165,6 +166,10 @@ class Benchmark(Document):
         return self
 
     @property
+    def limits(self) -> tuple[float, float]:
+        return self.target, self.critical
+
+    @property
     def demand_limited(self) -> bool:
         """Higher is better: says nothing while less than the target is asked for, and never scales anything."""
         return self.better == "higher"
@@ -192,8 +197,13 @@ class SystemBenchmarks(Document):
 
 
 class Benchmarks(Document):
-    """The whole file: system id to its benchmarks."""
+    """The whole file: system id to its benchmarks.
 
+    ``false_breaches_per_day``: how many breaches a day of one run one accepts, over all benchmarks together, of a
+    system that just keeps every target. The significance of each benchmark is derived from it.
+    """
+
+    false_breaches_per_day: float = Field(default=1.0, gt=0, le=100)
     systems: dict[SystemId, SystemBenchmarks] = Field(min_length=1)
 
     @model_validator(mode="after")
