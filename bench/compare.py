@@ -29,7 +29,7 @@ def _number(name: str, default: float) -> float:
 SEED, PAIRS, ACTIONS = int(_number("SEED", 1)), int(_number("PAIRS", 500)), int(_number("ACTIONS", 1))
 ALIKE = _number("ALIKE", 0.6)
 PLAIN = Simulated(_number("RATE", 50), int(_number("SECONDS", 120)), _number("SIGMA", 0.5))
-HISTORIES, HISTORY_RUNS, RUN_NOISE = 1_000, 60, 0.03
+HISTORIES, HISTORY_RUNS, RUN_NOISE = 300, 60, 0.03
 HOW = (
     f"{PAIRS} pairs of {PLAIN.duration_s} s at {PLAIN.rate:g} requests/s, lognormal, sigma {PLAIN.sigma:g}, "
     f"{ACTIONS} actions, seed {SEED}; make bench BENCH=compare"

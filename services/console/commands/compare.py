@@ -28,7 +28,7 @@ NOT_CARRIED = 4
 @click.option(
     "--error-threshold",
     type=SHARE,
-    default="0.1%",
+    default="0.25%",
     show_default=True,
     envvar="TIDEGATE_COMPARE_ERROR_THRESHOLD",
     help="The same of the error rate, in points.",

@@ -99,7 +99,7 @@ def _test(values: Floats, threshold: float, least_alike: float) -> tuple[float, 
     if abs(math.expm1(after - before)) < threshold:
         return 1.0, place
     alike = _correlation(np.concatenate([values[:place] - before, values[place:] - after]))
-    null = _null(len(values), round(max(alike, least_alike) / _RHO_STEP))
+    null = _null(_near(len(values)), round(max(alike, least_alike) / _RHO_STEP))
     return (1 + int((null >= statistics.max() - 1e-9).sum())) / (DRAWS + 1), place
 
 
@@ -132,7 +132,8 @@ def _correlation(residuals: Floats) -> float:
 
 
 def _correlation_despite_changes(values: Floats) -> float:
-    """The same from differences: those of every other run are larger than those of neighbours by one and the correlation.
+    """The same from differences: those of every other run are larger than those of neighbours by one and the
+    correlation.
 
     The largest tenth of either is left out, in which all those across a change are. It tells more of many runs than of
     few, so it is a floor for what a short stretch seems to have.
@@ -140,6 +141,12 @@ def _correlation_despite_changes(values: Floats) -> float:
     tenth = math.ceil(len(values) / 10)
     near, far = (float(np.sort((values[lag:] - values[:-lag]) ** 2)[:-tenth].mean()) for lag in (1, 2))
     return min(max(far / near - 1, 0.0), _MOST_CORRELATED) if near > 0 else 0.0
+
+
+def _near(length: int) -> int:
+    """A length near enough to have the same null, so that few of them need to be simulated."""
+    grain = max(1, length // 10)
+    return round(length / grain) * grain
 
 
 @lru_cache(maxsize=256)

@@ -33,7 +33,7 @@ class Rules:
     """
 
     threshold: float = 0.05
-    error_threshold: float = 0.001
+    error_threshold: float = 0.0025
     rate: float = 0.02
     held: Held = "family"
 
