@@ -73,6 +73,9 @@ class Bench:
         await self.client.jetstream().publish(subject, message.model_dump_json().encode())
 
     async def begin(self) -> None:
+        if not self.seq:
+            # However long it took until there was somebody to hear it.
+            self.began = datetime.now(UTC).replace(microsecond=0)
         names = Subjects(self.environment)
         await self.publish(names.run_desired(RUN), desired(environment=self.environment, started=self.began))
         await self.tell(0, Phase.RUNNING)
