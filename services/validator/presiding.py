@@ -16,6 +16,7 @@ from nats.js.errors import Error as JetStreamError
 from services.validator.attention import Attention
 from services.validator.board import RunBoard
 from services.validator.breach_stream import BreachStream, StaleWriterError
+from services.validator.canary_watch import CanaryWatch
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
@@ -56,10 +57,11 @@ class Presider:
         store: Store,
         reporter: Reporter,
         hops: HopFinder,
+        canaries: CanaryWatch,
     ) -> None:
         self._judge, self._inbox, self._lease = judge, inbox, lease
         self._stream, self._teller, self._attention, self._store = stream, teller, attention, store
-        self._reporter, self._hops = reporter, hops
+        self._reporter, self._hops, self._canaries = reporter, hops, canaries
         self._epoch = 0
         self._took_s = 0.0
         self._reports: dict[str, asyncio.Task[None]] = {}
@@ -116,6 +118,9 @@ class Presider:
                 told = self._judge.acknowledge(said)
                 if told is not None:
                     self._post(told)
+            for window in self._canaries.take():
+                for breach in self._judge.take_drift(window):
+                    self._post(breach)
             self._end_runs()
             await self._teller.deliver(lambda: self._lease.held)
         except StaleWriterError as error:
@@ -134,6 +139,7 @@ class Presider:
         breaches = take_up(await self._stream.read_last(), await self._left_open())
         self._teller.drop()
         await self._hops.close()
+        self._canaries.forget()
         self._judge.forget_episodes()
         for breach in breaches:
             if breach.status is not BreachStatus.RESOLVED or breach.run in self._judge.boards:
