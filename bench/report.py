@@ -4,6 +4,7 @@ What its queries cost is measured by ``bench/store.py``.
 """
 
 import time
+from typing import Any
 
 from bench.bars import Bar
 from services.console.report_html import render_html
@@ -11,12 +12,29 @@ from services.console.report_markdown import render_markdown
 from tests.unit.console_cases import full_dossier, result, timeline
 
 POINTS, ACTIONS, RUNS = 600, 256, 4
+SYSTEMS = ("autmatrix", "neuroweaver", "relaycore")
 PAGE_MB, PAGE_S, COMMENT_LETTERS = 6.0, 5.0, 65_536
+
+
+def _three_systems() -> dict[str, Any]:
+    """As of the user's platform: every system with its requests, its replicas and eight metrics of its resources."""
+    whole = timeline(POINTS)
+    for number, point in enumerate(whole["points"]):
+        for part in ("systems", "workflows", "replicas"):
+            (one,) = point[part].values()
+            point[part] = {name: _varied(one, number) for name in SYSTEMS}
+        point["resources"] = {name: {f"metric_{m}": number + m / 7 for m in range(8)} for name in SYSTEMS}
+    return whole
+
+
+def _varied(value: Any, number: int) -> Any:
+    """Figures as long as real ones."""
+    return {key: round(20 + number / 7, 3) for key in value} if isinstance(value, dict) else value
 
 
 def measure() -> list[Bar]:
     actions = [result(f"action_{number}") for number in range(ACTIONS)]
-    long = full_dossier("relaycore", timeline=timeline(POINTS), results=actions)
+    long = full_dossier("relaycore", timeline=_three_systems(), results=actions)
     bars = []
     for runs in (1, RUNS):
         start = time.monotonic()

@@ -1,7 +1,7 @@
 "use strict";
 // Draws every figure in the colours of the page, and again when those change.
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const { figures, moments } = JSON.parse(document.getElementById("figures").textContent);
   const drawn = new Set();
   const width = (box) => box.clientWidth;  // 0 where it is folded away
 
@@ -20,6 +20,7 @@
 
   const draw = (box) => {
     const figure = figures[box.dataset.figure];
+    const data = figure.data.map((trace) => ({ ...trace, x: moments[trace.x] }));
     const style = getComputedStyle(document.documentElement);
     const given = paint(figure.layout, style);
     const layout = {
@@ -37,7 +38,7 @@
     };
     const config = { displayModeBar: false, responsive: true };
     drawn.add(box);
-    Plotly.react(box, paint(figure.data, style), layout, config);
+    Plotly.react(box, paint(data, style), layout, config);
     box.classList.add("drawn");
   };
 
