@@ -14,11 +14,12 @@ from services.validator.fault_log import KEPT, FaultLog
 from services.validator.judging import Judge
 from services.validator.settings import Settings
 from services.validator.verdict import Verdict
+from services.validator.windows import KEPT_S, MOST_RETIRED
 from shared.contracts.breach import Breach, BreachEvent, BreachStatus, DriftMetric
 from shared.contracts.run import Change, Load, Pause, Phase, RunDesired
 from shared.contracts.window import Exemplar
 from tests.unit.test_validator_judging import BENCHMARKS
-from tests.unit.validator_frames import RUN, START, desired, scenario, state
+from tests.unit.validator_frames import RUN, START, at_us, cell, desired, frame, scenario, state
 
 ROME = ZoneInfo("Europe/Rome")
 UTC_DAYS = Days(UTC)
@@ -204,6 +205,26 @@ def test_months_of_episodes_and_states_leave_a_board_as_small_as_a_week_of_them(
     assert len(board.users) <= MOST_POINTS
     newest = max(breach.opened_at for breach in board.breaches.values())
     assert newest == START + (24 * 180 - 1) * HOUR
+
+
+def test_any_number_of_workers_leaves_a_judge_as_small_as_a_few() -> None:
+    """A worker a minute, for weeks: each sends some frames and is gone."""
+    judge = Judge("test", BENCHMARKS)
+    judge.settle_joining()
+    board = judge.boards[RUN] = live_board()
+    sizes = []
+    for number in range(3_000):
+        for seq in (1, 2, 3):
+            at_s = number * 60 + seq * 20
+            one = frame(seq, at_s, [cell(at_s - 1, [20.0] * 5)], worker=f"w{number}", final=seq == 3)
+            board.merge(one, at_us(at_s))
+            judge.tick(at_us(at_s))
+        windows = board.windows["autmatrix"]
+        sizes.append((len(windows.producers) + len(windows.retired), len(windows.seconds), len(windows.heard)))
+    assert max(producers for producers, _, _ in sizes) <= MOST_RETIRED + 5
+    assert max(seconds for _, seconds, _ in sizes) <= KEPT_S + 2
+    assert max(heard for _, _, heard in sizes) <= KEPT_S + 2
+    assert (len(board.breaches), len(board.episodes), len(board.refutable)) == (0, 0, 0)
 
 
 def test_an_open_episode_outlives_any_number_of_others() -> None:
