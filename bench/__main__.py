@@ -3,6 +3,7 @@
 import sys
 
 from bench import (
+    breach,
     canary,
     collector,
     elastic,
@@ -21,6 +22,7 @@ from bench import (
 from bench.bars import publish
 
 BENCHES = {
+    "breach": breach.measure,
     "canary": canary.measure,
     "collector": collector.measure,
     "elastic": elastic.measure,

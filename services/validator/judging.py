@@ -6,7 +6,7 @@ may judge, belongs to ``app.py``.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from services.validator.board import Key, RunBoard, concerns
@@ -16,7 +16,7 @@ from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
-from services.validator.measuring import Measured, measure_requests, measure_resource, recovery_samples
+from services.validator.measuring import Measured, is_stale, measure_requests, measure_resource, recovery_samples
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_token
@@ -24,8 +24,18 @@ from services.validator.verdict import Judgement, Verdict, invalid, judge, judge
 from shared.contracts.attention import Acknowledge
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.run import RunDesired
 
 REFUTED = "what came late refutes it: with all that was measured, the window it was opened from breaks no limit"
+
+
+@dataclass(slots=True)
+class _Memo:
+    """What a run's desired state makes of the benchmarks, and what was judged last, with what it depended on."""
+
+    desired: RunDesired | None
+    concerned: list[tuple[Key, SystemBenchmarks, Benchmark]]
+    judged: dict[Key, tuple[tuple[object, ...], Judged]] = field(default_factory=dict)
 
 
 class Judge:
@@ -38,6 +48,7 @@ class Judge:
         self.boards: dict[str, RunBoard] = {}
         self.verdicts: Counter[Verdict] = Counter()
         self._levels = derive_levels(benchmarks)
+        self._memos: dict[str, _Memo] = {}
         self.joining = True
 
     def board(self, run: str) -> RunBoard:
@@ -82,9 +93,14 @@ class Judge:
         return events
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
-        """Every benchmark the run can measure, held against its window."""
-        for system, owner, benchmark in self._concerned(board):
-            yield self._judge(board, system, owner, benchmark, now_us)
+        """Every benchmark the run can measure, held against its window; again only where something has changed."""
+        memo = self._memo(board)
+        for key, owner, benchmark in memo.concerned:
+            seen = self._seen(board, key, benchmark, now_us)
+            last = memo.judged.get(key)
+            if last is None or last[0] != seen:
+                last = memo.judged[key] = seen, self._judge(board, key, owner, benchmark, now_us)
+            yield last[1]
 
     def note_hop(self, run: str, breach: str, slowest: SlowestHop) -> Breach | None:
         """Take the hop that spent the time of an episode; its next event, where it is open and that is news."""
@@ -158,27 +174,43 @@ class Judge:
 
     def forget(self, run: str) -> None:
         self.boards.pop(run, None)
+        self._memos.pop(run, None)
 
-    def _concerned(self, board: RunBoard) -> Iterator[tuple[str, SystemBenchmarks, Benchmark]]:
-        if board.desired is None:
-            return
-        for system, owner in self.benchmarks.systems.items():
-            for benchmark in owner.benchmarks:
-                if concerns(self.benchmarks, board.desired, system, benchmark):
-                    yield system, owner, benchmark
+    def _memo(self, board: RunBoard) -> "_Memo":
+        memo = self._memos.get(board.run)
+        if memo is None or memo.desired is not board.desired:
+            desired = board.desired
+            concerned = [
+                ((system, benchmark.metric, series_token(board.run)), owner, benchmark)
+                for system, owner in self.benchmarks.systems.items()
+                for benchmark in owner.benchmarks
+                if desired is not None and concerns(self.benchmarks, desired, system, benchmark)
+            ]
+            memo = self._memos[board.run] = _Memo(desired, concerned)
+        return memo
+
+    def _seen(self, board: RunBoard, key: Key, benchmark: Benchmark, now_us: int) -> tuple[object, ...]:
+        """All that a judgement depends on: while it stays the same, so does the judgement."""
+        windows, open_or_not = board.windows.get(key[0]), (board.floors_s.get(key), key in board.episodes)
+        told = (windows.version, windows.silent(now_us)) if windows else ()
+        if benchmark.source is not Source.RESOURCE:
+            return (*open_or_not, *told)
+        stale = is_stale(self.resources, key[0], now_us)
+        return (*open_or_not, self.resources.version, stale, board.started_s, told if benchmark.demand_limited else ())
 
     def _judge(
         self,
         board: RunBoard,
-        system: str,
+        key: Key,
         owner: SystemBenchmarks,
         benchmark: Benchmark,
         now_us: int,
         until_us: int | None = None,
     ) -> Judged:
-        key = (system, benchmark.metric, series_token(board.run))
+        system = key[0]
         measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us, until_us)
-        judgement, measured = judge_windows(benchmark, measured, self._levels[system, benchmark.metric])
+        level, valued = self._levels[key[:2]], key in board.episodes
+        judgement, measured = judge_windows(benchmark, measured, level, valued=valued)
         return Judged(board, system, owner, benchmark, measured, judgement)
 
     def _measure(
@@ -194,16 +226,15 @@ class Judge:
     def _revise(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
         """Judge again what late frames have changed: windows that ended behind event time."""
         late = {system: windows.take_late() for system, windows in board.windows.items()}
-        for system, owner, benchmark in self._concerned(board) if any(late.values()) else ():
-            changed = late.get(system)
+        for key, owner, benchmark in self._memo(board).concerned if any(late.values()) else ():
+            changed = late.get(key[0])
             if changed is None or benchmark.source is Source.RESOURCE:
                 continue
-            key = (system, benchmark.metric, series_token(board.run))
-            again = partial(self._judge, board, system, owner, benchmark, now_us)
+            again = partial(self._judge, board, key, owner, benchmark, now_us)
             if key in board.episodes:
                 yield from self._refute(board.episodes[key], again)
                 continue
-            until_s = (board.windows[system].watermark_us or 0) // 1_000_000
+            until_s = (board.windows[key[0]].watermark_us or 0) // 1_000_000
             last_s = min(until_s, changed[1] + round(benchmark.window))
             for second in range(changed[0] + 1, until_s + 1):
                 if second > last_s and key not in board.episodes:
@@ -213,11 +244,12 @@ class Judge:
     def _refute(self, episode: Episode, again: Callable[..., Judged]) -> Iterator[Breach]:
         """End an episode whose opening, with what has come late, breaks nothing; unless it is broken now."""
         now = again()
-        if episode.breach not in now.board.refutable or now.measured is None or now.judgement.broken:
+        measured = now.measured
+        if episode.breach not in now.board.refutable or measured is None or now.judgement.broken:
             return
         if again(until_us=episode.opened_us).judgement.verdict in (Verdict.MET, Verdict.INSUFFICIENT):
             now = replace(now, judgement=replace(now.judgement, note=REFUTED))
-            yield from self._take(now, now.measured, close(episode))
+            yield from self._take(now, measured, close(episode))
 
     def _follow(self, judged: Judged) -> Iterator[Breach]:
         """Lead the episode of one benchmark on by one judgement."""
@@ -263,23 +295,26 @@ def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
     return breach
 
 
-def judge_windows(benchmark: Benchmark, measured: Measured | None, level: float) -> tuple[Judgement, Measured | None]:
-    """The verdict at a significance, and the window it is of."""
+def judge_windows(
+    benchmark: Benchmark, measured: Measured | None, level: float, *, valued: bool
+) -> tuple[Judgement, Measured | None]:
+    """The verdict at a significance, and the window it is of. ``valued``: with its value, also where nothing broke."""
     if measured is None:
         nothing = Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
         return nothing, None
     if measured.spoiled or measured.sample is None:
         return invalid(benchmark, measured.spoiled or "no whole second yet"), measured
-    judgement, short = judge_both(
+    judgement, which = judge_both(
         benchmark,
         measured.sample,
-        measured.recovery,
+        [short for short in (measured.recovery, measured.recent) if short is not None],
         short_least=recovery_samples(benchmark),
         significance=level,
+        valued=valued,
     )
     if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
         judgement = judge_hang(benchmark, measured.recent) or judgement
-    return judgement, replace(measured, first_s=measured.short_s) if short else measured
+    return judgement, replace(measured, first_s=measured.begins_s[which])
 
 
 def _judge_recovery(judged: Judged) -> Judgement:

@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 @click.option("--json", "json_path", is_flag=False, flag_value="-", metavar="[FILE|-]", help="Write JSON.")
 @click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path), help="Write a page.")
 @click.option("--junit", "junit_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML.")
+@click.option("--markdown", "markdown_path", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown.")
 @data_option
-def report(run: str, json_path: str | None, html_path: Path | None, junit_path: Path | None, data: Path) -> None:
+def report(
+    run: str,
+    json_path: str | None,
+    html_path: Path | None,
+    junit_path: Path | None,
+    markdown_path: Path | None,
+    data: Path,
+) -> None:
     """Show the report of RUN (an id of `tidegate runs`, or `last`), or write it to files.
 
     A canary run that still goes on has no report yet: its days so far are shown instead (`tidegate summary`).
@@ -30,6 +38,10 @@ def report(run: str, json_path: str | None, html_path: Path | None, junit_path: 
       tidegate report last
       tidegate report last --json -
       tidegate report 20261123-153012-smoke-ab12 --html smoke.html
+      tidegate report last --markdown comment.md --junit report.xml
+
+    The page holds all it needs and fetches nothing; Markdown is short enough for a comment on a pull request.
+    docs/reports.md tells how to read either.
     """
 
     from services.console.backing import need_backing
@@ -39,7 +51,7 @@ def report(run: str, json_path: str | None, html_path: Path | None, junit_path: 
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
 
-    files = ReportFiles(json_path, html_path, junit_path)
+    files = ReportFiles(json_path, html_path, junit_path, markdown_path)
     files.check()
     backing = need_backing(read_settings(ConsoleSettings), data)
     days = asyncio.run(ask_store(backing.store_dsn, find_going_on, backing.environment, run))
@@ -47,7 +59,7 @@ def report(run: str, json_path: str | None, html_path: Path | None, junit_path: 
         show_going_on(days, json_path, html_path, junit_path)
         return
     dossier = asyncio.run(ask_store(backing.store_dsn, find_dossier, backing.environment, run))
-    if not (json_path or html_path or junit_path):
+    if not (json_path or html_path or junit_path or markdown_path):
         print_dossier(open_console(), dossier)
     for path in files.write([dossier]):
         click.echo(f"wrote {path}", err=True)
