@@ -36,7 +36,7 @@ from tests.integration.canary_store import CanaryStore, canary_desired, now_at
 from tests.unit.canary_world import FIRST, Change, World, as_window, whole_day
 
 SEED = int(os.environ.get("TIDEGATE_BENCH_SEED", "1"))
-WEEKS = int(os.environ.get("TIDEGATE_BENCH_WEEKS", "16"))
+WEEKS = int(os.environ.get("TIDEGATE_BENCH_WEEKS", "12"))
 WARM_DAYS = int(os.environ.get("TIDEGATE_BENCH_WARM_DAYS", "35"))
 TRIALS = int(os.environ.get("TIDEGATE_BENCH_TRIALS", "20"))
 DAYS = int(os.environ.get("TIDEGATE_BENCH_DAYS", "42"))

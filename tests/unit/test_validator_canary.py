@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from services.validator.board import MOST_POINTS, MOST_RESOLVED, RunBoard
-from services.validator.canary import CanaryRun, Days, Span, compare_with, is_canary, whole_hours
+from services.validator.canary import CanaryRun, Days, Span, compare_with, end_of, whole_hours
 from services.validator.drift import Finding, Grain
 from services.validator.drift_breach import DriftFound, follow
 from services.validator.fault_log import KEPT, FaultLog
@@ -41,10 +41,16 @@ def run_of(start: datetime = START, ended: datetime | None = None, **changes: ob
 
 
 def test_a_canary_is_told_by_its_tag_or_its_scenarios() -> None:
-    assert is_canary(canary())
-    assert not is_canary(desired())
     assert run_of().name == "story"
     assert run_of(tags={"canary": "checkout", "commit": "1a2b"}).name == "checkout"
+
+
+def test_a_run_of_which_nobody_speaks_any_more_has_ended() -> None:
+    now, said = START + 10 * DAY, START + 8 * DAY
+    assert end_of(None, said, now) == said
+    assert end_of(START + DAY, said, now) == START + DAY
+    assert end_of(None, now - HOUR, now) is None
+    assert end_of(None, None, now) is None
 
 
 @pytest.mark.parametrize(
@@ -236,6 +242,15 @@ def test_an_open_episode_outlives_any_number_of_others() -> None:
         told(board, found(hour + 1, USUAL))
     (resolved,) = told(board, found(1_001, replace(USUAL, action="other")))
     assert (resolved.breach, resolved.opened_at) == (opened.breach, opened.opened_at)
+
+
+def test_hours_in_which_no_worker_was_heard_say_nothing_of_a_system() -> None:
+    log, of, heard = FaultLog(), (RUN, "autmatrix"), 0
+    for minute in range(60 * 12):
+        heard += 0 if 300 <= minute < 320 else 60
+        log.note(of, START + timedelta(minutes=minute), heard, 0)
+    bad = [hour for hour in range(12) if log.at_fault(of, START + hour * HOUR, START + (hour + 1) * HOUR)]
+    assert bad == [5]
 
 
 def test_hours_in_which_the_generator_was_at_fault_are_told_by_its_counter() -> None:
