@@ -4,6 +4,7 @@ import sys
 
 from bench import (
     breach,
+    canary,
     collector,
     elastic,
     exactly_once,
@@ -23,6 +24,7 @@ from bench.bars import publish
 
 BENCHES = {
     "breach": breach.measure,
+    "canary": canary.measure,
     "collector": collector.measure,
     "elastic": elastic.measure,
     "exactly-once": exactly_once.measure,
