@@ -65,6 +65,11 @@ class RunBoard:
         self.heard_us = now_us
         return windows.merge(frame, now_us)
 
+    def replay(self, frame: FrameWindows) -> None:
+        """Take a frame's cells again; a checkpoint counts the rest."""
+        if frame.system in self.windows:
+            self.windows[frame.system].replay(frame)
+
     def stale(self, now_us: int, after_s: float) -> bool:
         """True when nothing has been heard of the run for that long."""
         asked_us = int(self.desired.requested_at.timestamp() * 1e6) if self.desired else 0
