@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.validator.generator_course import GeneratorCourse
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.windows import SystemWindows
@@ -11,6 +12,8 @@ from shared.contracts.run import RunDesired, RunState
 from shared.contracts.window import FrameWindows
 
 MOST_POINTS = 3_600
+MOST_RESOLVED = 200
+"""Episodes that are over are in the store; so many of the newest are kept for a store that is behind."""
 
 Key = tuple[str, str, str]
 """System, metric and series: what has at most one open episode."""
@@ -44,6 +47,7 @@ class RunBoard:
     refutable: set[str] = field(default_factory=set)
     heard_us: int = 0
     users: list[UsersAt] = field(default_factory=list)
+    generator: GeneratorCourse = field(default_factory=GeneratorCourse)
 
     @property
     def live(self) -> bool:
@@ -63,12 +67,21 @@ class RunBoard:
         if windows is None:
             windows = self.windows[frame.system] = SystemWindows(joined_late=self.joined_late)
         self.heard_us = now_us
+        self.generator.note(frame)
         return windows.merge(frame, now_us)
 
     def replay(self, frame: FrameWindows) -> None:
         """Take a frame's cells again; a checkpoint counts the rest."""
         if frame.system in self.windows:
             self.windows[frame.system].replay(frame)
+
+    def keep(self, breach: Breach) -> None:
+        """Note the last event of an episode; of those that are resolved the newest few stay."""
+        self.breaches.pop(breach.breach, None)
+        self.breaches[breach.breach] = breach
+        if len(self.breaches) > MOST_RESOLVED + len(self.episodes):
+            live = {episode.breach for episode in self.episodes.values()}
+            del self.breaches[next(one for one in self.breaches if one not in live)]
 
     def stale(self, now_us: int, after_s: float) -> bool:
         """True when nothing has been heard of the run for that long."""

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pydantic import Field, ValidationError
 
 from services.validator.board import RunBoard, UsersAt
+from services.validator.generator_course import GeneratorCourse
 from services.validator.health import GeneratorHealth
 from services.validator.producer import Line, Producer
 from services.validator.windows import KEPT_S, SystemWindows
@@ -56,6 +57,13 @@ class Position(Message):
     at: Instant
 
 
+class CourseState(Message):
+    """The generator's worst of each step of time."""
+
+    step_s: int = 1
+    worst: dict[int, tuple[int, int, int, int]] = Field(default_factory=dict)
+
+
 class Checkpoint(Message):
     """One run as of message ``position`` of WINDOWS, which was stored ``at``."""
 
@@ -64,6 +72,7 @@ class Checkpoint(Message):
     at: Instant
     heard_us: int
     users: tuple[tuple[int, int, int], ...] = ()
+    generator: CourseState = CourseState()
     systems: dict[str, SystemState] = Field(default_factory=dict)
 
     def packed(self) -> bytes:
@@ -86,6 +95,7 @@ def capture(board: RunBoard, position: int, at: Instant) -> Checkpoint:
         at=at,
         heard_us=board.heard_us,
         users=tuple((one.second, one.users, one.in_flight) for one in board.users),
+        generator=CourseState(step_s=board.generator.step_s, worst=board.generator.worst),
         systems={system: _capture(windows) for system, windows in board.windows.items()},
     )
 
@@ -99,6 +109,7 @@ def restore(board: RunBoard, saved: Checkpoint, now_us: int) -> None:
     board.joined_late = False
     board.heard_us = saved.heard_us
     board.users = [UsersAt(*one) for one in saved.users]
+    board.generator = GeneratorCourse(saved.generator.step_s, saved.generator.worst)
     board.windows = {system: _restored(state, unheard_us) for system, state in saved.systems.items()}
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from services.validator.board import Key, RunBoard, concerns
-from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
+from services.validator.drift_breach import DriftFound
+from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
@@ -19,6 +21,7 @@ from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_token
 from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
+from shared.contracts.attention import Acknowledge
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import RunDesired
@@ -68,7 +71,7 @@ class Judge:
         board = self.board(breach.run)
         board.heard_us = max(board.heard_us, now_us)
         key = (breach.system, breach.metric, breach.series)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if breach.status is BreachStatus.RESOLVED:
             board.floors_s[key] = int(breach.window.end.timestamp())
             return
@@ -109,10 +112,29 @@ class Judge:
         last, episode = board.breaches[breach], board.episodes[key]
         if last.slowest_hop == str(slowest.hop):
             return None
-        board.episodes[key] = replace(episode, revision=episode.revision + 1)
         owner = self.benchmarks.systems[last.system]
-        board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
-        return board.breaches[breach]
+        return _retell(board, key, with_hop(owner, last, episode.revision + 1, slowest))
+
+    def acknowledge(self, said: Acknowledge) -> Breach | None:
+        """The next event of an open episode, telling who has taken it on; None where it is not open."""
+        for board in self.boards.values():
+            for key, episode in board.episodes.items():
+                if episode.breach == said.breach:
+                    last = board.breaches[episode.breach]
+                    return _retell(board, key, with_acknowledgement(last, episode.revision + 1, said))
+        return None
+
+    def open_breaches(self) -> list[Breach]:
+        """The last event of every open episode."""
+        return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
+
+    def take_drift(self, found: DriftFound) -> list[Breach]:
+        """What follows from a window of a canary held against past days; nothing once its run is over."""
+        board = self.boards.get(found.run)
+        if board is None or not board.live:
+            return []
+        services = {system: owner.service for system, owner in self.benchmarks.systems.items()}
+        return follow_drift(board, self.environment, services, found)
 
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
@@ -138,7 +160,7 @@ class Judge:
                 )
             )
             del board.episodes[key]
-            board.breaches[episode.breach] = events[-1]
+            board.keep(events[-1])
         return events
 
     def forget_episodes(self) -> None:
@@ -255,7 +277,7 @@ class Judge:
         if step.status is None:
             return
         breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if step.status is BreachStatus.OPENED and not measured.unanswered:
             board.refutable.add(breach.breach)
         if step.status is BreachStatus.RESOLVED:
@@ -264,6 +286,13 @@ class Judge:
             board.refutable.discard(breach.breach)
             board.floors_s[key] = measured.last_s + 1
         yield breach
+
+
+def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
+    """Note an event that repeats the last one of an open episode with something added."""
+    board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
+    board.breaches[breach.breach] = breach
+    return breach
 
 
 def judge_windows(

@@ -36,7 +36,7 @@ def progress(second: float) -> RunState:
 
 def observed(board: RunBoard) -> object:
     windows = board.windows["autmatrix"]
-    return content(windows), asdict(windows.whole_health()), windows.duplicates, board.users
+    return content(windows), asdict(windows.whole_health()), windows.duplicates, board.users, board.generator.points()
 
 
 @settings(max_examples=80, deadline=None)
