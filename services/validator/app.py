@@ -10,6 +10,8 @@ from services.validator.attention import Attention
 from services.validator.breach_stream import BreachStream
 from services.validator.breach_tracing import BreachTracing
 from services.validator.canary_watch import CanaryWatch
+from services.validator.checkpoint_store import CheckpointStore
+from services.validator.checkpointing import Checkpointer
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
@@ -64,12 +66,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
         await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, unready))
         stack.push_async_callback(presider.close)
+        checkpoints = Checkpointer(bus, judge, inbox, lease, CheckpointStore(await bus.bucket("checkpoints")))
+        await checkpoints.take_up()
+        stack.push_async_callback(checkpoints.close)
         inbox.listen()
         attend(bus, attention)
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
         reading = [inbox.read_windows(), inbox.read_resources(), watch_ears(bus)]
-        await run_until(
-            stop, [*reading, keep(lease, name), presider.preside(), canaries.watch(lambda: presider.presiding)]
-        )
+        watching = canaries.watch(lambda: presider.presiding)
+        await run_until(stop, [*reading, keep(lease, name), presider.preside(), watching, checkpoints.keep()])

@@ -70,6 +70,11 @@ class RunBoard:
         self.generator.note(frame)
         return windows.merge(frame, now_us)
 
+    def replay(self, frame: FrameWindows) -> None:
+        """Take a frame's cells again; a checkpoint counts the rest."""
+        if frame.system in self.windows:
+            self.windows[frame.system].replay(frame)
+
     def keep(self, breach: Breach) -> None:
         """Note the last event of an episode; of those that are resolved the newest few stay."""
         self.breaches.pop(breach.breach, None)
