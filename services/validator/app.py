@@ -15,8 +15,7 @@ from services.validator.reporter import Reporter
 from services.validator.settings import Settings
 from services.validator.timescale import Store
 from shared.bus import open_bus
-from shared.config import load_document
-from shared.contracts.benchmarks import Benchmarks
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Judge until ``stop``. Raises ``ConfigError`` for benchmarks that cannot be judged by."""
-    benchmarks = load_document(Benchmarks, settings.benchmarks_path)
+    benchmarks = load_benchmarks(settings.benchmarks_path, settings.environment).benchmarks
     async with AsyncExitStack() as stack:
         provider = configure_tracing("validator", settings.otlp_endpoint)
         # Flushing waits for the exporter, so it is done beside the loop.

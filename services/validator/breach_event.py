@@ -12,9 +12,9 @@ from services.validator.lifecycle import Episode
 from services.validator.measuring import Measured, kind_of
 from services.validator.recommendation import Evidence, recommend, spent_elsewhere
 from services.validator.resources import ResourceWindows
-from services.validator.series import series_token
+from services.validator.series import only, series_of
 from services.validator.verdict import Judgement
-from services.validator.windows import worst_of
+from services.validator.windows import Choice, worst_of
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus, BreachWindow
@@ -39,7 +39,7 @@ class Judged:
 
     @property
     def key(self) -> Key:
-        return (self.system, self.benchmark.metric, series_token(self.board.run))
+        return (self.system, self.benchmark.metric, series_of(self.board.run, self.benchmark))
 
 
 def describe(
@@ -74,7 +74,10 @@ def describe(
         service=judged.owner.service,
         metric=benchmark.metric,
         series=judged.key[2],
+        scenario=only(benchmark.scenarios),
+        action=only(benchmark.actions),
         level=level,
+        severity=benchmark.severity.at(level),
         statistic=benchmark.statistic,
         value=value,
         worst=before.worst if before and not worse else value,
@@ -123,12 +126,12 @@ def _exemplars(judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:
     """
     boards = judged.board.windows
     own = [boards[judged.system]] if judged.system in boards else list(boards.values())
-    kind = kind_of(judged.benchmark)
+    kind, chosen = kind_of(judged.benchmark), Choice.of(judged.benchmark)
     worst = worst_of(
         (
             exemplar
             for windows in own
-            for _, tally in windows.tallies(kind, judged.benchmark.actions, measured.first_s, measured.last_s)
+            for _, tally in windows.tallies(kind, chosen, measured.first_s, measured.last_s)
             for exemplar in tally.worst
         ),
         keep=1000,
@@ -149,7 +152,7 @@ def _evidence(resources: ResourceWindows, judged: Judged, measured: Measured, va
     errors: Counter[int] = Counter()
     by_action: dict[str, Histogram] = {}
     if windows:
-        tallies = windows.tallies(Kind.REQUEST, benchmark.actions, measured.first_s, measured.last_s)
+        tallies = windows.tallies(Kind.REQUEST, Choice.of(benchmark), measured.first_s, measured.last_s)
         for (_, action, _), tally in tallies:
             errors.update(tally.errors)
             by_action.setdefault(action, Histogram()).merge(tally.response)

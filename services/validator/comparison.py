@@ -76,7 +76,7 @@ def judge_gates(facts: Facts) -> Iterator[GateResult]:
 
 
 def _judge(facts: Facts, system: str, benchmark: Benchmark) -> Judgement:
-    if benchmark.source is not Source.RESOURCE and facts.at_fault(system):
+    if benchmark.source.of_requests and facts.at_fault(system):
         return invalid(benchmark, GENERATOR)
     least = samples_to_confirm(benchmark.statistic) if benchmark.statistic in QUANTILES else 2
     if benchmark.source is Source.RESOURCE:
@@ -90,7 +90,9 @@ def _sample(facts: Facts, system: str, benchmark: Benchmark) -> Sample:
     if benchmark.source is Source.RESOURCE:
         values = facts.readings(system, benchmark.resource, benchmark.instances)
         return Readings(values, _concurrency(facts, system) if benchmark.demand_limited else None)
-    total = facts.total_after(kind_of(benchmark), system=system, actions=benchmark.actions)
+    total = facts.total_after(
+        kind_of(benchmark), system=system, scenarios=benchmark.scenarios, actions=benchmark.actions
+    )
     if benchmark.source is Source.ERROR_RATE:
         return Failures(total.count, total.failed)
     if benchmark.source is Source.THROUGHPUT:
@@ -125,7 +127,7 @@ def _recommend(facts: Facts, system: str, owner: SystemBenchmarks, benchmark: Be
     for series in facts.series:
         if series.system != system or series.kind is not Kind.REQUEST:
             continue
-        if benchmark.actions and series.action not in benchmark.actions:
+        if not benchmark.chooses(series.scenario, series.action):
             continue
         errors.update(series.errors)
         slow[series.action] = max(slow.get(series.action, 0.0), series.response.percentiles.get("p95", 0.0))
@@ -157,7 +159,7 @@ def _judge_gate(facts: Facts, of: Scenario, gate: Gate) -> GateResult:
     scenario = of.name
     kind = Kind.WORKFLOW if gate.metric == "workflow_execution_time" else Kind.REQUEST
     actions = (gate.action,) if gate.action and kind is Kind.REQUEST else ()
-    total = facts.total_after(kind, scenario=scenario, actions=actions)
+    total = facts.total_after(kind, scenarios=(scenario,), actions=actions)
     if any(facts.at_fault(system) for system in of.systems):
         return GateResult(scenario, gate, Verdict.INVALID, None, total.count, GENERATOR)
     actual = _gate_value(facts, gate, total)

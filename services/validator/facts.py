@@ -83,16 +83,16 @@ class Facts:
         )
 
     def total_after(
-        self, kind: Kind, *, system: str = "", scenario: str = "", actions: Iterable[str] = ()
+        self, kind: Kind, *, system: str = "", scenarios: Iterable[str] = (), actions: Iterable[str] = ()
     ) -> "TotalAfter":
         """Sum over the series that match, after ramp-up; an empty filter lets everything through."""
-        chosen = set(actions)
+        wanted, chosen = set(scenarios), set(actions)
         response, sum_us, failed = Histogram(), 0, 0
         for series in self.series:
             part = self.after.get(series.series_id)
             if part is None or series.kind is not kind:
                 continue
-            if (system and series.system != system) or (scenario and series.scenario != scenario):
+            if (system and series.system != system) or (wanted and series.scenario not in wanted):
                 continue
             if chosen and series.action not in chosen:
                 continue

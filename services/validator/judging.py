@@ -15,7 +15,7 @@ from services.validator.lifecycle import Episode, Step, advance, close, open_epi
 from services.validator.measuring import Measured, measure_requests, measure_resource
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
-from services.validator.series import episode_id, series_token
+from services.validator.series import episode_id, series_of
 from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_hang
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
 from shared.contracts.breach import Breach, BreachStatus
@@ -80,7 +80,7 @@ class Judge:
             for benchmark in owner.benchmarks:
                 if not concerns(self.benchmarks, board.desired, system, benchmark):
                     continue
-                key = (system, benchmark.metric, series_token(board.run))
+                key = (system, benchmark.metric, series_of(board.run, benchmark))
                 measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)
                 yield Judged(board, system, owner, benchmark, measured, _judge(benchmark, measured))
 

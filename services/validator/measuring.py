@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Completions, Failures, Latencies, Readings, Sample
-from services.validator.windows import SystemWindows
+from services.validator.windows import Choice, SystemWindows
 from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Benchmark, Source, samples_to_confirm
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram
@@ -68,7 +68,7 @@ def measure_requests(benchmark: Benchmark, windows: SystemWindows, floor_s: int,
     newest_s = max(RECOVERY_LEAST_S, round(RECOVERY_SHARE * benchmark.window))
     recovery_s = _reach_back(benchmark, windows, last_s, newest_s, 0, least=recovery_samples(benchmark))
     if benchmark.source in (Source.RESPONSE_TIME, Source.WORKFLOW_TIME):
-        stuck = windows.stuck(kind_of(benchmark), benchmark.actions, now_us)
+        stuck = windows.stuck(kind_of(benchmark), Choice.of(benchmark), now_us)
         return Measured(
             first_s,
             last_s,
@@ -115,27 +115,27 @@ def _reach_back(
     benchmark: Benchmark, windows: SystemWindows, last_s: int, seconds: int, floor_s: int, *, least: int
 ) -> int:
     """First second of a window of ``seconds``, earlier where it holds fewer than ``least`` samples."""
-    kind, actions = kind_of(benchmark), benchmark.actions
+    kind, chosen = kind_of(benchmark), Choice.of(benchmark)
     first_s = max(last_s - seconds + 1, floor_s)
     furthest_s = max(last_s - round(benchmark.max_window) + 1, floor_s)
     if benchmark.source is Source.THROUGHPUT:
         return first_s
-    count = windows.count(kind, actions, first_s, last_s)
+    count = windows.count(kind, chosen, first_s, last_s)
     while count < least and first_s > furthest_s:
         first_s -= 1
-        count += windows.count(kind, actions, first_s, first_s)
+        count += windows.count(kind, chosen, first_s, first_s)
     return first_s
 
 
 def _latencies(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int, stuck: Histogram) -> Latencies:
-    return windows.latencies(kind_of(benchmark), benchmark.actions, first_s, last_s, stuck=stuck)
+    return windows.latencies(kind_of(benchmark), Choice.of(benchmark), first_s, last_s, stuck=stuck)
 
 
 def _counts(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int, now_us: int) -> Sample:
-    tallies = [tally for _, tally in windows.tallies(Kind.REQUEST, benchmark.actions, first_s, last_s)]
+    tallies = [tally for _, tally in windows.tallies(Kind.REQUEST, Choice.of(benchmark), first_s, last_s)]
     count = sum(tally.count for tally in tallies)
     if benchmark.source is Source.ERROR_RATE:
         return Failures(count, sum(tally.failed for tally in tallies))
     seconds = last_s - first_s + 1
-    offered = windows.offered(benchmark.actions, first_s, last_s, now_us)
+    offered = windows.offered(Choice.of(benchmark), first_s, last_s, now_us)
     return Completions(count, float(seconds), offered / seconds)

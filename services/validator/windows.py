@@ -10,12 +10,29 @@ from dataclasses import dataclass, field
 
 from services.validator.producer import SILENCE_US, Line, Producer
 from services.validator.samples import Latencies
+from shared.contracts.benchmarks import Benchmark
 from shared.contracts.timing import Kind
 from shared.contracts.window import Cell, Exemplar, FrameWindows
 from shared.histogram import Histogram
 
 KEPT_S = 150
 WORST_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The lines that a benchmark looks at; an empty part lets every name through."""
+
+    scenarios: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, benchmark: Benchmark) -> "Choice":
+        return cls(benchmark.scenarios, benchmark.actions)
+
+    def has(self, line: Line) -> bool:
+        scenario, action, _ = line
+        return (not self.scenarios or scenario in self.scenarios) and (not self.actions or action in self.actions)
 
 
 @dataclass(slots=True)
@@ -127,32 +144,32 @@ class SystemWindows:
     def at_fault(self, first_s: int, last_s: int) -> bool:
         return any(first_s <= second <= last_s for second in self._faults)
 
-    def tallies(self, kind: Kind, actions: tuple[str, ...], first_s: int, last_s: int) -> Iterator[tuple[Line, Tally]]:
-        """All lines of a kind within seconds ``first_s`` to ``last_s``; an empty ``actions`` means every action."""
+    def tallies(self, kind: Kind, chosen: Choice, first_s: int, last_s: int) -> Iterator[tuple[Line, Tally]]:
+        """All lines of a kind within seconds ``first_s`` to ``last_s`` that are ``chosen``."""
         for second in range(first_s, last_s + 1):
             for line, tally in self.seconds.get(second, {}).items():
-                if line[2] is kind and (not actions or line[1] in actions):
+                if line[2] is kind and chosen.has(line):
                     yield line, tally
 
-    def count(self, kind: Kind, actions: tuple[str, ...], first_s: int, last_s: int) -> int:
-        return sum(tally.count for _, tally in self.tallies(kind, actions, first_s, last_s))
+    def count(self, kind: Kind, chosen: Choice, first_s: int, last_s: int) -> int:
+        return sum(tally.count for _, tally in self.tallies(kind, chosen, first_s, last_s))
 
     def latencies(
-        self, kind: Kind, actions: tuple[str, ...], first_s: int, last_s: int, *, stuck: Histogram | None = None
+        self, kind: Kind, chosen: Choice, first_s: int, last_s: int, *, stuck: Histogram | None = None
     ) -> Latencies:
         response, total_us = Histogram(), 0
-        for _, tally in self.tallies(kind, actions, first_s, last_s):
+        for _, tally in self.tallies(kind, chosen, first_s, last_s):
             response.merge(tally.response)
             total_us += tally.response_sum_us
         return Latencies(response, total_us, stuck or Histogram())
 
-    def stuck(self, kind: Kind, actions: tuple[str, ...], now_us: int) -> Histogram:
+    def stuck(self, kind: Kind, chosen: Choice, now_us: int) -> Histogram:
         """Ages of what live workers have in flight or in line, as of their latest frames."""
         ages = Histogram()
         for producer in self.producers.values():
             if producer.live(now_us):
                 for action in producer.actions:
-                    if action.kind is kind and (not actions or action.action in actions):
+                    if action.kind is kind and chosen.has((action.scenario, action.action, action.kind)):
                         ages.merge(action.ages)
         return ages
 
@@ -166,18 +183,18 @@ class SystemWindows:
             if action.kind is Kind.REQUEST
         )
 
-    def offered(self, actions: tuple[str, ...], first_s: int, last_s: int, now_us: int) -> int:
+    def offered(self, chosen: Choice, first_s: int, last_s: int, now_us: int) -> int:
         """Requests sent within the seconds, and those in line at their end that should have been."""
         total = 0
         for producer in self.producers.values():
             for line in producer.sent:
-                if line[2] is Kind.REQUEST and (not actions or line[1] in actions):
+                if line[2] is Kind.REQUEST and chosen.has(line):
                     total += producer.sent_between(line, first_s, last_s)
             if producer.live(now_us):
                 total += sum(
                     action.waiting
                     for action in producer.actions
-                    if action.kind is Kind.REQUEST and (not actions or action.action in actions)
+                    if action.kind is Kind.REQUEST and chosen.has((action.scenario, action.action, action.kind))
                 )
         return total
 

@@ -32,7 +32,7 @@ class Breach(Message):
     ``worst`` is the farthest value told since the episode opened; ``exemplars`` and ``recommendation`` are of that
     moment, also once it is resolved. ``slowest_hop``, found in the exemplars' spans and told by a later revision,
     begins with the name of the service they spent most of their time in. ``note`` says what the figures cannot: that a
-    run ended, that requests hang.
+    run ended, that requests hang. ``severity`` is the label that the benchmark gives to the level.
     """
 
     breach: str
@@ -47,6 +47,7 @@ class Breach(Message):
     scenario: str = ""
     action: str = ""
     level: Literal["target", "critical"]
+    severity: str = ""
     statistic: str
     value: float
     worst: float | None = None

@@ -54,7 +54,7 @@ def up(
     from shared.settings import read_settings
 
     config_dir = read_settings(ConsoleSettings).config_dir
-    check_documents(config_dir)
+    check_documents(config_dir, environment)
     options = StackOptions(
         data=data,
         config_dir=config_dir,
