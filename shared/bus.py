@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
-from nats.errors import ConnectionClosedError, ConnectionReconnectingError
+from nats.errors import ConnectionClosedError, ConnectionReconnectingError, NoRespondersError
 from nats.js import JetStreamContext
+from nats.js.errors import ServerError, ServiceUnavailableError
 from nats.js.kv import KeyValue
 
 from shared.streams import ensure_streams
@@ -22,6 +23,7 @@ from shared.subjects import Subjects
 
 # A broker that does not answer must not keep a process from ending in order.
 CLOSE_S = 3.0
+STREAMS_AGAIN_S = 2.0
 logger = logging.getLogger(__name__)
 
 
@@ -62,7 +64,7 @@ async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[
     )
     client = await broker.connect()
     js = client.jetstream(timeout=5)
-    await ensure_streams(js, subjects)
+    await _until_streams(js, subjects)
     try:
         yield Bus(broker, client, js, subjects)
     finally:
@@ -73,6 +75,22 @@ async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[
         # With what it still had to say it writes to a transport that is gone; uvloop calls that a RuntimeError.
         with contextlib.suppress(OSError, RuntimeError):
             await client.close()
+
+
+async def _until_streams(js: JetStreamContext, subjects: Subjects) -> None:
+    """Make the streams; a server without JetStream, or without room for them, is asked again and reported."""
+    while True:
+        try:
+            return await ensure_streams(js, subjects)
+        except (ServerError, ServiceUnavailableError) as error:
+            reason = error.description or "JetStream does not answer; is it enabled?"
+        except NoRespondersError:
+            reason = "JetStream does not answer; is it enabled?"
+        except TimeoutError:
+            reason = "no answer in time"
+        logger.warning("the streams of %s are not there yet: %s; again in %g s", subjects.environment, reason,
+                       STREAMS_AGAIN_S)  # fmt: skip
+        await asyncio.sleep(STREAMS_AGAIN_S)
 
 
 async def publish_after(

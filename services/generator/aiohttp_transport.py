@@ -17,7 +17,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from services.generator.token_clock import TokenClock
-from services.generator.transport import MAX_BODY_BYTES, Dialogue, Request, Response, retire_at_us
+from services.generator.transport import MAX_BODY_BYTES, Dialogue, Endpoint, Request, Response, retire_at_us
 from shared.clock import monotonic_us
 from shared.contracts.client import Client
 from shared.contracts.timing import ErrorKind
@@ -200,6 +200,9 @@ class AiohttpTransport:
             closing = asyncio.ensure_future(socket.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
+
+    async def warm(self, endpoint: Endpoint) -> None:
+        """Nothing: aiohttp opens connections for requests alone."""
 
     async def close(self) -> None:
         await asyncio.gather(*self._closing, return_exceptions=True)

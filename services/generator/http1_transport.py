@@ -68,15 +68,14 @@ class Http1Transport:
 
     async def send(self, request: Request, sent_us: int) -> Response:
         endpoint = request.endpoint
-        pool = self._pools.get(endpoint.origin)
-        if pool is None:
-            pool = self._pools[endpoint.origin] = _Pool()
+        pool = self._pool(endpoint)
         data = _on_the_wire(request)
         if data is None:
             return Response(monotonic_us(), ErrorKind.BLOCKED)
         retries = connect_us = 0
         while True:
             connection = pool.take(sent_us)
+            kept = connection is not None
             if connection is None:
                 began_us = monotonic_us()
                 try:
@@ -85,7 +84,7 @@ class Http1Transport:
                     now_us = monotonic_us()
                     return Response(now_us, failed.kind, connect_us=max(now_us - began_us, 1), retries=retries)
                 connect_us = max(monotonic_us() - began_us, 1) if not connection.exchanges else 0
-            reused = connection.exchanges > 0
+            kept = kept or connection.exchanges > 0
             try:
                 response = await connection.exchange(endpoint, data, sent_us)
             except asyncio.CancelledError:
@@ -97,7 +96,7 @@ class Http1Transport:
                     pool.wake()
             elif (
                 response.error is ErrorKind.RESET
-                and reused
+                and kept
                 and not retries
                 and not response.ttfb_us
                 and endpoint.safe_to_repeat
@@ -110,12 +109,30 @@ class Http1Transport:
                 response.connect_us, response.retries = connect_us, retries
             return response
 
+    async def warm(self, endpoint: Endpoint) -> None:
+        pool = self._pool(endpoint)
+        if self._limit is not None and pool.open >= self._limit:
+            return
+        try:
+            connection = await self._open(pool, endpoint, endpoint.timeouts.connect_s)
+        except _ConnectError:
+            return
+        connection.idle = True
+        pool.idle.append(connection)
+        pool.wake()
+
     async def close(self) -> None:
         self._closed = asyncio.get_running_loop().create_future()
         for connection in list(self._all):
             connection.abort()
         if self._all:
             await self._closed
+
+    def _pool(self, endpoint: Endpoint) -> _Pool:
+        pool = self._pools.get(endpoint.origin)
+        if pool is None:
+            pool = self._pools[endpoint.origin] = _Pool()
+        return pool
 
     async def _another(self, pool: _Pool, endpoint: Endpoint, sent_us: int) -> Http1Connection:
         """A new connection, or one that came free while the limit did not allow a new one."""
@@ -136,9 +153,12 @@ class Http1Transport:
             connection = pool.take(monotonic_us())
             if connection is not None:
                 return connection
+        return await self._open(pool, endpoint, min(endpoint.timeouts.connect_s, max(remaining_s, 0.0)))
+
+    async def _open(self, pool: _Pool, endpoint: Endpoint, within_s: float) -> Http1Connection:
         pool.open += 1
         try:
-            async with asyncio.timeout(min(endpoint.timeouts.connect_s, max(remaining_s, 0.0))):
+            async with asyncio.timeout(within_s):
                 return await self._connect(pool, endpoint.origin)
         except BaseException as error:
             pool.open -= 1

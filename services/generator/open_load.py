@@ -17,6 +17,8 @@ from services.generator.user import Arrival, NotBegunError, Share, VirtualUser, 
 from shared.clock import monotonic_us
 from shared.contracts.run import Load, Pause
 
+FIRST_MOMENT_S = 0.02
+
 _Due = tuple[int, int, Stripe, Iterator[tuple[int, float]]]
 
 
@@ -127,6 +129,13 @@ class OpenLoad:
             if arrival.gate.ours:
                 refuse(self._compiled, arrival, now_us)
 
+    def _at_once(self) -> float:
+        """Connections to open before the load begins: what comes in the first moment, where it does not ramp up.
+
+        Opened on arrival they would cost more than the moment has, and every request that waits for one opens another.
+        """
+        return (self.load.rate or 0.0) * FIRST_MOMENT_S if self.load.ramp_up_s == 0 else 0.0
+
     def _at_us(self, elapsed_s: float) -> int:
         return self._share.start_us + int(elapsed_s * 1e6)
 
@@ -186,7 +195,11 @@ class OpenLoad:
     async def _serve(self, stripe: Stripe, member: int) -> None:
         """A user takes the oldest arrival from the line, or waits for the next."""
         number = self._compiled.first_user + member
-        user = VirtualUser(number, self._compiled, self._share, self._transport(), stripe)
+        transport = self._transport()
+        user = VirtualUser(number, self._compiled, self._share, transport, stripe)
+        if member < self._at_once() and self._share.elapsed_s() < 0:
+            async with self._share.sign_ins:
+                await transport.warm(self._compiled.first.endpoint)
         while True:
             while not await user.sign_in():
                 await stripe.sleep_until(monotonic_us() + int(FAILURE_PAUSE_S * 1e6))

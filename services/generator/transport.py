@@ -160,4 +160,7 @@ class Transport(Protocol):
 
     async def send(self, request: Request, sent_us: int) -> Response: ...
 
+    async def warm(self, endpoint: Endpoint) -> None:
+        """Open a connection that a later request may take; where that fails, the request will tell."""
+
     async def close(self) -> None: ...

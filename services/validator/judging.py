@@ -11,6 +11,7 @@ from dataclasses import replace
 from services.validator.board import RunBoard, concerns
 from services.validator.breach_event import Judged, describe, with_hop
 from services.validator.hops import SlowestHop
+from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
 from services.validator.measuring import Measured, measure_requests, measure_resource
 from services.validator.resources import ResourceWindows
@@ -30,6 +31,7 @@ class Judge:
         self.resources = ResourceWindows()
         self.boards: dict[str, RunBoard] = {}
         self.verdicts: Counter[Verdict] = Counter()
+        self._levels = derive_levels(benchmarks)
         self.joining = True
 
     def board(self, run: str) -> RunBoard:
@@ -82,7 +84,14 @@ class Judge:
                     continue
                 key = (system, benchmark.metric, series_of(board.run, benchmark))
                 measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)
-                yield Judged(board, system, owner, benchmark, measured, _judge(benchmark, measured))
+                yield Judged(
+                    board,
+                    system,
+                    owner,
+                    benchmark,
+                    measured,
+                    _judge(benchmark, measured, self._levels[system, benchmark.metric]),
+                )
 
     def note_hop(self, run: str, breach: str, slowest: SlowestHop) -> Breach | None:
         """Take the hop that spent the time of an episode; its next event, where it is open and that is news."""
@@ -179,12 +188,12 @@ class Judge:
         yield breach
 
 
-def _judge(benchmark: Benchmark, measured: Measured | None) -> Judgement:
+def _judge(benchmark: Benchmark, measured: Measured | None, level: float) -> Judgement:
     if measured is None:
         return Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
     if measured.spoiled or measured.sample is None:
         return invalid(benchmark, measured.spoiled or "no whole second yet")
-    judgement = judge(benchmark, measured.sample)
+    judgement = judge(benchmark, measured.sample, significance=level)
     if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
         return judge_hang(benchmark, measured.recent) or judgement
     return judgement

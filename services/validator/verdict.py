@@ -12,6 +12,10 @@ from services.validator.samples import Completions, Failures, Latencies, Reading
 from services.validator.significance import Odds, binomial, mean_and_variance, poisson, sign, student
 from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Benchmark
 
+UNDERIVED = 1e-6
+"""Where neither a caller nor the benchmark names a significance."""
+HANG_SIGNIFICANCE = 1e-6
+"""Five of five beyond the critical limit have 3e-7 at p95; a limit far from where one works needs no derived level."""
 MIN_STUCK = 5
 """So many requests beyond the critical limit at once are a hang, however few have been answered."""
 
@@ -62,7 +66,7 @@ def judge(
 ) -> Judgement:
     """Verdict of a sample. ``min_samples`` and ``significance`` override the benchmark's (recovery, whole runs)."""
     least = benchmark.min_samples if min_samples is None else min_samples
-    alpha = benchmark.significance if significance is None else significance
+    alpha = significance or benchmark.significance or UNDERIVED
     match sample:
         case Latencies():
             return _judge_latencies(benchmark, sample, least, alpha)
@@ -82,7 +86,7 @@ def judge_hang(benchmark: Benchmark, recent: Latencies) -> Judgement | None:
     stuck = recent.stuck.above(benchmark.critical * 1e3)
     if stuck < MIN_STUCK:
         return None
-    judgement = _judge_latencies(benchmark, recent, 1, benchmark.significance)
+    judgement = _judge_latencies(benchmark, recent, 1, HANG_SIGNIFICANCE)
     if judgement.verdict is not Verdict.CRITICAL:
         return None
     return replace(judgement, note=f"{stuck} requests unanswered beyond {benchmark.critical:g} {benchmark.unit}")

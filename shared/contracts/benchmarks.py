@@ -62,7 +62,8 @@ class Benchmark(Document):
 
     ``window`` slides over event time and reaches back as far as ``max_window`` where it holds fewer than
     ``min_samples``. ``significance``: how improbable an observation must be, if the limit were kept, to call the
-    limit broken. ``required``: a run that touches the system and cannot measure this ends without a verdict.
+    limit broken; left out, it follows from ``Benchmarks.false_breaches_per_day``. ``required``: a run that touches
+    the system and cannot measure this ends without a verdict.
     ``scenarios`` and ``actions`` restrict request metrics; ``instances`` says how a resource's instances become one
     value; ``span`` names what a system's traces call the work that is measured. ``objective``: the share of requests
     that should be good (answered, for times within ``target``), from which ``burn_rates`` follow.
@@ -83,7 +84,7 @@ class Benchmark(Document):
     window: Duration = 10.0
     max_window: Duration = 60.0
     min_samples: int = Field(default=200, ge=1)
-    significance: float = Field(default=1e-4, gt=0, le=0.05)
+    significance: float | None = Field(default=None, gt=0, le=0.05)
     severity: Severity = Severity()
     schedule: Schedule = Schedule()
     objective: float | None = None
@@ -264,8 +265,13 @@ class SystemBenchmarks(Document):
 
 
 class Benchmarks(Document):
-    """All systems, by their id."""
+    """All systems, by their id.
 
+    ``false_breaches_per_day``: how many breaches a day of one run one accepts, over all benchmarks together, of a
+    system that just keeps every target. The significance of each benchmark is derived from it.
+    """
+
+    false_breaches_per_day: float = Field(default=0.1, gt=0, le=100)
     systems: dict[SystemId, SystemBenchmarks] = Field(min_length=1)
 
     @model_validator(mode="after")

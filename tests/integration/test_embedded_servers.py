@@ -1,5 +1,6 @@
 """NATS and PostgreSQL as children: crashes, misleading leftovers, closed folders, and a port that is taken."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -16,8 +17,10 @@ import psycopg
 import pytest
 
 from deploy.embedded import StackError
-from deploy.embedded.nats import NatsServer
+from deploy.embedded.nats import NatsServer, find_nats_binary
+from deploy.embedded.ports import choose_port
 from deploy.embedded.postgres import PostgresServer
+from shared import bus
 from shared.streams import ensure_streams
 from shared.subjects import Subjects
 
@@ -241,3 +244,22 @@ async def test_each_test_has_its_own_database_and_streams_of_many_environments_f
         await ensure_streams(client.jetstream(), subjects)
         assert (await client.jetstream().stream_info(subjects.stream("TIMINGS"))).config.max_bytes == 8 << 30
     await client.close()
+
+
+async def test_a_broker_without_room_for_the_streams_is_reported_and_asked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus, "STREAMS_AGAIN_S", 0.1)
+    config, port = tmp_path / "nats.conf", choose_port("port")
+    config.write_text(f'port: {port}\nhost: 127.0.0.1\njetstream {{ store_dir: "{tmp_path}", max_file_store: 1MB }}\n')
+    server = await asyncio.create_subprocess_exec(find_nats_binary(), "-c", config, stderr=subprocess.DEVNULL)
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3), bus.open_bus(f"nats://127.0.0.1:{port}", "small", "test"):
+                pass
+    finally:
+        server.terminate()
+        await server.wait()
+    said = [record.getMessage() for record in caplog.records if "streams of small" in record.getMessage()]
+    assert len(said) > 2
+    assert "insufficient storage resources available" in said[-1]

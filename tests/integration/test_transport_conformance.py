@@ -110,6 +110,42 @@ async def test_a_connection_is_kept_and_connecting_is_timed_once(transport: Tran
     assert second.connect_us == 0
 
 
+async def test_a_connection_opened_beforehand_is_taken_by_a_request() -> None:
+    transport = Http1Transport()
+    async with Misbehaving(always(OK)) as server:
+        await transport.warm(ask(server.port).endpoint)
+        answer = await send(transport, ask(server.port))
+        assert len(server.callers) == 1
+        await transport.close()
+    assert (answer.status, answer.connect_us) == (200, 0)
+
+
+async def test_a_connection_opened_beforehand_and_closed_by_the_server_costs_no_request() -> None:
+    transport = Http1Transport()
+
+    async def first_one_hangs_up(caller: Caller) -> None:
+        if caller.number:
+            await always(OK)(caller)
+        else:
+            # It closes as soon as a request comes, as a server does that has just lost patience with an idle one.
+            await caller.request()
+
+    async with Misbehaving(first_one_hangs_up) as server:
+        await transport.warm(ask(server.port).endpoint)
+        answer = await send(transport, ask(server.port))
+        await transport.close()
+    assert (answer.status, answer.retries) == (200, 1)
+
+
+async def test_where_nobody_listens_a_connection_beforehand_fails_in_silence() -> None:
+    transport = Http1Transport()
+    async with Misbehaving(always(OK)) as server:
+        port = server.port
+    await transport.warm(ask(port).endpoint)
+    assert (await send(transport, ask(port))).error is ErrorKind.CONNECT
+    await transport.close()
+
+
 async def test_a_connection_past_its_age_is_not_used_again(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:

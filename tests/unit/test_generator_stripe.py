@@ -14,7 +14,7 @@ from services.generator.open_load import OpenLoad
 from services.generator.stripe import Stripe
 from services.generator.trace_budget import TraceBudget
 from services.generator.tracing import Recorder, Tracing
-from services.generator.transport import Request, Response
+from services.generator.transport import Endpoint, Request, Response
 from shared.clock import Anchor, monotonic_us
 from shared.contracts.frame import Frame, Health
 from shared.contracts.run import Change, Limits, Load, Pause, RunDesired
@@ -40,11 +40,15 @@ class Answering:
     def __init__(self, delay_s: float) -> None:
         self.delay_s = delay_s
         self.bodies: list[bytes | None] = []
+        self.warmed = 0
 
     async def send(self, request: Request, sent_us: int) -> Response:
         self.bodies.append(request.body)
         await asyncio.sleep(self.delay_s)
         return Response(done_us=monotonic_us(), status=200, body=b"{}")
+
+    async def warm(self, endpoint: Endpoint) -> None:
+        self.warmed += 1
 
     async def close(self) -> None:
         pass
@@ -292,6 +296,16 @@ async def test_no_arrival_is_lost_with_the_users_of_a_stripe_that_is_handed_over
     # 10 ms apart each stripe; both until the hand-over, one after it.
     apart_us = np.diff(due_us)
     assert apart_us.max() < 10_500
+
+
+@pytest.mark.parametrize(("ramp_up_s", "age_s", "warmed"), [(0.0, -0.3, 10), (5.0, -0.3, 0), (0.0, 0.0, 0)])
+async def test_connections_for_the_first_moment_are_open_before_it(ramp_up_s: float, age_s: float, warmed: int) -> None:
+    share = Alone(Answering(0.0), age_s=age_s)
+    load = Load(scenario=scenario(), users=60, rate=500.0, duration_s=60.0, ramp_up_s=ramp_up_s)
+    loads = Loads(share, desired(loads=(load,)))
+    await asyncio.sleep(0.1)
+    assert share.answering.warmed == warmed
+    await loads.end()
 
 
 async def test_a_canary_that_thinks_for_a_fixed_time_beats_with_nothing() -> None:
