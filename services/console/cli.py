@@ -27,7 +27,7 @@ SECTIONS = {
         "import": LazyCommand(f"{COMMANDS}.import_:import_", "Make a scenario of an OpenAPI document or a HAR log."),
     },
     "What happened": {
-        "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches of benchmarks."),
+        "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches, silence them, acknowledge them."),
         "scaling": LazyCommand(f"{COMMANDS}.scaling:scaling", "List scaling decisions, their results and effects."),
     },
     "Single processes": {

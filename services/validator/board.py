@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.validator.generator_course import GeneratorCourse
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.windows import SystemWindows
@@ -27,7 +28,10 @@ class UsersAt:
 
 @dataclass(slots=True)
 class RunBoard:
-    """State of one run; ``joined_late`` where reading its windows began while it ran. ``hops``: by open episode."""
+    """State of one run; ``joined_late`` where reading its windows began while it ran. ``hops``: by open episode.
+
+    ``refutable``: open episodes that were opened from answered requests alone, which late frames may prove wrong.
+    """
 
     run: str
     joined_late: bool = False
@@ -38,8 +42,10 @@ class RunBoard:
     breaches: dict[str, Breach] = field(default_factory=dict)
     floors_s: dict[Key, int] = field(default_factory=dict)
     hops: dict[str, SlowestHop] = field(default_factory=dict)
+    refutable: set[str] = field(default_factory=set)
     heard_us: int = 0
     users: list[UsersAt] = field(default_factory=list)
+    generator: GeneratorCourse = field(default_factory=GeneratorCourse)
 
     @property
     def live(self) -> bool:
@@ -59,6 +65,7 @@ class RunBoard:
         if windows is None:
             windows = self.windows[frame.system] = SystemWindows(joined_late=self.joined_late)
         self.heard_us = now_us
+        self.generator.note(frame)
         return windows.merge(frame, now_us)
 
     def stale(self, now_us: int, after_s: float) -> bool:

@@ -7,17 +7,19 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from services.validator.board import Key, RunBoard
+from services.validator.evidence import Evidence
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
-from services.validator.measuring import Measured, kind_of
-from services.validator.recommendation import Evidence, recommend, spent_elsewhere
+from services.validator.measuring import Measured, chosen_by
+from services.validator.recommendation import recommend, spent_elsewhere
 from services.validator.resources import ResourceWindows
 from services.validator.series import only, series_of
+from services.validator.tally import worst_of
 from services.validator.verdict import Judgement
-from services.validator.windows import Choice, worst_of
+from shared.contracts.attention import Acknowledge
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Source, SystemBenchmarks
-from shared.contracts.breach import Breach, BreachStatus, BreachWindow
+from shared.contracts.breach import Acknowledgement, Breach, BreachStatus, BreachWindow
 from shared.contracts.timing import Kind
 from shared.contracts.window import Exemplar
 from shared.histogram import Histogram
@@ -28,7 +30,7 @@ UNRECORDED_SHOWN = 2
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One benchmark of one run at one moment."""
+    """One benchmark of one run at one moment; ``recovery`` where that was judged already."""
 
     board: RunBoard
     system: str
@@ -36,6 +38,7 @@ class Judged:
     benchmark: Benchmark
     measured: Measured | None
     judgement: Judgement
+    recovery: Judgement | None = None
 
     @property
     def key(self) -> Key:
@@ -99,6 +102,7 @@ def describe(
         slowest_hop=before.slowest_hop if before else "",
         recommendation=recommendation,
         note=judgement.note,
+        acknowledged=before.acknowledged if before else None,
     )
 
 
@@ -114,9 +118,15 @@ def with_hop(owner: SystemBenchmarks, last: Breach, revision: int, slowest: Slow
             "revision": revision,
             "status": BreachStatus.UPDATED,
             "slowest_hop": str(slowest.hop),
-            "recommendation": advice or last.recommendation,
+            "recommendation": advice.text if advice else last.recommendation,
         }
     )
+
+
+def with_acknowledgement(last: Breach, revision: int, said: Acknowledge) -> Breach:
+    """The last event again, now with who has taken the episode on."""
+    acknowledged = Acknowledgement(by=said.by, at=said.at, note=said.note, revision=revision)
+    return last.model_copy(update={"revision": revision, "status": BreachStatus.UPDATED, "acknowledged": acknowledged})
 
 
 def _exemplars(judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:
@@ -126,12 +136,12 @@ def _exemplars(judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:
     """
     boards = judged.board.windows
     own = [boards[judged.system]] if judged.system in boards else list(boards.values())
-    kind, chosen = kind_of(judged.benchmark), Choice.of(judged.benchmark)
+    chosen = chosen_by(judged.benchmark)
     worst = worst_of(
         (
             exemplar
             for windows in own
-            for _, tally in windows.tallies(kind, chosen, measured.first_s, measured.last_s)
+            for _, tally in windows.tallies(chosen, measured.first_s, measured.last_s)
             for exemplar in tally.worst
         ),
         keep=1000,
@@ -152,7 +162,7 @@ def _evidence(resources: ResourceWindows, judged: Judged, measured: Measured, va
     errors: Counter[int] = Counter()
     by_action: dict[str, Histogram] = {}
     if windows:
-        tallies = windows.tallies(Kind.REQUEST, Choice.of(benchmark), measured.first_s, measured.last_s)
+        tallies = windows.tallies(chosen_by(benchmark)._replace(kind=Kind.REQUEST), measured.first_s, measured.last_s)
         for (_, action, _), tally in tallies:
             errors.update(tally.errors)
             by_action.setdefault(action, Histogram()).merge(tally.response)

@@ -34,7 +34,9 @@ logger = logging.getLogger(__name__)
 class BudgetReader:
     """One per process."""
 
-    def __init__(self, store: Store, judge: Judge, *, every_s: float = EVERY_S, now_us: Callable[[], int] = wall_us) -> None:
+    def __init__(
+        self, store: Store, judge: Judge, *, every_s: float = EVERY_S, now_us: Callable[[], int] = wall_us
+    ) -> None:
         self._store, self._judge, self._every_s, self._now_us = store, judge, every_s, now_us
         self._whole_at_us: dict[tuple[str, ...], int] = {}
 
@@ -66,7 +68,9 @@ class BudgetReader:
         longest_s = max(pair.long for pair in one.benchmark.burn_rates)
         oldest_s = max(one.started_s, until_s - round(longest_s) - 3_600) // STEP_S * STEP_S
         since_s = oldest_s if whole or before is None else max(oldest_s, before.until_s - AGAIN_S)
-        steps = await self._store.read_spending(_budget_of(one), utc_of_us(since_s * 1_000_000), utc_of_us(until_s * 1_000_000))
+        steps = await self._store.read_spending(
+            _budget_of(one), utc_of_us(since_s * 1_000_000), utc_of_us(until_s * 1_000_000)
+        )
         budgets.spending[one.key] = Spending.of(until_s, steps, None if whole else before)
         if whole:
             self._whole_at_us[one.key] = now_us

@@ -10,11 +10,14 @@ from typing import NamedTuple
 from services.validator.board import RunBoard, concerns
 from services.validator.breach_event import Judged
 from services.validator.burn_rate import UNIT, Budget, Burning, Spending, Spent, judge_burning
-from services.validator.measuring import Measured, kind_of
-from services.validator.windows import Choice, SystemWindows
+from services.validator.measuring import Measured, chosen_by
+from services.validator.windows import SystemWindows
+from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
 from shared.histogram import bucket_of
 
+BURN_RATE = "_burn_rate"
+"""Ends the metric of a breach that is about a benchmark's error budget."""
 STREAM_S = 100
 """So far back the stream's windows are trusted to be whole; what is older must have been told by the store."""
 EVERY_US = 1_000_000
@@ -59,7 +62,10 @@ class Budgets:
         if now_us - self._judged_us.get(board.run, 0) < EVERY_US:
             return
         self._judged_us[board.run] = now_us
+        now = utc_of_us(now_us)
         for wanted in self.wanted(board):
+            if not wanted.benchmark.schedule.covers(now):
+                continue
             windows = board.windows.get(wanted.key.system)
             if windows is None or windows.watermark_us is None or windows.silent(now_us):
                 continue
@@ -75,20 +81,20 @@ class Budgets:
 
 
 def as_burn_rate(benchmark: Benchmark, burning: Burning) -> Benchmark:
-    """The benchmark that a breach of a budget is told of: its metric ends with ``_burn_rate``, its limits are factors."""
+    """The benchmark that a breach of a budget is told of: ``_burn_rate`` ends its metric, its limits are factors."""
     pair = burning.pair
-    factors = {
-        level: [one.factor for one in benchmark.burn_rates if one.level == level] for level in ("target", "critical")
+    limits: dict[str, float] = {
+        level: min((one.factor for one in benchmark.burn_rates if one.level == level), default=pair.factor)
+        for level in ("target", "critical")
     }
-    limits = {level: min(found, default=pair.factor) for level, found in factors.items()} | {pair.level: pair.factor}
-    severity = {pair.level: pair.severity or benchmark.severity.at(pair.level)}
+    severity: dict[str, str] = {pair.level: pair.severity or benchmark.severity.at(pair.level)}
     return benchmark.model_copy(
         update={
-            "metric": f"{benchmark.metric}_burn_rate",
+            "metric": f"{benchmark.metric}{BURN_RATE}",
             "statistic": "rate",
             "unit": UNIT,
             "severity": benchmark.severity.model_copy(update=severity),
-            **limits,
+            **(limits | {pair.level: pair.factor}),
         }
     )
 
@@ -121,15 +127,13 @@ def _budget(wanted: Wanted, windows: SystemWindows, stored: Spending) -> Budget:
     return Budget(wanted.started_s, last_s, spent)
 
 
-def _newest_first(
-    benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int
-) -> list[tuple[int, Spent]]:
+def _newest_first(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int) -> list[tuple[int, Spent]]:
     """By second what was spent from it on, ascending."""
-    choice, kind = Choice.of(benchmark), kind_of(benchmark)
+    chosen = chosen_by(benchmark)
     edge = bucket_of(benchmark.target * 1e3)
     sums, total = [], Spent(0, 0)
     for second in range(last_s, first_s - 1, -1):
-        for _, tally in windows.tallies(kind, choice, second, second):
+        for _, tally in windows.tallies(chosen, second, second):
             bad = (
                 tally.failed
                 if benchmark.source is Source.ERROR_RATE

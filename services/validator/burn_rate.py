@@ -27,11 +27,11 @@ _NONE = np.zeros(0, np.int64)
 class Spent(NamedTuple):
     """Requests of a time, and how many of them were bad."""
 
-    count: int
+    requests: int
     bad: int
 
     def plus(self, other: "Spent") -> "Spent":
-        return Spent(self.count + other.count, self.bad + other.bad)
+        return Spent(self.requests + other.requests, self.bad + other.bad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Spending:
 
     @classmethod
     def of(cls, until_s: int, steps: list[tuple[int, int, int]], before: "Spending | None" = None) -> "Spending":
-        """``steps``: (begin, count, bad), ascending; they stand for all that ``before`` has from the first of them on."""
+        """``steps``: (begin, count, bad), ascending; they replace what ``before`` has from the first of them on."""
         rows = np.array(steps, np.int64).reshape(-1, 3)
         begins, counts, bad = rows[:, 0], rows[:, 1], rows[:, 2]
         if before is not None:
@@ -66,7 +66,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one judgement is made from. ``spent`` tells a window by its first second, None where it is not known whole."""
+    """What one judgement is made from. ``spent``: of a window by its first second, None where it is not known whole."""
 
     started_s: int
     last_s: int
@@ -136,19 +136,19 @@ def _look(benchmark: Benchmark, pair: BurnRate, budget: Budget) -> _Look:
     firsts = [max(budget.started_s, budget.last_s - round(length) + 1) for length in (pair.long, pair.short)]
     long, short = (budget.spent(first_s) for first_s in firsts)
     known = [one for one in (long, short) if one is not None]
-    odds = tuple(binomial(one.bad, one.count, min(1.0, pair.factor * share)) for one in known)
+    odds = tuple(binomial(one.bad, one.requests, min(1.0, pair.factor * share)) for one in known)
     return _Look(pair, firsts[0], long, short, odds, share)
 
 
 def _judgement(look: _Look, verdict: Verdict) -> Judgement:
     seen = look.long or Spent(0, 0)
-    value = seen.bad / seen.count / look.budget if seen.count else None
+    value = seen.bad / seen.requests / look.budget if seen.requests else None
     worse = max((one.worse for one in look.odds), default=1.0)
     windows = f"over {_length(look.pair.long)} and {_length(look.pair.short)}"
-    note = f"{seen.bad} of {seen.count} requests bad; both {windows} must burn {look.pair.factor:g} times the budget"
+    note = f"{seen.bad} of {seen.requests} requests bad; both {windows} must burn {look.pair.factor:g} times the budget"
     if look.unknown:
         note = f"the store has not told what was spent {windows} yet"
-    return Judgement(verdict, value, look.pair.factor, seen.count, 1 - worse, "binomial", note)
+    return Judgement(verdict, value, look.pair.factor, seen.requests, 1 - worse, "binomial", note)
 
 
 def _length(seconds: float) -> str:

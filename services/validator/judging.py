@@ -5,21 +5,29 @@ may judge, belongs to ``app.py``.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from itertools import chain
 
-from services.validator.board import RunBoard, concerns
-from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.board import Key, RunBoard, concerns
+from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
+from services.validator.budgets import BURN_RATE, Budgets
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
-from services.validator.measuring import Measured, measure_requests, measure_resource
+from services.validator.measuring import Measured, measure_requests, measure_resource, recovery_samples
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_of
-from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_hang
-from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
+from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
+from shared.contracts.attention import Acknowledge
+from shared.contracts.base import utc_of_us
+from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
+
+REFUTED = "what came late refutes it: with all that was measured, the window it was opened from breaks no limit"
 
 
 class Judge:
@@ -31,6 +39,7 @@ class Judge:
         self.resources = ResourceWindows()
         self.boards: dict[str, RunBoard] = {}
         self.verdicts: Counter[Verdict] = Counter()
+        self.budgets = Budgets(benchmarks)
         self._levels = derive_levels(benchmarks)
         self.joining = True
 
@@ -69,29 +78,19 @@ class Judge:
             for windows in board.windows.values():
                 windows.advance(now_us)
             if board.live:
-                for judged in self.judge_run(board, now_us):
+                events.extend(self._revise(board, now_us))
+                events.extend(self._rest(board, now_us))
+                for judged in chain(self.judge_run(board, now_us), self.budgets.judge(board, now_us)):
                     self.verdicts[judged.judgement.verdict] += 1
                     events.extend(self._follow(judged))
         return events
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
-        """Every benchmark the run can measure, held against its window."""
-        if board.desired is None:
-            return
-        for system, owner in self.benchmarks.systems.items():
-            for benchmark in owner.benchmarks:
-                if not concerns(self.benchmarks, board.desired, system, benchmark):
-                    continue
-                key = (system, benchmark.metric, series_of(board.run, benchmark))
-                measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)
-                yield Judged(
-                    board,
-                    system,
-                    owner,
-                    benchmark,
-                    measured,
-                    _judge(benchmark, measured, self._levels[system, benchmark.metric]),
-                )
+        """Every benchmark the run can measure and whose schedule applies, held against its window."""
+        now = utc_of_us(now_us)
+        for system, owner, benchmark in self._concerned(board):
+            if benchmark.schedule.covers(now):
+                yield self._judge(board, system, owner, benchmark, now_us)
 
     def note_hop(self, run: str, breach: str, slowest: SlowestHop) -> Breach | None:
         """Take the hop that spent the time of an episode; its next event, where it is open and that is news."""
@@ -103,10 +102,21 @@ class Judge:
         last, episode = board.breaches[breach], board.episodes[key]
         if last.slowest_hop == str(slowest.hop):
             return None
-        board.episodes[key] = replace(episode, revision=episode.revision + 1)
         owner = self.benchmarks.systems[last.system]
-        board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
-        return board.breaches[breach]
+        return _retell(board, key, with_hop(owner, last, episode.revision + 1, slowest))
+
+    def acknowledge(self, said: Acknowledge) -> Breach | None:
+        """The next event of an open episode, telling who has taken it on; None where it is not open."""
+        for board in self.boards.values():
+            for key, episode in board.episodes.items():
+                if episode.breach == said.breach:
+                    last = board.breaches[episode.breach]
+                    return _retell(board, key, with_acknowledgement(last, episode.revision + 1, said))
+        return None
+
+    def open_breaches(self) -> list[Breach]:
+        """The last event of every open episode."""
+        return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
 
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
@@ -116,45 +126,94 @@ class Judge:
     def end_run(self, board: RunBoard) -> list[Breach]:
         """Resolve what is open when a run is over: nothing more will be measured of it."""
         phase = board.state.phase.value if board.state else "gone"
-        events = []
-        for key, episode in list(board.episodes.items()):
-            step = close(episode)
-            last = board.breaches[episode.breach]
-            ended = (board.state.ended_at or board.state.at) if board.state else last.window.end
-            events.append(
-                last.model_copy(
-                    update={
-                        "revision": step.episode.revision if step.episode else last.revision + 1,
-                        "status": BreachStatus.RESOLVED,
-                        "resolved_at": max(ended, last.opened_at),
-                        "note": f"the run ended ({phase}) while the breach was open",
-                    }
-                )
-            )
-            del board.episodes[key]
-            board.breaches[episode.breach] = events[-1]
-        return events
+        ended = (board.state.ended_at or board.state.at) if board.state else None
+        note = f"the run ended ({phase}) while the breach was open"
+        return [_let_go(board, key, note, ended) for key in list(board.episodes)]
 
     def forget_episodes(self) -> None:
         """What was judged may not have been told; ``restore`` then takes up what was."""
         for board in self.boards.values():
             board.episodes.clear()
             board.hops.clear()
+            board.refutable.clear()
             board.breaches.clear()
             board.floors_s.clear()
 
     def forget(self, run: str) -> None:
         self.boards.pop(run, None)
+        self.budgets.forget(run)
+
+    def _concerned(self, board: RunBoard) -> Iterator[tuple[str, SystemBenchmarks, Benchmark]]:
+        if board.desired is None:
+            return
+        for system, owner in self.benchmarks.systems.items():
+            for benchmark in owner.benchmarks:
+                if concerns(self.benchmarks, board.desired, system, benchmark):
+                    yield system, owner, benchmark
+
+    def _judge(
+        self,
+        board: RunBoard,
+        system: str,
+        owner: SystemBenchmarks,
+        benchmark: Benchmark,
+        now_us: int,
+        until_us: int | None = None,
+    ) -> Judged:
+        key = (system, benchmark.metric, series_of(board.run, benchmark))
+        measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us, until_us)
+        judgement, measured = judge_windows(benchmark, measured, self._levels[system, benchmark.metric])
+        return Judged(board, system, owner, benchmark, measured, judgement)
 
     def _measure(
-        self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int
+        self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int, until_us: int | None
     ) -> Measured | None:
         windows = board.windows.get(system)
         if benchmark.source is Source.RESOURCE:
             offered = float(windows.in_flight(now_us)) if windows and benchmark.demand_limited else None
             floor_s = max(floor_s, board.started_s)
             return measure_resource(benchmark, self.resources, system, floor_s, now_us, offered)
-        return measure_requests(benchmark, windows, floor_s, now_us) if windows else None
+        return measure_requests(benchmark, windows, floor_s, now_us, until_us) if windows else None
+
+    def _revise(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
+        """Judge again what late frames have changed: windows that ended behind event time."""
+        late = {system: windows.take_late() for system, windows in board.windows.items()}
+        for system, owner, benchmark in self._concerned(board) if any(late.values()) else ():
+            changed = late.get(system)
+            if changed is None or not benchmark.source.of_requests:
+                continue
+            key = (system, benchmark.metric, series_of(board.run, benchmark))
+            again = partial(self._judge, board, system, owner, benchmark, now_us)
+            if key in board.episodes:
+                yield from self._refute(board.episodes[key], again)
+                continue
+            until_s = (board.windows[system].watermark_us or 0) // 1_000_000
+            last_s = min(until_s, changed[1] + round(benchmark.window))
+            for second in range(changed[0] + 1, until_s + 1):
+                if second > last_s and key not in board.episodes:
+                    break
+                yield from self._follow(again(until_us=second * 1_000_000))
+
+    def _rest(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
+        """Benchmarks whose schedule does not apply: what is open is let go, and what comes meanwhile never counts."""
+        now = utc_of_us(now_us)
+        for system, _, benchmark in self._concerned(board):
+            if benchmark.schedule.covers(now):
+                continue
+            for metric in (benchmark.metric, f"{benchmark.metric}{BURN_RATE}"):
+                key = (system, metric, series_of(board.run, benchmark))
+                board.floors_s[key] = now_us // 1_000_000
+                if key in board.episodes:
+                    yield _let_go(board, key, "its schedule does not apply any more: it is not judged", now)
+
+    def _refute(self, episode: Episode, again: Callable[..., Judged]) -> Iterator[Breach]:
+        """End an episode whose opening, with what has come late, breaks nothing; unless it is broken now."""
+        now = again()
+        if episode.breach not in now.board.refutable or now.measured is None or now.judgement.broken:
+            return
+        if again(until_us=episode.opened_us).judgement.verdict in (Verdict.MET, Verdict.INSUFFICIENT):
+            refuted = replace(now, judgement=replace(now.judgement, note=REFUTED))
+            yield from self._take(refuted, now.measured, close(episode))
 
     def _follow(self, judged: Judged) -> Iterator[Breach]:
         """Lead the episode of one benchmark on by one judgement."""
@@ -168,7 +227,10 @@ class Judge:
             breach = episode_id(self.environment, *key, measured.end_us)
             step = open_episode(breach, judged.judgement, measured.end_us)
         else:
-            step = advance(episode, judged.judgement, _judge_recovery(judged), measured.end_us)
+            recovery = _judge_recovery(judged)
+            step = advance(episode, judged.judgement, recovery, measured.end_us)
+            if step.status is BreachStatus.RESOLVED:
+                judged = replace(judged, judgement=recovery)
         yield from self._take(judged, measured, step)
 
     def _take(self, judged: Judged, measured: Measured, step: Step) -> Iterator[Breach]:
@@ -178,29 +240,66 @@ class Judge:
         board.episodes[key] = step.episode
         if step.status is None:
             return
+        breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
+        board.breaches[breach.breach] = breach
+        if step.status is BreachStatus.OPENED and not measured.unanswered:
+            board.refutable.add(breach.breach)
         if step.status is BreachStatus.RESOLVED:
             del board.episodes[key]
             board.hops.pop(step.episode.breach, None)
+            board.refutable.discard(breach.breach)
             board.floors_s[key] = measured.last_s + 1
-            judged = replace(judged, judgement=_judge_recovery(judged))
-        breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
-        board.breaches[breach.breach] = breach
         yield breach
 
 
-def _judge(benchmark: Benchmark, measured: Measured | None, level: float) -> Judgement:
+def _let_go(board: RunBoard, key: Key, note: str, ended: datetime | None) -> Breach:
+    """Resolve an open episode without having seen it mended."""
+    episode = board.episodes.pop(key)
+    last = board.breaches[episode.breach]
+    step = close(episode)
+    board.hops.pop(episode.breach, None)
+    board.refutable.discard(episode.breach)
+    told = board.breaches[episode.breach] = last.model_copy(
+        update={
+            "revision": step.episode.revision if step.episode else last.revision + 1,
+            "status": BreachStatus.RESOLVED,
+            "resolved_at": max(ended or last.window.end, last.opened_at),
+            "note": note,
+        }
+    )
+    return told
+
+
+def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
+    """Note an event that repeats the last one of an open episode with something added."""
+    board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
+    board.breaches[breach.breach] = breach
+    return breach
+
+
+def judge_windows(benchmark: Benchmark, measured: Measured | None, level: float) -> tuple[Judgement, Measured | None]:
+    """The verdict at a significance, and the window it is of."""
     if measured is None:
-        return Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
+        nothing = Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
+        return nothing, None
     if measured.spoiled or measured.sample is None:
-        return invalid(benchmark, measured.spoiled or "no whole second yet")
-    judgement = judge(benchmark, measured.sample, significance=level)
+        return invalid(benchmark, measured.spoiled or "no whole second yet"), measured
+    judgement, short = judge_both(
+        benchmark,
+        measured.sample,
+        measured.recovery,
+        short_least=recovery_samples(benchmark),
+        significance=level,
+    )
     if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
-        return judge_hang(benchmark, measured.recent) or judgement
-    return judgement
+        judgement = judge_hang(benchmark, measured.recent) or judgement
+    return judgement, replace(measured, first_s=measured.short_s) if short else measured
 
 
 def _judge_recovery(judged: Judged) -> Judgement:
     """Whether the newest window confirms that the benchmark is kept again."""
+    if judged.recovery is not None:
+        return judged.recovery
     benchmark, measured = judged.benchmark, judged.measured
     if measured is None or measured.spoiled or measured.recovery is None:
         return invalid(benchmark, "nothing to recover by")

@@ -1,7 +1,7 @@
 """The sliding window of resource samples: per system and second, one value of each metric across ready instances."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from shared.contracts.resource import ResourceSample
 
@@ -37,22 +37,12 @@ class ResourceWindows:
 
     def values(self, system: str, metric: str, across: str, first_s: int, last_s: int) -> tuple[float, ...]:
         """One value a second, oldest first; a second in which no instance told the metric is left out."""
-        return tuple(
-            _ACROSS[across](told) if across in _ACROSS else math.fsum(told) / len(told)
-            for told in self._told(system, metric, first_s, last_s)
-        )
-
-    def each(self, system: str, metric: str, first_s: int, last_s: int) -> tuple[float, ...]:
-        """Every instance's value of every second."""
-        return tuple(value for told in self._told(system, metric, first_s, last_s) for value in told)
-
-    def _told(self, system: str, metric: str, first_s: int, last_s: int) -> Iterator[list[float]]:
         seconds = self._samples.get(system, {})
+        values = []
         for second in range(first_s, last_s + 1):
             told = [
-                values[metric]
-                for values in seconds.get(second, {}).values()
-                if metric in values and math.isfinite(values[metric])
+                one[metric] for one in seconds.get(second, {}).values() if metric in one and math.isfinite(one[metric])
             ]
             if told:
-                yield told
+                values.append(_ACROSS[across](told) if across in _ACROSS else math.fsum(told) / len(told))
+        return tuple(values)

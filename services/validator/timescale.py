@@ -20,7 +20,9 @@ from services.validator.hops import break_down
 from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.errors import TransientError
-from shared.store import reports, results, spans
+from shared.store import budgets, reports, results, spans, timeline
+from shared.store.breaches import list_breaches
+from shared.store.budgets import BudgetOf
 from shared.store.figures import Stored, TraceSpan
 from shared.store.spans import ChosenTrace
 
@@ -29,6 +31,10 @@ AFTERMATH = timedelta(seconds=30)
 BEFORE = timedelta(minutes=1)
 LATEST = timedelta(hours=1)
 """A request in flight at a run's end is done by then."""
+PER_INSTANCE = ("request_rate", "requests_in_flight", "routing_latency", "cost_optimization_time", "model_load_time")
+"""Metrics by which the replicas of a service are told apart."""
+CONNECTING_ROWS, CONNECTING_SLICES = 20_000, 3
+"""So many rows tell the share of opened connections to half a percent."""
 TRACES_DRAWN = 300
 TRACES_SLOWEST = 10
 LOOK_MS = 2_000
@@ -69,17 +75,32 @@ class Store:
         since, until = span.started - BEFORE, span.ended + AFTERMATH
         async with self._connect() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            await connection.execute("SET LOCAL work_mem = '64MB'")  # sorts what a time line counts without a file
             held = (await results.read_stored(connection, desired.run)).stored
-            plan = results.plan_timeline(span.duration_s, held, MOST_POINTS)
+            plan = timeline.plan_timeline(span.duration_s, held, MOST_POINTS)
             stored = [Breach.model_validate(row) for row in await results.read_breaches(connection, desired.run)]
             return Facts(
                 desired=desired,
                 state=state,
                 series=tuple(await results.read_series(connection, desired.run)),
                 after=await results.read_after_ramp_up(connection, desired.run),
-                timeline=tuple(await results.read_timeline(connection, desired.run, since, until + LATEST, plan)),
+                timeline=tuple(await timeline.read_timeline(connection, desired.run, since, until + LATEST, plan)),
                 resources=tuple(
-                    await results.read_resources(connection, desired.environment, span.judged_from, span.ended)
+                    await results.read_resources(connection, desired.environment, span.started, span.ended, plan.step_s)
+                ),
+                instances=tuple(
+                    await results.read_instances(
+                        connection, desired.environment, span.judged_from, span.ended, PER_INSTANCE
+                    )
+                ),
+                connecting=tuple(
+                    await results.read_connecting(
+                        connection,
+                        desired.run,
+                        spans.plan_slices(
+                            span.judged_from, span.ended, held, rows=CONNECTING_ROWS, slices=CONNECTING_SLICES
+                        ),
+                    )
                 ),
                 replicas=tuple(
                     await results.read_replicas(connection, desired.environment, span.started, span.ended, plan.step_s)
@@ -90,6 +111,17 @@ class Store:
                 hops=hops,
                 step_s=plan.step_s,
             )
+
+    async def read_open_breaches(self, environment: str) -> list[Breach]:
+        """The last stored event of every episode that was left open; gives up rather than takes long."""
+        async with self._bounded(LOOK_MS) as connection:
+            rows = await list_breaches(connection, environment, open_only=True, limit=None)
+        return [Breach.model_validate(row.event["data"]) for row in rows]
+
+    async def read_spending(self, budget: BudgetOf, since: datetime, until: datetime) -> list[tuple[int, int, int]]:
+        """What a run has spent of an error budget, by step of time."""
+        async with self._bounded(HOPS_MS) as connection:
+            return await budgets.read_spending(connection, budget, since, until)
 
     async def read_traces(
         self, trace_ids: Sequence[str], since: datetime, until: datetime
@@ -165,7 +197,8 @@ def _break_down_all(chosen: Sequence[ChosenTrace], found: dict[str, list[TraceSp
         if breakdown is None:
             missing.setdefault(one.scenario, []).append(one.trace_id)
         else:
-            of_scenario.append(TracedCall(one.trace_id, breakdown, one.drawn))
+            started_us = min(span.start_us for span in found[one.trace_id] if not span.parent_span_id)
+            of_scenario.append(TracedCall(one.trace_id, breakdown, one.drawn, started_us, tuple(found[one.trace_id])))
     return tuple(
         ScenarioHops(scenario, tuple(found_calls), tuple(missing.get(scenario, ())))
         for scenario, found_calls in calls.items()

@@ -211,6 +211,10 @@ class Benchmark(Document):
         return self
 
     @property
+    def limits(self) -> tuple[float, float]:
+        return self.target, self.critical
+
+    @property
     def demand_limited(self) -> bool:
         """Higher is better: says nothing while less than the target is asked for, and never scales anything."""
         return self.better == "higher"

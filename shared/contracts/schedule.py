@@ -125,6 +125,8 @@ class Schedule(Document):
 
     def covers(self, at: datetime) -> bool:
         """Whether there is judging at a moment (with zone)."""
+        if self.applies is None and not self.maintenance:
+            return True
         local = at.astimezone(self._zone)
         minute = local.weekday() * DAY_MIN + local.hour * 60 + local.minute
         if self.applies is not None and minute not in self._minutes:

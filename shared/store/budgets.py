@@ -1,4 +1,4 @@
-"""Named query of error budgets: how many requests of a run ended in each step of time, and how many were bad. Reads only.
+"""Named query of error budgets: how many requests of a run ended in each step of time, and how many were bad.
 
 Steps are of ten seconds, and of an hour where they lie further back than ``FINE``. What a late commit brings is there
 as soon as it is committed.
@@ -37,7 +37,7 @@ _SLOW = """(SELECT coalesce(sum(histogram_count(element)), 0) FROM unnest(respon
 
 @dataclass(frozen=True, slots=True)
 class BudgetOf:
-    """Whose budget. ``slower_than``: bad are those whose response time lies beyond this bucket; None: those that failed.
+    """Whose budget. ``slower_than``: bad is what took longer than this bucket of the histogram; None: what failed.
 
     Empty ``scenarios`` or ``actions`` mean all of them.
     """

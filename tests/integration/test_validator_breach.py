@@ -128,7 +128,7 @@ async def start(nats_url: str, environment: str, postgres_dsn: str) -> AsyncIter
 
 async def streams_exist(bench: Bench) -> None:
     """The first validator to start makes the streams."""
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 30
     while True:
         with contextlib.suppress(Exception):
             await bench.client.jetstream().stream_info(Subjects(bench.environment).stream("DEAD"))
