@@ -68,9 +68,10 @@ class BudgetReader:
         longest_s = max(pair.long for pair in one.benchmark.burn_rates)
         oldest_s = max(one.started_s, until_s - round(longest_s) - 3_600) // STEP_S * STEP_S
         since_s = oldest_s if whole or before is None else max(oldest_s, before.until_s - AGAIN_S)
-        steps = await self._store.read_spending(
-            _budget_of(one), utc_of_us(since_s * 1_000_000), utc_of_us(until_s * 1_000_000)
-        )
+        since, until = utc_of_us(since_s * 1_000_000), utc_of_us(until_s * 1_000_000)
+        read = await self._store.read_spending(_budget_of(one), since, until)
+        covers = one.benchmark.schedule.covers
+        steps = [step for step in read if covers(utc_of_us(step[0] * 1_000_000))]
         budgets.spending[one.key] = Spending.of(until_s, steps, None if whole else before)
         if whole:
             self._whole_at_us[one.key] = now_us

@@ -133,7 +133,8 @@ def _newest_first(benchmark: Benchmark, windows: SystemWindows, first_s: int, la
     edge = bucket_of(benchmark.target * 1e3)
     sums, total = [], Spent(0, 0)
     for second in range(last_s, first_s - 1, -1):
-        for _, tally in windows.tallies(chosen, second, second):
+        applies = benchmark.schedule.covers(utc_of_us(second * 1_000_000))
+        for _, tally in windows.tallies(chosen, second, second) if applies else ():
             bad = (
                 tally.failed
                 if benchmark.source is Source.ERROR_RATE
