@@ -1,15 +1,7 @@
-"""The validator's settings."""
-
-from pathlib import Path
+"""The validator's settings: those that all services have."""
 
 from shared.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """``benchmarks``: file to judge by, ``benchmarks.yaml`` in ``config_dir`` where it is not given."""
-
-    benchmarks: Path | None = None
-
-    @property
-    def benchmarks_path(self) -> Path:
-        return self.benchmarks or self.config_dir / "benchmarks.yaml"
+    """Nothing of its own."""

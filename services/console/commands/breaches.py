@@ -168,7 +168,7 @@ def _known_metrics() -> dict[str, tuple[str, ...]]:
     from shared.settings import read_settings
 
     settings = read_settings(ConsoleSettings)
-    benchmarks = load_benchmarks(settings.config_dir / "benchmarks.yaml", settings.environment).benchmarks
+    benchmarks = load_benchmarks(settings.benchmarks_path, settings.environment).benchmarks
     return {name: tuple(one.metric for one in system.benchmarks) for name, system in benchmarks.systems.items()}
 
 
