@@ -66,6 +66,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
-        reading = [inbox.read_windows(), inbox.read_resources(), watch_ears(bus)]
+        reading = [inbox.read_windows(), inbox.read_resources(), inbox.read_spans(), watch_ears(bus)]
         reading.append(BudgetReader(store, judge).read())
         await run_until(stop, [*reading, keep(lease, name), presider.preside()])

@@ -132,8 +132,11 @@ def with_acknowledgement(last: Breach, revision: int, said: Acknowledge) -> Brea
 def _exemplars(judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:
     """The worst recorded requests of the window, and worse ones that were not recorded, slowest first.
 
-    For a resource of a system that the run does not call itself: those of the systems it does call.
+    Of spans, those of the slowest. For a resource of a system that the run does not call itself: those of the systems
+    it does call.
     """
+    if measured.worst:
+        return measured.worst[:RECORDED_SHOWN]
     boards = judged.board.windows
     own = [boards[judged.system]] if judged.system in boards else list(boards.values())
     chosen = chosen_by(judged.benchmark)

@@ -15,6 +15,7 @@ from shared.contracts.run import RunDesired, RunState
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram
 from shared.store.figures import Connecting, InstanceReading, SeriesAfter, SeriesResult, Step
+from shared.store.spans import SpanTimes
 
 FAULT_SHARE = 0.05
 """Beyond this share of seconds with the generator at fault, what it measured says nothing of the target."""
@@ -58,6 +59,7 @@ class Facts:
     scaling: tuple[Mapping[str, Any], ...] = ()
     observed: Observed = field(default_factory=Observed)
     hops: tuple[ScenarioHops, ...] = ()
+    spans: Mapping[tuple[str, str], SpanTimes] = field(default_factory=dict)
     instances: tuple[InstanceReading, ...] = ()
     connecting: tuple[Connecting, ...] = ()
     step_s: int = 1

@@ -21,6 +21,7 @@ from services.validator.measuring import Measured, measure_requests, measure_res
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_of
+from services.validator.spans import SpanSeconds, measure_spans
 from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
 from shared.contracts.attention import Acknowledge
 from shared.contracts.base import utc_of_us
@@ -37,6 +38,7 @@ class Judge:
         self.environment = environment
         self.benchmarks = benchmarks
         self.resources = ResourceWindows()
+        self.spans = SpanSeconds()
         self.boards: dict[str, RunBoard] = {}
         self.verdicts: Counter[Verdict] = Counter()
         self.budgets = Budgets(benchmarks)
@@ -161,9 +163,17 @@ class Judge:
         until_us: int | None = None,
     ) -> Judged:
         key = (system, benchmark.metric, series_of(board.run, benchmark))
+        if benchmark.source is Source.SPAN:
+            benchmark = self._told_by(board, system, benchmark, now_us)
         measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us, until_us)
         judgement, measured = judge_windows(benchmark, measured, self._levels[system, benchmark.metric])
         return Judged(board, system, owner, benchmark, measured, judgement)
+
+    def _told_by(self, board: RunBoard, system: str, benchmark: Benchmark, now_us: int) -> Benchmark:
+        """A benchmark on spans, or on readings of the same where no spans come: no traces, or none of this system."""
+        if measure_spans(benchmark, self.spans, system, board.started_s, now_us) is None:
+            return benchmark.in_readings or benchmark
+        return benchmark
 
     def _measure(
         self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int, until_us: int | None
@@ -173,6 +183,8 @@ class Judge:
             offered = float(windows.in_flight(now_us)) if windows and benchmark.demand_limited else None
             floor_s = max(floor_s, board.started_s)
             return measure_resource(benchmark, self.resources, system, floor_s, now_us, offered)
+        if benchmark.source is Source.SPAN:
+            return measure_spans(benchmark, self.spans, system, max(floor_s, board.started_s), now_us)
         return measure_requests(benchmark, windows, floor_s, now_us, until_us) if windows else None
 
     def _revise(self, board: RunBoard, now_us: int) -> Iterator[Breach]:

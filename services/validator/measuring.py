@@ -13,6 +13,7 @@ from services.validator.samples import Completions, Failures, Latencies, Reading
 from services.validator.windows import Chosen, SystemWindows
 from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Benchmark, Source, samples_to_confirm
 from shared.contracts.timing import Kind
+from shared.contracts.window import Exemplar
 from shared.histogram import Histogram
 
 LEAST_READINGS = 3
@@ -28,7 +29,8 @@ class Measured:
 
     ``recovery`` is of a shorter, newer window, from ``short_s`` on: in it a large excess shows soonest, whether a
     small one still lasts, and a broken benchmark that it is kept again. ``recent`` is of the last two seconds, in
-    which a hang shows. ``unanswered``: requests beyond the target that have not returned count in it.
+    which a hang shows. ``worst``: of spans, the slowest by their traces. ``unanswered``: requests beyond the target
+    that have not returned count in it.
     """
 
     first_s: int
@@ -39,6 +41,7 @@ class Measured:
     short_s: int = 0
     recent: Latencies | None = None
     spoiled: str = ""
+    worst: tuple[Exemplar, ...] = ()
     unanswered: bool = False
 
 

@@ -6,7 +6,7 @@ store is a ``TransientError``.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,11 +64,17 @@ class Store:
             return await reports.write_report(connection, run, body)
 
     async def gather(
-        self, desired: RunDesired, state: RunState, observed: Observed, breaches: dict[str, Breach]
+        self,
+        desired: RunDesired,
+        state: RunState,
+        observed: Observed,
+        breaches: dict[str, Breach],
+        named: Mapping[tuple[str, str], str] | None = None,
     ) -> Facts:
         """Everything known of a run that is over, from one snapshot of the store.
 
         ``breaches``: the latest events this validator knows; the store may be behind them or know older ones.
+        ``named``: the spans, by system and name, whose times are wanted, with the service they come from.
         """
         span = Span.of(desired, state)
         hops = await self._gather_hops(desired.run, span)
@@ -109,6 +115,10 @@ class Store:
                 scaling=tuple(await results.read_scaling(connection, desired.environment, span.started, until)),
                 observed=observed,
                 hops=hops,
+                spans={
+                    (system, name): await spans.read_span_times(connection, service, name, span.judged_from, span.ended)
+                    for (system, name), service in (named or {}).items()
+                },
                 step_s=plan.step_s,
             )
 

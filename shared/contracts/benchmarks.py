@@ -7,6 +7,7 @@ what an environment changes is ``benchmarks_file.py``.
 
 import math
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -65,7 +66,8 @@ class Benchmark(Document):
     limit broken; left out, it follows from ``Benchmarks.false_breaches_per_day``. ``required``: a run that touches
     the system and cannot measure this ends without a verdict.
     ``scenarios`` and ``actions`` restrict request metrics; ``instances`` says how a resource's instances become one
-    value; ``span`` names what a system's traces call the work that is measured. ``objective``: the share of requests
+    value; ``span`` names what a system's traces call the work that is measured, ``resource`` then the readings of the
+    same for where no spans come. ``objective``: the share of requests
     that should be good (answered, for times within ``target``), from which ``burn_rates`` follow.
     """
 
@@ -135,8 +137,14 @@ class Benchmark(Document):
     @model_validator(mode="after")
     def _source_fits(self) -> "Benchmark":
         unit = unit_of(self.source, self.resource)
-        if self.source is not Source.RESOURCE and self.resource:
-            raise WrongFieldError(f"{self.metric}: resource belongs to source resource, not {self.source}", "resource")
+        if self.resource and self.source.of_requests:
+            raise WrongFieldError(
+                f"{self.metric}: resource belongs to source resource or span, not {self.source}", "resource"
+            )
+        if self.source is Source.SPAN and self.resource and RESOURCE_METRICS.get(self.resource) != unit:
+            raise WrongFieldError(
+                f"{self.metric}: resource {self.resource!r} does not tell times in {unit}; leave it out", "resource"
+            )
         if bool(self.span) != (self.source is Source.SPAN):
             says = (
                 "needs span, the name of the spans"
@@ -219,6 +227,14 @@ class Benchmark(Document):
         """Higher is better: says nothing while less than the target is asked for, and never scales anything."""
         return self.better == "higher"
 
+    @cached_property
+    def in_readings(self) -> "Benchmark | None":
+        """The same by the means of a resource metric, for where there are no spans; None where none is named."""
+        if self.source is not Source.SPAN or not self.resource:
+            return None
+        changes = {"source": Source.RESOURCE, "statistic": "mean", "min_samples": MIN_SAMPLES[Source.RESOURCE]}
+        return self.model_copy(update=changes)
+
     def chooses(self, scenario: str, action: str) -> bool:
         """Whether what a scenario does in an action counts; of a workflow the action is its own."""
         chosen = not self.scenarios or scenario in self.scenarios
@@ -289,6 +305,16 @@ class Benchmarks(Document):
                         *("systems", system, "calls", place),
                     )
         return self
+
+    @property
+    def named_spans(self) -> dict[tuple[str, str], str]:
+        """By system and name of the spans that benchmarks are measured by: the service they come from."""
+        return {
+            (system, one.span): owner.service
+            for system, owner in self.systems.items()
+            for one in owner.benchmarks
+            if one.source is Source.SPAN
+        }
 
     def reached(self, systems: Iterable[str]) -> frozenset[str]:
         """These systems and all that they call, directly or through others."""
