@@ -21,6 +21,7 @@ SECTIONS = {
         "stop": LazyCommand(f"{COMMANDS}.steer:stop", "Stop a run, or all; what was measured is kept and reported."),
         "runs": LazyCommand(f"{COMMANDS}.runs:runs", "List runs, newest first."),
         "report": LazyCommand(f"{COMMANDS}.report:report", "Show or write the report of a run."),
+        "summary": LazyCommand(f"{COMMANDS}.summary:summary", "Show what canary runs did, day by day."),
         "export": LazyCommand(f"{COMMANDS}.export:export", "Write a run's tables as Parquet or CSV, for notebooks."),
     },
     "Scenarios and benchmarks": {

@@ -57,6 +57,8 @@ class Forwarding:
                 try:
                     await self._read(sending)
                 except (NatsError, JetStreamError, TimeoutError) as error:
+                    if self._bus.client.is_closed:  # nats-py makes of a cancellation an error of its own then
+                        raise
                     logger.warning("%s: reading again: %s", self._name, error or type(error).__name__)
                     await asyncio.sleep(RETRY_S)
 
@@ -158,6 +160,8 @@ class Forwarding:
                     await self._told.write(event.data.breach, told_of(event.data))
                 await self._held[sequence].ack()
             except (NatsError, JetStreamError, TimeoutError) as error:
+                if self._bus.client.is_closed:
+                    raise
                 logger.warning("%s: %s waits for the broker: %s", self._name, event.id, error or type(error).__name__)
                 await asyncio.sleep(RETRY_S)
             else:

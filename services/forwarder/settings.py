@@ -42,7 +42,7 @@ def check_hosts(document: Webhooks, allowed: Collection[str]) -> None:
     for endpoint in document.endpoints:
         if endpoint.host not in allowed:
             raise ConfigError(
-                f"endpoint {endpoint.name}: {endpoint.url!r}: host {endpoint.host!r} is not in the allow-list "
+                f"endpoint {endpoint.name}: host {endpoint.host!r} is not in the allow-list "
                 f"({', '.join(sorted(allowed))}); add it with TIDEGATE_WEBHOOK_HOSTS, if breaches may be sent there"
             )
 

@@ -10,6 +10,7 @@ from services.validator.attention import Attention
 from services.validator.breach_stream import BreachStream
 from services.validator.breach_tracing import BreachTracing
 from services.validator.budget_reader import BudgetReader
+from services.validator.canary_watch import CanaryWatch
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
@@ -42,6 +43,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         store = Store(settings.store_dsn)
         inbox = Inbox(bus, judge)
         lease = Lease(await bus.bucket("leases"), "validator")
+        canaries = CanaryWatch(judge, store, settings.drift_rules, settings.zone)
         attention, stream = Attention(), BreachStream(bus.js, bus.subjects)
         presider = Presider(
             judge,
@@ -53,6 +55,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             store,
             Reporter(store, benchmarks),
             HopFinder(store),
+            canaries,
         )
 
         def unready() -> list[str]:
@@ -68,4 +71,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
         reading = [inbox.read_windows(), inbox.read_resources(), inbox.read_spans(), watch_ears(bus)]
         reading.append(BudgetReader(store, judge).read())
-        await run_until(stop, [*reading, keep(lease, name), presider.preside()])
+        await run_until(
+            stop, [*reading, keep(lease, name), presider.preside(), canaries.watch(lambda: presider.presiding)]
+        )

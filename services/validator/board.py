@@ -12,6 +12,8 @@ from shared.contracts.run import RunDesired, RunState
 from shared.contracts.window import FrameWindows
 
 MOST_POINTS = 3_600
+MOST_RESOLVED = 200
+"""Episodes that are over are in the store; so many of the newest are kept for a store that is behind."""
 
 Key = tuple[str, str, str]
 """System, metric and series: what has at most one open episode."""
@@ -67,6 +69,14 @@ class RunBoard:
         self.heard_us = now_us
         self.generator.note(frame)
         return windows.merge(frame, now_us)
+
+    def keep(self, breach: Breach) -> None:
+        """Note the last event of an episode; of those that are resolved the newest few stay."""
+        self.breaches.pop(breach.breach, None)
+        self.breaches[breach.breach] = breach
+        if len(self.breaches) > MOST_RESOLVED + len(self.episodes):
+            live = {episode.breach for episode in self.episodes.values()}
+            del self.breaches[next(one for one in self.breaches if one not in live)]
 
     def stale(self, now_us: int, after_s: float) -> bool:
         """True when nothing has been heard of the run for that long."""

@@ -93,4 +93,5 @@ def _log_likelihood(one: Sighting, points: Floats) -> Floats:
     side = np.sign(apart)
     kept = ndtr(side * centre / np.sqrt(astray * one.error**2 / whole)) / ndtr(side * line / np.sqrt(astray))
     likely = kept * np.exp(-((seen - line) ** 2) / whole / 2) / np.sqrt(2 * math.pi * whole)
-    return np.log((1 - FALSE_STEP) * likely + FALSE_STEP / (2 * FURTHEST))
+    odds: Floats = np.log((1 - FALSE_STEP) * likely + FALSE_STEP / (2 * FURTHEST))
+    return odds

@@ -23,7 +23,8 @@ def own_time_rose(e: Evidence) -> Advice | None:
     rose = next((change for change in e.changes if _matters(e, change)), None)
     if rose is None:
         return None
-    stayed = next((other for other in e.changes if _stayed(other, rose)), None)
+    others = (other for other in e.changes if _stayed(other, rose))
+    stayed = max(others, key=lambda other: other.broken_path_ms, default=None)
     beside, figures = "", dict[str, object]()
     if stayed is not None:
         beside = f" while {e.name_of(stayed.hop.service)}'s stayed at {stayed.broken_p95_ms:.4g} ms"

@@ -6,7 +6,7 @@ may judge, belongs to ``app.py``.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -14,10 +14,12 @@ from itertools import chain
 from services.validator.board import Key, RunBoard, concerns
 from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
 from services.validator.budgets import BURN_RATE, Budgets
+from services.validator.drift_breach import DriftFound
+from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
-from services.validator.measuring import Measured, measure_requests, measure_resource, recovery_samples
+from services.validator.measuring import Measured, is_stale, measure_requests, measure_resource, recovery_samples
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_of
@@ -27,8 +29,18 @@ from shared.contracts.attention import Acknowledge
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.run import RunDesired
 
 REFUTED = "what came late refutes it: with all that was measured, the window it was opened from breaks no limit"
+
+
+@dataclass(slots=True)
+class _Memo:
+    """What a run's desired state makes of the benchmarks, and what was judged last, with what it depended on."""
+
+    desired: RunDesired | None
+    concerned: list[tuple[Key, SystemBenchmarks, Benchmark]]
+    judged: dict[Key, tuple[tuple[object, ...], Judged]] = field(default_factory=dict)
 
 
 class Judge:
@@ -43,6 +55,7 @@ class Judge:
         self.verdicts: Counter[Verdict] = Counter()
         self.budgets = Budgets(benchmarks)
         self._levels = derive_levels(benchmarks)
+        self._memos: dict[str, _Memo] = {}
         self.joining = True
 
     def board(self, run: str) -> RunBoard:
@@ -65,7 +78,7 @@ class Judge:
         board = self.board(breach.run)
         board.heard_us = max(board.heard_us, now_us)
         key = (breach.system, breach.metric, breach.series)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if breach.status is BreachStatus.RESOLVED:
             board.floors_s[key] = int(breach.window.end.timestamp())
             return
@@ -88,11 +101,16 @@ class Judge:
         return events
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
-        """Every benchmark the run can measure and whose schedule applies, held against its window."""
-        now = utc_of_us(now_us)
-        for system, owner, benchmark in self._concerned(board):
-            if benchmark.schedule.covers(now):
-                yield self._judge(board, system, owner, benchmark, now_us)
+        """Every benchmark the run can measure and whose schedule applies; again only where something has changed."""
+        memo, now = self._memo(board), utc_of_us(now_us)
+        for key, owner, benchmark in memo.concerned:
+            if not benchmark.schedule.covers(now):
+                continue
+            seen = self._seen(board, key, benchmark, now_us)
+            last = memo.judged.get(key)
+            if last is None or last[0] != seen:
+                last = memo.judged[key] = seen, self._judge(board, key, owner, benchmark, now_us)
+            yield last[1]
 
     def note_hop(self, run: str, breach: str, slowest: SlowestHop) -> Breach | None:
         """Take the hop that spent the time of an episode; its next event, where it is open and that is news."""
@@ -120,6 +138,14 @@ class Judge:
         """The last event of every open episode."""
         return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
 
+    def take_drift(self, found: DriftFound) -> list[Breach]:
+        """What follows from a window of a canary held against past days; nothing once its run is over."""
+        board = self.boards.get(found.run)
+        if board is None or not board.live:
+            return []
+        services = {system: owner.service for system, owner in self.benchmarks.systems.items()}
+        return follow_drift(board, self.environment, services, found)
+
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
         owner = self.benchmarks.systems.get(breach.system)
@@ -144,36 +170,55 @@ class Judge:
     def forget(self, run: str) -> None:
         self.boards.pop(run, None)
         self.budgets.forget(run)
+        self._memos.pop(run, None)
 
-    def _concerned(self, board: RunBoard) -> Iterator[tuple[str, SystemBenchmarks, Benchmark]]:
-        if board.desired is None:
-            return
-        for system, owner in self.benchmarks.systems.items():
-            for benchmark in owner.benchmarks:
-                if concerns(self.benchmarks, board.desired, system, benchmark):
-                    yield system, owner, benchmark
+    def _memo(self, board: RunBoard) -> "_Memo":
+        memo = self._memos.get(board.run)
+        if memo is None or memo.desired is not board.desired:
+            desired = board.desired
+            concerned = [
+                ((system, benchmark.metric, series_of(board.run, benchmark)), owner, benchmark)
+                for system, owner in self.benchmarks.systems.items()
+                for benchmark in owner.benchmarks
+                if desired is not None and concerns(self.benchmarks, desired, system, benchmark)
+            ]
+            memo = self._memos[board.run] = _Memo(desired, concerned)
+        return memo
+
+    def _seen(self, board: RunBoard, key: Key, benchmark: Benchmark, now_us: int) -> tuple[object, ...]:
+        """All that a judgement depends on: while it stays the same, so does the judgement."""
+        windows = board.windows.get(key[0])
+        open_or_not: tuple[object, ...] = (board.floors_s.get(key), key in board.episodes)
+        told = (windows.version, windows.silent(now_us)) if windows else ()
+        if benchmark.source.of_requests:
+            return (*open_or_not, *told)
+        if benchmark.source is Source.SPAN:
+            lately = self.spans.lately(key[0], benchmark.span, board.started_s, now_us)
+            open_or_not = (*open_or_not, self.spans.version, lately)
+        stale = is_stale(self.resources, key[0], now_us)
+        return (*open_or_not, self.resources.version, stale, board.started_s, told if benchmark.demand_limited else ())
 
     def _judge(
         self,
         board: RunBoard,
-        system: str,
+        key: Key,
         owner: SystemBenchmarks,
         benchmark: Benchmark,
         now_us: int,
         until_us: int | None = None,
     ) -> Judged:
-        key = (system, benchmark.metric, series_of(board.run, benchmark))
+        system = key[0]
         if benchmark.source is Source.SPAN:
             benchmark = self._told_by(board, system, benchmark, now_us)
         measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us, until_us)
-        judgement, measured = judge_windows(benchmark, measured, self._levels[system, benchmark.metric])
+        level, valued = self._levels[key[:2]], key in board.episodes
+        judgement, measured = judge_windows(benchmark, measured, level, valued=valued)
         return Judged(board, system, owner, benchmark, measured, judgement)
 
     def _told_by(self, board: RunBoard, system: str, benchmark: Benchmark, now_us: int) -> Benchmark:
         """A benchmark on spans, or on readings of the same where no spans come: no traces, or none of this system."""
-        if measure_spans(benchmark, self.spans, system, board.started_s, now_us) is None:
-            return benchmark.in_readings or benchmark
-        return benchmark
+        lately = self.spans.lately(system, benchmark.span, board.started_s, now_us)
+        return benchmark if lately else benchmark.in_readings or benchmark
 
     def _measure(
         self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int, until_us: int | None
@@ -190,16 +235,15 @@ class Judge:
     def _revise(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
         """Judge again what late frames have changed: windows that ended behind event time."""
         late = {system: windows.take_late() for system, windows in board.windows.items()}
-        for system, owner, benchmark in self._concerned(board) if any(late.values()) else ():
-            changed = late.get(system)
+        for key, owner, benchmark in self._memo(board).concerned if any(late.values()) else ():
+            changed = late.get(key[0])
             if changed is None or not benchmark.source.of_requests:
                 continue
-            key = (system, benchmark.metric, series_of(board.run, benchmark))
-            again = partial(self._judge, board, system, owner, benchmark, now_us)
+            again = partial(self._judge, board, key, owner, benchmark, now_us)
             if key in board.episodes:
                 yield from self._refute(board.episodes[key], again)
                 continue
-            until_s = (board.windows[system].watermark_us or 0) // 1_000_000
+            until_s = (board.windows[key[0]].watermark_us or 0) // 1_000_000
             last_s = min(until_s, changed[1] + round(benchmark.window))
             for second in range(changed[0] + 1, until_s + 1):
                 if second > last_s and key not in board.episodes:
@@ -209,11 +253,11 @@ class Judge:
     def _rest(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
         """Benchmarks whose schedule does not apply: what is open is let go, and what comes meanwhile never counts."""
         now = utc_of_us(now_us)
-        for system, _, benchmark in self._concerned(board):
+        for (system, name, series), _, benchmark in self._memo(board).concerned:
             if benchmark.schedule.covers(now):
                 continue
-            for metric in (benchmark.metric, f"{benchmark.metric}{BURN_RATE}"):
-                key = (system, metric, series_of(board.run, benchmark))
+            for metric in (name, f"{name}{BURN_RATE}"):
+                key = (system, metric, series)
                 board.floors_s[key] = now_us // 1_000_000
                 if key in board.episodes:
                     yield _let_go(board, key, "its schedule does not apply any more: it is not judged", now)
@@ -221,11 +265,12 @@ class Judge:
     def _refute(self, episode: Episode, again: Callable[..., Judged]) -> Iterator[Breach]:
         """End an episode whose opening, with what has come late, breaks nothing; unless it is broken now."""
         now = again()
-        if episode.breach not in now.board.refutable or now.measured is None or now.judgement.broken:
+        measured = now.measured
+        if episode.breach not in now.board.refutable or measured is None or now.judgement.broken:
             return
         if again(until_us=episode.opened_us).judgement.verdict in (Verdict.MET, Verdict.INSUFFICIENT):
-            refuted = replace(now, judgement=replace(now.judgement, note=REFUTED))
-            yield from self._take(refuted, now.measured, close(episode))
+            now = replace(now, judgement=replace(now.judgement, note=REFUTED))
+            yield from self._take(now, measured, close(episode))
 
     def _follow(self, judged: Judged) -> Iterator[Breach]:
         """Lead the episode of one benchmark on by one judgement."""
@@ -253,7 +298,7 @@ class Judge:
         if step.status is None:
             return
         breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if step.status is BreachStatus.OPENED and not measured.unanswered:
             board.refutable.add(breach.breach)
         if step.status is BreachStatus.RESOLVED:
@@ -271,7 +316,7 @@ def _let_go(board: RunBoard, key: Key, note: str, ended: datetime | None) -> Bre
     step = close(episode)
     board.hops.pop(episode.breach, None)
     board.refutable.discard(episode.breach)
-    told = board.breaches[episode.breach] = last.model_copy(
+    told = last.model_copy(
         update={
             "revision": step.episode.revision if step.episode else last.revision + 1,
             "status": BreachStatus.RESOLVED,
@@ -279,6 +324,7 @@ def _let_go(board: RunBoard, key: Key, note: str, ended: datetime | None) -> Bre
             "note": note,
         }
     )
+    board.keep(told)
     return told
 
 
@@ -289,23 +335,26 @@ def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
     return breach
 
 
-def judge_windows(benchmark: Benchmark, measured: Measured | None, level: float) -> tuple[Judgement, Measured | None]:
-    """The verdict at a significance, and the window it is of."""
+def judge_windows(
+    benchmark: Benchmark, measured: Measured | None, level: float, *, valued: bool
+) -> tuple[Judgement, Measured | None]:
+    """The verdict at a significance, and the window it is of. ``valued``: with its value, also where nothing broke."""
     if measured is None:
         nothing = Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
         return nothing, None
     if measured.spoiled or measured.sample is None:
         return invalid(benchmark, measured.spoiled or "no whole second yet"), measured
-    judgement, short = judge_both(
+    judgement, which = judge_both(
         benchmark,
         measured.sample,
-        measured.recovery,
+        [short for short in (measured.recovery, measured.recent) if short is not None],
         short_least=recovery_samples(benchmark),
         significance=level,
+        valued=valued,
     )
     if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
         judgement = judge_hang(benchmark, measured.recent) or judgement
-    return judgement, replace(measured, first_s=measured.short_s) if short else measured
+    return judgement, replace(measured, first_s=measured.begins_s[which])
 
 
 def _judge_recovery(judged: Judged) -> Judgement:

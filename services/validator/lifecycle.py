@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from services.validator.verdict import Judgement, Verdict
 from shared.contracts.breach import Breach, BreachStatus
 
-CLEAN_US = 1_000_000
-"""For so long of event time a pass must stay confirmed before an episode is resolved."""
+CLEAN_US = 500_000
+"""For so long of event time a pass must stay confirmed before an episode is resolved. The recovery window itself covers
+three seconds and more, so what a longer wait adds to them is delay.
+"""
 UPDATE_US = 5_000_000
 NOTABLE_US = 1_000_000
 NOTABLE_CHANGE = 0.2

@@ -7,7 +7,7 @@ window that the generator spoiled is named so instead of measured.
 import math
 from dataclasses import dataclass
 
-from services.validator.levels import short_seconds
+from services.validator.levels import NEWEST_S, short_seconds
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Completions, Failures, Latencies, Readings, Sample, Second
 from services.validator.windows import Chosen, SystemWindows
@@ -17,7 +17,6 @@ from shared.contracts.window import Exemplar
 from shared.histogram import Histogram
 
 LEAST_READINGS = 3
-HANG_S = 2
 STALE_RESOURCE_S = 8
 HISTORY_S = 150
 """So many seconds of readings tell how a resource scatters: enough to know a correlation of 0.9 from one of 0.6."""
@@ -29,8 +28,8 @@ class Measured:
 
     ``recovery`` is of a shorter, newer window, from ``short_s`` on: in it a large excess shows soonest, whether a
     small one still lasts, and a broken benchmark that it is kept again. ``recent`` is of the last two seconds, in
-    which a hang shows. ``worst``: of spans, the slowest by their traces. ``unanswered``: requests beyond the target
-    that have not returned count in it.
+    which a step and a hang show. ``worst``: of spans, the slowest by their traces. ``unanswered``: requests beyond
+    the target that have not returned count in it.
     """
 
     first_s: int
@@ -43,6 +42,11 @@ class Measured:
     spoiled: str = ""
     worst: tuple[Exemplar, ...] = ()
     unanswered: bool = False
+
+    @property
+    def begins_s(self) -> tuple[int, int, int]:
+        """First second of the long, the short and the newest window."""
+        return self.first_s, self.short_s, self.last_s - NEWEST_S + 1
 
 
 def kind_of(benchmark: Benchmark) -> Kind:
@@ -86,9 +90,10 @@ def measure_requests(
     short_s = _reach_back(benchmark, windows, last_s, newest_s, floor_s, least=recovery_samples(benchmark))
     if benchmark.source in (Source.RESPONSE_TIME, Source.WORKFLOW_TIME):
         stuck = windows.stuck(chosen_by(benchmark), now_us) if until_us is None else Histogram()
+        earliest_s = min(first_s, short_s, last_s - NEWEST_S + 1)
+        seconds = _seconds(benchmark, windows, earliest_s, last_s)
         long, short, recent = (
-            Latencies(_seconds(benchmark, windows, since_s, last_s), stuck)
-            for since_s in (first_s, short_s, last_s - HANG_S + 1)
+            Latencies(seconds[since_s - earliest_s :], stuck) for since_s in (first_s, short_s, last_s - NEWEST_S + 1)
         )
         unanswered = stuck.above(benchmark.target * 1e3) > 0
         return Measured(first_s, last_s, end_us, long, short, short_s, recent, unanswered=unanswered)
@@ -99,12 +104,18 @@ def measure_requests(
     return Measured(first_s, last_s, end_us, sample, recovery, short_s)
 
 
+def is_stale(resources: ResourceWindows, system: str, now_us: int) -> bool:
+    """True where the system has told nothing lately."""
+    last_s = resources.last_second(system)
+    return last_s is None or now_us / 1e6 - last_s > STALE_RESOURCE_S
+
+
 def measure_resource(
     benchmark: Benchmark, resources: ResourceWindows, system: str, floor_s: int, now_us: int, offered: float | None
 ) -> Measured | None:
     """Sample of a benchmark on a resource; None where the system has told nothing lately."""
     last_s = resources.last_second(system)
-    if last_s is None or now_us / 1e6 - last_s > STALE_RESOURCE_S:
+    if last_s is None or is_stale(resources, system, now_us):
         return None
 
     def read(first_s: int, floor_s: int = floor_s) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ message per subject of BREACHES, and from the store what a broker has lost.
 import asyncio
 import contextlib
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 
 from nats.errors import Error as NatsError
@@ -15,6 +16,7 @@ from nats.js.errors import Error as JetStreamError
 from services.validator.attention import Attention
 from services.validator.board import RunBoard
 from services.validator.breach_stream import BreachStream, StaleWriterError
+from services.validator.canary_watch import CanaryWatch
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
@@ -29,6 +31,9 @@ from shared.errors import TransientError
 from shared.lease import Lease
 
 TICK_S = 0.25
+LEAST_S = 0.1
+REST_SHARE = 4.0
+"""Between two judgements so many times what one takes: reading what comes has most of the process."""
 CLOSE_S = 3.0
 STORE_S = 2.0
 RECENT = timedelta(hours=1)
@@ -52,11 +57,13 @@ class Presider:
         store: Store,
         reporter: Reporter,
         hops: HopFinder,
+        canaries: CanaryWatch,
     ) -> None:
         self._judge, self._inbox, self._lease = judge, inbox, lease
         self._stream, self._teller, self._attention, self._store = stream, teller, attention, store
-        self._reporter, self._hops = reporter, hops
+        self._reporter, self._hops, self._canaries = reporter, hops, canaries
         self._epoch = 0
+        self._took_s = 0.0
         self._reports: dict[str, asyncio.Task[None]] = {}
         self._counted: dict[str, int] = {}
 
@@ -65,14 +72,14 @@ class Presider:
         return self._lease.held and self._epoch == self._lease.epoch
 
     async def preside(self) -> None:
-        """Tick for ever."""
+        """Judge for ever: soon after something was heard, and every ``TICK_S`` where nothing is."""
         while True:
             self._inbox.look()
             if self._lease.held and self._inbox.joined:
                 await self._turn()
             else:
                 self._stand_by()
-            await asyncio.sleep(TICK_S)
+            await self._pause()
 
     async def close(self) -> None:
         """Tell what is still to be told, end the watch over reports, give the lease back.
@@ -87,11 +94,21 @@ class Presider:
         await asyncio.gather(*self._reports.values(), return_exceptions=True)
         await self._lease.release()
 
+    async def _pause(self) -> None:
+        rest_s = min(TICK_S, max(LEAST_S, REST_SHARE * self._took_s))
+        await asyncio.sleep(rest_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._inbox.news.wait(), TICK_S - rest_s)
+        self._inbox.news.clear()
+
     async def _turn(self) -> None:
         try:
             if self._epoch != self._lease.epoch:
                 await self._take_up()
-            for breach in self._judge.tick(wall_us()):
+            began = time.monotonic()
+            events = self._judge.tick(wall_us())
+            self._took_s = time.monotonic() - began
+            for breach in events:
                 self._post(breach)
             for found in self._hops.take():
                 told = self._judge.note_hop(found.run, found.breach, found.slowest)
@@ -101,6 +118,9 @@ class Presider:
                 told = self._judge.acknowledge(said)
                 if told is not None:
                     self._post(told)
+            for window in self._canaries.take():
+                for breach in self._judge.take_drift(window):
+                    self._post(breach)
             self._end_runs()
             await self._teller.deliver(lambda: self._lease.held)
         except StaleWriterError as error:
@@ -119,6 +139,7 @@ class Presider:
         breaches = take_up(await self._stream.read_last(), await self._left_open())
         self._teller.drop()
         await self._hops.close()
+        self._canaries.forget()
         self._judge.forget_episodes()
         for breach in breaches:
             if breach.status is not BreachStatus.RESOLVED or breach.run in self._judge.boards:

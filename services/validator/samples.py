@@ -49,7 +49,7 @@ class Counted:
     @classmethod
     def of(cls, parts: Sequence[tuple[int, int]]) -> "Counted":
         """From (above, count) of each second."""
-        above, count = sum(part[0] for part in parts), sum(part[1] for part in parts)
+        above, count = map(sum, zip(*parts, strict=True)) if parts else (0, 0)
         worst = max(parts, default=(0, 0))
         return cls(above, count, above - worst[0], count - worst[1])
 
@@ -64,19 +64,22 @@ class Latencies:
     Sums are exact, so that a mean is; percentiles are of the histogram.
     """
 
-    __slots__ = ("_response", "count", "seconds", "stuck", "sum_us")
+    __slots__ = ("_response", "count", "seconds", "stuck")
 
     def __init__(self, seconds: Sequence[Second], stuck: Histogram | None = None) -> None:
         self.seconds = seconds
         self.stuck = stuck or Histogram()
-        self.count = sum(second.count for second in seconds)
-        self.sum_us = sum(second.sum_us for second in seconds)
+        self.count = sum([second.count for second in seconds])
         self._response: Histogram | None = None
 
     @classmethod
     def of(cls, response: Histogram, sum_us: int, stuck: Histogram | None = None) -> "Latencies":
         """From sums over a whole window."""
         return cls((Second(response, sum_us),), stuck)
+
+    @property
+    def sum_us(self) -> int:
+        return sum(second.sum_us for second in self.seconds)
 
     @property
     def response(self) -> Histogram:

@@ -14,7 +14,7 @@ from scipy.special import bdtr, bdtrc, pdtr, pdtrc, stdtr
 
 MOST_CORRELATION = 0.98
 LEAST_PART = 3
-SPLITS = 3
+SPLITS = 2
 STEP_SHARE = 0.75
 
 
@@ -25,11 +25,13 @@ class Odds:
 
 
 def binomial(above: int, total: int, share: float) -> Odds:
-    """``above`` of ``total`` lie beyond a limit that at most ``share`` of them may: P(Bin(n, 1−q) ≥ k) and ≤ k."""
-    if total == 0:
-        return Odds(1.0, 1.0)
-    worse = 1.0 if above == 0 else float(bdtrc(above - 1, total, share))
-    return Odds(worse, float(bdtr(above, total, share)))
+    """``above`` of ``total`` lie beyond a limit that at most ``share`` of them may: P(Bin(n, 1−q) ≥ k) and ≤ k.
+
+    Only the tail on whose side the observation lies is worked out; the other tells nothing, and is 1.
+    """
+    if above > share * total:
+        return Odds(float(bdtrc(above - 1, total, share)), 1.0)
+    return Odds(1.0, float(bdtr(above, total, share)) if total else 1.0)
 
 
 def poisson(count: int, expected: float) -> Odds:

@@ -23,11 +23,13 @@ class SpanSeconds:
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, str], dict[int, list[SpanCell]]] = {}
         self._last_seq: dict[str, int] = {}
+        self.version = 0
 
     def merge(self, windows: SpanWindows) -> bool:
         """Add a message; False, and no change, when it was merged before."""
         if windows.seq <= self._last_seq.get(windows.collector, 0):
             return False
+        self.version += 1
         self._last_seq.pop(windows.collector, None)
         self._last_seq[windows.collector] = windows.seq
         if len(self._last_seq) > MOST_COLLECTORS:
@@ -43,6 +45,11 @@ class SpanSeconds:
 
     def last_second(self, system: str, span: str) -> int | None:
         return max(self._seconds.get((system, span), ()), default=None)
+
+    def lately(self, system: str, span: str, floor_s: int, now_us: int) -> bool:
+        """Whether any has ended lately, and after a moment."""
+        last_s = self.last_second(system, span)
+        return last_s is not None and now_us / 1e6 - last_s <= STALE_S and last_s >= floor_s
 
     def second(self, system: str, span: str, second: int) -> Second:
         """The sum over what all collectors told of one second."""
@@ -65,7 +72,7 @@ class SpanSeconds:
 def measure_spans(benchmark: Benchmark, spans: SpanSeconds, system: str, floor_s: int, now_us: int) -> Measured | None:
     """Sample of a benchmark on spans; None where none has ended lately."""
     last_s = spans.last_second(system, benchmark.span)
-    if last_s is None or now_us / 1e6 - last_s > STALE_S or last_s < floor_s:
+    if last_s is None or not spans.lately(system, benchmark.span, floor_s, now_us):
         return None
 
     def reach(seconds: int, least: int) -> list[Second]:

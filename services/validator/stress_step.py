@@ -137,7 +137,7 @@ def _finish(
     sight: Sight, seconds: Seconds, *, verdict: StepVerdict | None = None, steady: bool = True, note: str = ""
 ) -> StressStep:
     whole = Histogram()
-    for second in np.flatnonzero(seconds):
+    for second in np.flatnonzero(seconds).tolist():
         whole.merge(sight.responses[second])
     margins = [
         track.tell(sight.searched, seconds, margin)

@@ -116,7 +116,7 @@ class Track:
         if q is None:
             return bool(np.all(self.sums[seconds] > FAR_MEAN * self.limit.target * self.counts[seconds]))
         far_ms = self.limit.target * math.log(ONE_IN) / math.log(1 - q)
-        chosen = [self.responses[second] for second in np.flatnonzero(seconds)]
+        chosen = [self.responses[second] for second in np.flatnonzero(seconds).tolist()]
         return bool(np.all(_above(chosen, far_ms) > 0.5 * self.counts[seconds]))
 
     def _likeness(self, seconds: Seconds) -> float:
@@ -128,7 +128,7 @@ class Track:
 
     def _whole(self, seconds: Seconds) -> Histogram:
         whole = Histogram()
-        for second in np.flatnonzero(seconds):
+        for second in np.flatnonzero(seconds).tolist():
             whole.merge(self.responses[second])
         return whole
 

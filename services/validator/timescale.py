@@ -8,22 +8,26 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
 
+from services.validator.canary import CanaryRun
 from services.validator.facts import Facts, Observed, Span
 from services.validator.hop_table import ScenarioHops, TracedCall
 from services.validator.hops import break_down
+from services.validator.summary import DayFacts
 from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
+from shared.contracts.window import Exemplar
 from shared.errors import TransientError
-from shared.store import budgets, reports, results, spans, timeline
+from shared.store import budgets, canary, reports, results, spans, summaries, timeline
 from shared.store.breaches import list_breaches
 from shared.store.budgets import BudgetOf
-from shared.store.figures import Stored, TraceSpan
+from shared.store.figures import SpanTotals, Stored, TraceSpan
 from shared.store.spans import ChosenTrace
 
 MOST_POINTS = 600
@@ -40,6 +44,8 @@ TRACES_SLOWEST = 10
 LOOK_MS = 2_000
 """Longest statement of a look at the traces of a breach; a report waits longer for its own."""
 HOPS_MS = 10_000
+SPANS_MS = 30_000
+SLOWEST_OF_DAY = 10
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +176,77 @@ class Store:
     async def count_scaling(self, environment: str, since: datetime, until: datetime) -> int:
         async with self._connect() as connection:
             return len(await results.read_scaling(connection, environment, since, until))
+
+    async def list_canaries(self, environment: str, since: datetime) -> list[CanaryRun]:
+        """The canary runs of an environment that went on after a moment, the oldest first."""
+        async with self._connect() as connection:
+            rows = await canary.list_canaries(connection, environment, since)
+        return [CanaryRun(RunDesired.model_validate(row.desired), row.started_at, row.ended_at) for row in rows]
+
+    async def read_spans(self, spans: Sequence[tuple[str, datetime, datetime]]) -> list[SpanTotals]:
+        """What every action did in these spans of whole hours, each of one run."""
+        async with self._bounded(SPANS_MS) as connection:
+            return await canary.read_spans(connection, spans)
+
+    async def read_reach(self, run: str) -> datetime | None:
+        """How far what is committed of a run reaches."""
+        async with self._connect() as connection:
+            return await canary.read_reach(connection, run)
+
+    async def read_slowest(
+        self, run: str, since: datetime, until: datetime, of: tuple[str, str, str]
+    ) -> tuple[Exemplar, ...]:
+        """The slowest recorded requests of an action; of workflows or a whole scenario where it has no such action."""
+        system, scenario, action = of
+        async with self._bounded(HOPS_MS) as connection:
+            found = await canary.read_slowest(
+                connection, run, since, until, kind=None, system=system, scenario=scenario, action=action
+            )
+        return tuple(exemplar for _, exemplar in found)
+
+    async def count_stored(self, run: str, since: datetime, until: datetime) -> int:
+        """How many requests and workflows of some whole hours of a run are stored."""
+        async with self._bounded(SPANS_MS) as connection:
+            return await canary.count_stored(connection, run, since, until)
+
+    async def read_heads(self, environment: str, since: date) -> dict[tuple[str, date], summaries.SummaryHead]:
+        """Which days are summed up, by run and day."""
+        async with self._connect() as connection:
+            return await summaries.read_heads(connection, environment, since)
+
+    async def gather_day(self, facts: DayFacts, *, again: bool) -> DayFacts:
+        """The facts of a day with what the store holds of it. ``again``: it was complete before."""
+        run, span = facts.run.run, facts.span
+        hours = [span.start + timedelta(hours=number) for number in range(round(span.seconds / 3_600))]
+        async with self._bounded(SPANS_MS) as connection:
+            before = await summaries.read_summary(connection, run, before=span.day)
+            own = await summaries.read_summary(connection, run, day=span.day) if again else None
+            return replace(
+                facts,
+                hours=await canary.read_spans(connection, [(run, at, at + timedelta(hours=1)) for at in hours]),
+                stored=await results.read_stored(connection, run),
+                breaches=[
+                    Breach.model_validate(row)
+                    for row in await canary.read_day_breaches(connection, run, facts.since, facts.until)
+                ],
+                slowest=await canary.read_slowest(connection, run, facts.since, facts.until, limit=SLOWEST_OF_DAY),
+                before=before.body if before else None,
+                own=own.body if own else None,
+            )
+
+    async def save_summary(self, facts: DayFacts, body: dict[str, Any]) -> int | None:
+        """Write a day; returns its revision, None where nothing is new."""
+        async with self._connect() as connection:
+            return await summaries.save_summary(
+                connection,
+                facts.run.desired.environment,
+                facts.run.run,
+                facts.span.day,
+                facts.run.name,
+                complete=facts.complete,
+                events=facts.events,
+                body=body,
+            )
 
     @asynccontextmanager
     async def _bounded(self, statement_ms: int) -> AsyncIterator[AsyncConnection[Any]]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Literal
 
 from services.validator.samples import Completions, Counted, Failures, Latencies, Readings, Sample
@@ -67,17 +68,19 @@ def judge(
     min_samples: int | None = None,
     significance: float | None = None,
     lasting: bool = False,
+    valued: bool = True,
 ) -> Judgement:
     """Verdict of a sample. ``min_samples`` and ``significance`` override the benchmark's (recovery, whole runs).
 
     ``lasting``: one bad second, or one reading, breaks nothing; what is left without the worst must be beyond the
-    limit too.
+    limit too. Unless ``valued``, the percentile of what breaks nothing is left out: it costs more than all the rest.
     """
     least = benchmark.min_samples if min_samples is None else min_samples
     alpha = significance or benchmark.significance or UNDERIVED
     match sample:
         case Latencies():
-            return _judge_latencies(benchmark, sample, least, alpha, lasting=lasting)
+            judgement = _judge_latencies(benchmark, sample, least, alpha, lasting=lasting)
+            return _with_value(benchmark, judgement, sample) if valued or judgement.broken else judgement
         case Failures():
             return _judge_failures(benchmark, sample, least, alpha, lasting=lasting)
         case Completions():
@@ -87,24 +90,32 @@ def judge(
 
 
 def judge_both(
-    benchmark: Benchmark, long: Sample, short: Sample | None, *, short_least: int, significance: float
-) -> tuple[Judgement, bool]:
-    """Verdict of a long and a short window that end together; True when it is the short one's.
+    benchmark: Benchmark,
+    long: Sample,
+    shorts: Sequence[Sample],
+    *,
+    short_least: int,
+    significance: float,
+    valued: bool = True,
+) -> tuple[Judgement, int]:
+    """Verdict of a long window and of short ones that end with it; and whose it is, 0 for the long one's.
 
-    Either breaks a limit at the significance: the short one is quick to see a large excess, the long one sees a
-    small excess. What the long one says must still last in the short one, or it is over and breaks nothing. A few
-    readings of a resource are too few to break anything: their means are not yet normal.
+    Any of them breaks a limit at the significance: the shorter, the sooner it sees a large excess; the long one sees
+    a small excess. What the long one says must still last in the first short one, or it is over and breaks nothing.
+    A few readings of a resource are too few to break anything: their means are not yet normal.
     """
-    said = judge(benchmark, long, significance=significance, lasting=True)
-    if short is None:
-        return said, False
-    if isinstance(short, Readings):
-        return (_still(benchmark, said, _mean(short.values)) if said.broken else said), False
-    newest = judge(benchmark, short, min_samples=short_least, significance=significance, lasting=True)
-    said = _still(benchmark, said, newest.value)
-    if newest.broken and (not said.broken or newest.verdict is Verdict.CRITICAL is not said.verdict):
-        return newest, True
-    return said, False
+    said = judge(benchmark, long, significance=significance, lasting=True, valued=valued)
+    if not shorts:
+        return said, 0
+    if isinstance(shorts[0], Readings):
+        return (_still(benchmark, said, _mean(shorts[0].values)) if said.broken else said), 0
+    brief = partial(judge, benchmark, min_samples=short_least, significance=significance, lasting=True)
+    newer = [brief(short, valued=valued or said.broken) for short in shorts]
+    said = _still(benchmark, said, newer[0].value)
+    for number, one in enumerate(newer, 1):
+        if one.broken and (not said.broken or one.verdict is Verdict.CRITICAL is not said.verdict):
+            return one, number
+    return said, 0
 
 
 def _still(benchmark: Benchmark, said: Judgement, newest: float | None) -> Judgement:
@@ -124,10 +135,16 @@ def judge_hang(benchmark: Benchmark, recent: Latencies) -> Judgement | None:
     stuck = recent.stuck.above(benchmark.critical * 1e3)
     if stuck < MIN_STUCK:
         return None
-    judgement = _judge_latencies(benchmark, recent, 1, HANG_SIGNIFICANCE, lasting=False)
+    judgement = judge(benchmark, recent, min_samples=1, significance=HANG_SIGNIFICANCE, valued=False)
     if judgement.verdict is not Verdict.CRITICAL:
         return None
     return replace(judgement, note=f"{stuck} requests unanswered beyond {benchmark.critical:g} {benchmark.unit}")
+
+
+def _with_value(benchmark: Benchmark, judgement: Judgement, sample: Latencies) -> Judgement:
+    """The judgement with its percentile, where that is what it is of."""
+    q = QUANTILES.get(benchmark.statistic)
+    return judgement if q is None else replace(judgement, value=sample.percentile_ms(q, benchmark.target * 1e3))
 
 
 def _judge_latencies(benchmark: Benchmark, sample: Latencies, least: int, alpha: float, *, lasting: bool) -> Judgement:
@@ -140,11 +157,10 @@ def _judge_latencies(benchmark: Benchmark, sample: Latencies, least: int, alpha:
         odds = [student(mean, variance, sample.count, limit) for limit in benchmark.limits]
         return _decide(benchmark, mean, sample.count, odds, alpha, "student")
     counted = [sample.counted(limit * 1e3) for limit in benchmark.limits]
-    value = sample.percentile_ms(q, benchmark.target * 1e3)
     if counted[0].count < least:
-        return _too_few(benchmark, value, counted[0].count, least, "binomial")
+        return _too_few(benchmark, None, counted[0].count, least, "binomial")
     odds = [_binomial(one, 1 - q, lasting=lasting) for one in counted]
-    return _decide(benchmark, value, counted[0].count, odds, alpha, "binomial")
+    return _decide(benchmark, None, counted[0].count, odds, alpha, "binomial")
 
 
 def _judge_failures(benchmark: Benchmark, sample: Failures, least: int, alpha: float, *, lasting: bool) -> Judgement:
@@ -185,29 +201,32 @@ def _judge_readings(benchmark: Benchmark, sample: Readings, least: int, alpha: f
         and (sample.offered is None or sample.offered < benchmark.target)
     ):
         return _not_asked(benchmark, mean, count, sample.offered, "student")
-    odds = [_readings_odds(benchmark, sample, mean, limit, live=lasting) for limit in benchmark.limits]
+    odds = _readings_odds(benchmark, sample, mean, live=lasting)
     return _decide(benchmark, mean, count, odds, alpha, "student")
 
 
-def _readings_odds(benchmark: Benchmark, sample: Readings, mean: float, limit: float, *, live: bool) -> Odds:
-    """Student's t with what neighbours have in common.
+def _readings_odds(benchmark: Benchmark, sample: Readings, mean: float, *, live: bool) -> list[Odds]:
+    """Student's t with what neighbours have in common, against target and critical.
 
-    ``live``: of a few readings, at a high significance. Then logarithms, which tame the long tail that readings have
-    above; their mean lies beyond that of a limit only where the plain mean does too. And without the worst reading
-    the rest must lie beyond the limit as well.
+    ``live``: of a few readings, at a high significance. Then a mean beyond its target is judged by logarithms, which
+    tame the long tail that readings have above: theirs lies beyond that of a limit only where the plain mean does
+    too. And without the worst reading the rest must lie beyond the limit as well.
     """
     side = -1.0 if benchmark.better == "higher" else 1.0
-    logs = live and side > 0 and mean > limit > 0
-    least = limit / 100
+    logs = live and side > 0 and mean > benchmark.target > 0
+    least = benchmark.target / 100
 
     def scaled(values: Sequence[float]) -> list[float]:
-        return [math.log(max(value, least) / limit) if logs else side * (value - limit) for value in values]
+        return [math.log(max(value, least)) if logs else side * value for value in values]
 
-    excess = scaled(sample.values)
-    odds = scattered(
-        math.fsum(excess) / len(excess), len(excess), 0.0, scatter_of(scaled(sample.history or sample.values))
-    )
-    return replace(odds, worse=1.0) if live and math.fsum(excess) <= max(excess) else odds
+    values, scatter = scaled(sample.values), scatter_of(scaled(sample.history or sample.values))
+    every = []
+    for limit in scaled(benchmark.limits):
+        odds = scattered(math.fsum(values) / len(values), len(values), limit, scatter)
+        over = math.fsum(values) - len(values) * limit
+        single = live and over <= max(values) - limit
+        every.append(Odds(1.0 if single else odds.worse, 1.0 if logs else odds.better))
+    return every
 
 
 def _mean(values: Sequence[float]) -> float | None:

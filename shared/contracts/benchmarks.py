@@ -291,7 +291,7 @@ class Benchmarks(Document):
     system that just keeps every target. The significance of each benchmark is derived from it.
     """
 
-    false_breaches_per_day: float = Field(default=0.1, gt=0, le=100)
+    false_breaches_per_day: float = Field(default=1.0, gt=0, le=100)
     systems: dict[SystemId, SystemBenchmarks] = Field(min_length=1)
 
     @model_validator(mode="after")

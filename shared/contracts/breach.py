@@ -21,6 +21,15 @@ class BreachStatus(StrEnum):
     RESOLVED = "resolved"
 
 
+class DriftMetric(StrEnum):
+    """What a canary is held to beside benchmarks: its own past days. Worth knowing, and nothing to scale on."""
+
+    RESPONSE_TIME = "response_time_drift"
+    WORKFLOW_TIME = "workflow_time_drift"
+    ERROR_RATE = "error_rate_drift"
+    THROUGHPUT = "throughput_drift"
+
+
 class BreachWindow(Message):
     start: Instant
     end: Instant
@@ -43,7 +52,9 @@ class Breach(Message):
     moment, also once it is resolved. ``slowest_hop``, found in the exemplars' spans and told by a later revision,
     begins with the name of the service they spent most of their time in. ``note`` says what the figures cannot: that a
     run ended, that requests hang. ``severity`` is the label that the benchmark gives to the level. ``silenced_by``:
-    ids of the silences in force as the event was told; nobody is to be called for it.
+    ids of the silences in force as the event was told; nobody is to be called for it. ``baseline``: of a drift
+    (``DriftMetric``), what past days had; its ``limit`` is the end of their band, it is always of level ``target``, and
+    ``critical`` only repeats the limit.
     """
 
     breach: str
@@ -65,6 +76,7 @@ class Breach(Message):
     limit: float
     target: float
     critical: float
+    baseline: float | None = None
     unit: str
     better: Literal["lower", "higher"]
     confidence: float

@@ -1,6 +1,7 @@
 """What ``shared.store.results`` reads, as plain values: decision modules use them without knowing a database."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from shared.contracts.timing import Kind
 
@@ -103,6 +104,28 @@ class Connecting:
     opened: int
     connect_ms: float
     service_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpanTotals:
+    """One action (or workflow) of a run in a span of whole hours, without ramp-up and cancelled requests.
+
+    ``stored`` counts these too. ``response``: bucket to count.
+    """
+
+    run: str
+    system: str
+    scenario: str
+    action: str
+    kind: Kind
+    start: datetime
+    stored: int
+    cancelled: int
+    count: int
+    failed: int
+    sum_us: int
+    max_us: int
+    response: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)

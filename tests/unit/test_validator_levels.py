@@ -35,7 +35,7 @@ def test_levels_share_what_is_accepted_and_a_written_one_stands() -> None:
         if one.significance is not None:
             assert levels[system, one.metric] == one.significance
         else:
-            assert 1e-9 < levels[system, one.metric] < 1e-6
+            assert 1e-9 < levels[system, one.metric] < 1e-5
 
 
 def test_more_that_is_accepted_and_fewer_looks_ask_for_less() -> None:
@@ -61,10 +61,10 @@ def test_correlation_is_learned_on_the_safe_side_and_a_step_is_none(correlation:
     found, stepped, deviations = [], [], []
     for _ in range(200):
         values = autoregressive(rng, 150, correlation)
-        one = scatter_of(values)
+        one = scatter_of(values.tolist())
         found.append(one.inflation)
         deviations.append(one.variance)
-        stepped.append(scatter_of(values + 30 * (np.arange(150) > 90)).inflation)
+        stepped.append(scatter_of((values + 30 * (np.arange(150) > 90)).tolist()).inflation)
     assert inflation * 0.75 < float(np.median(found)) < max(2.0, inflation * 2.5)
     assert float(np.quantile(found, 0.1)) > inflation * 0.5
     assert float(np.median(stepped)) < max(2.0, inflation * 4)
@@ -77,7 +77,7 @@ def test_the_mean_of_readings_with_memory_is_judged_no_oftener_than_the_level(co
     broken = 0
     for _ in range(trials):
         values = autoregressive(rng, 150, correlation)
-        broken += scattered(float(values[-10:].mean()), 10, 0.0, scatter_of(values)).worse < level
+        broken += scattered(float(values[-10:].mean()), 10, 0.0, scatter_of(values.tolist())).worse < level
     assert broken <= trials * level + 3 * (trials * level) ** 0.5
 
 

@@ -92,9 +92,9 @@ def test_a_sample_gets_its_verdict(benchmark: Benchmark, sample: Sample, verdict
     assert judge(benchmark, sample).verdict is verdict
 
 
-def windows_of(long: Sample, short: Sample | None, benchmark: Benchmark | None = None) -> tuple[Verdict, bool]:
-    judgement, newest = judge_both(benchmark or response_time(), long, short, short_least=59, significance=1e-8)
-    return judgement.verdict, newest
+def windows_of(long: Sample, short: Sample, benchmark: Benchmark | None = None) -> tuple[Verdict, bool]:
+    judgement, newest = judge_both(benchmark or response_time(), long, [short], short_least=59, significance=1e-8)
+    return judgement.verdict, bool(newest)
 
 
 def seconds(*parts: tuple[int, int], ms: float = 300.0) -> Latencies:
@@ -131,7 +131,9 @@ def test_a_long_and_a_short_window_decide_together(
 def test_a_level_that_lasts_no_longer_is_told_as_the_one_that_does() -> None:
     bad = [Second(part.response) for part in seconds(*[(60, 100)] * 9, ms=900).seconds]
     now = seconds(*[(60, 100)] * 3, ms=300)
-    judgement, _ = judge_both(response_time(), Latencies([*bad, *now.seconds]), now, short_least=59, significance=1e-8)
+    judgement, _ = judge_both(
+        response_time(), Latencies([*bad, *now.seconds]), [now], short_least=59, significance=1e-8
+    )
     assert (judgement.verdict, judgement.limit) == (Verdict.MISSED, 200)
 
 
