@@ -48,7 +48,7 @@ def _of_benchmarks(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[Limi
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
             if concerns(benchmarks, desired, system, benchmark):
-                yield _of_benchmark(system, benchmark)
+                yield _of_benchmark(system, benchmark.in_readings or benchmark)
 
 
 def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
