@@ -1,4 +1,4 @@
-"""A queue with c servers, Poisson arrivals and exponential service (M/M/c): exact answers, and a simulation by seconds."""
+"""A queue of c servers, Poisson arrivals and exponential service (M/M/c): exact answers, and a simulation of it."""
 
 import heapq
 import math

@@ -13,6 +13,7 @@ from services.validator.judging import Judge
 from services.validator.presiding import Presider
 from services.validator.reporter import Reporter
 from services.validator.settings import Settings
+from services.validator.stress_leader import StressLeader
 from services.validator.timescale import Store
 from shared.bus import open_bus
 from shared.config import load_document
@@ -48,6 +49,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             BreachTracing(provider),
             HopFinder(store),
         )
+        stress = StressLeader(bus, judge, lambda: presider.presiding)
 
         def unready() -> list[str]:
             reasons = [] if bus.connected else ["not connected to NATS"]
@@ -60,4 +62,4 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
         reading = [inbox.read_windows(), inbox.read_resources(), watch_ears(bus)]
-        await run_until(stop, [*reading, keep(lease, name), presider.preside()])
+        await run_until(stop, [*reading, keep(lease, name), presider.preside(), stress.lead()])

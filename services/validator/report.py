@@ -18,6 +18,7 @@ from services.validator.report_parts import (
     timeline,
 )
 from services.validator.score import Scored, combine
+from services.validator.stress_report import answer_of, judge_search, stress_section
 from services.validator.verdict import Verdict
 from shared.contracts.benchmarks import Benchmarks
 from shared.contracts.run import Phase
@@ -32,7 +33,10 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
     scores = score_systems(benchmarks, compared)
     overall = combine((benchmarks.systems[system].weight, scored.score) for system, scored in scores.items())
     results = list_results(facts)
-    verdict, exit_code = decide(facts.state.phase, compared, gates, sum(row["missing"] for row in results))
+    missing = sum(row["missing"] for row in results)
+    verdict, exit_code = _decide_search(facts, missing) or decide(facts.state.phase, compared, gates, missing)
+    # A search breaks benchmarks on purpose: that is its answer, and no issue.
+    judged = ([], []) if facts.desired.search else (compared, gates)
     return {
         "run": run_section(facts),
         "verdict": verdict,
@@ -41,8 +45,9 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
         "overall_score": _round(overall.score),
         "coverage": _round(sum(s.judged for s in scores.values()) / max(1, len(compared)), 3),
         "system_scores": {system: _scored(scored) for system, scored in scores.items()},
-        "critical_issues": list_critical_issues(facts, compared, gates, results),
+        "critical_issues": list_critical_issues(facts, *judged, results),
         "recommendations": list_recommendations(facts, compared),
+        "stress": stress_section(facts),
         "benchmark_comparison": [_comparison(item) for item in compared],
         "gates": [_gate(item) for item in gates],
         "workflows": list_workflows(facts),
@@ -75,6 +80,17 @@ def decide(
     if Verdict.INSUFFICIENT in required or not met:
         return Verdict.INSUFFICIENT.value, EXIT_UNMEASURED
     return Verdict.MET.value, EXIT_MET
+
+
+def _decide_search(facts: Facts, missing: int) -> tuple[str, int] | None:
+    """As ``decide``, for a run that was to find its breaking point: beyond it benchmarks are broken on purpose."""
+    search, answer = facts.desired.search, answer_of(facts.desired, facts.state)
+    if search is None or answer is None:
+        return None
+    verdict = judge_search(search, answer, facts.state.phase, missing)
+    codes = {Verdict.MET: EXIT_MET, Verdict.MISSED: EXIT_MISSED}
+    code = EXIT_NOT_CARRIED if facts.state.phase is Phase.FAILED else codes.get(verdict, EXIT_UNMEASURED)
+    return verdict.value, code
 
 
 def score_systems(benchmarks: Benchmarks, compared: Iterable[Compared]) -> dict[str, Scored]:
