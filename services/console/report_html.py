@@ -16,6 +16,7 @@ from services.console.report_rows import (
     result_totals,
     summarize,
 )
+from services.console.stress_words import read_stress
 from services.console.wording import compare_breach, tell_scaling, told
 from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
@@ -42,6 +43,7 @@ def _page(dossier: Dossier) -> dict[str, Any]:
     breaches = [Breach.model_validate(breach) for breach in dossier.breaches]
     return {
         "summary": summarize(dossier.report),
+        "stress": read_stress(dossier.report),
         "comparisons": list_comparisons(dossier.report),
         "results": results,
         "totals": result_totals(dossier.report),

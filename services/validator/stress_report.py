@@ -23,20 +23,12 @@ def answer_of(desired: RunDesired, state: RunState) -> StressAnswer | None:
 
 
 def stress_section(facts: Facts) -> Json | None:
-    """What was asked, every step, the answer; None for a run without a search."""
+    """The search with its steps and its answer, and which services were scaled while it went on; None without one."""
     search, answer = facts.desired.search, answer_of(facts.desired, facts.state)
     if search is None or answer is None:
         return None
-    return {
-        "unit": "arrivals/s" if search.unit == "rate" else "users",
-        "limit": search.limit,
-        "require": search.require,
-        "max_level": search.max_level,
-        "max_steps": search.max_steps,
-        "answer": answer.model_dump(mode="json"),
-        "steps": [step.model_dump(mode="json") for step in search.steps],
-        "scaled": sorted({record["service"] for record in facts.scaling if _moved(record)}),
-    }
+    scaled = sorted({record["service"] for record in facts.scaling if _moved(record)})
+    return {**search.model_copy(update={"answer": answer}).model_dump(mode="json"), "scaled": scaled}
 
 
 def judge_search(search: StressSearch, answer: StressAnswer, phase: Phase, missing: int) -> Verdict:

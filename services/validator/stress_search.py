@@ -134,8 +134,8 @@ def _narrow(search: StressSearch, broken: Sequence[StressStep], kept: Sequence[S
         return _answer(search, located, "")
     if len(search.steps) >= search.max_steps:
         return conclude(search, f"{len(search.steps)} steps were not enough")
-    # No more precise than helps: a third of the interval that is left.
-    error = max(LEAST_ERROR, point.slope * max(search.precision, point.precision / 3))
+    # No more precise than helps: half of what is wanted, a quarter of the interval that is left.
+    error = max(LEAST_ERROR, point.slope * max(search.precision / 2, point.precision / 4))
     return Next(_rounded(search, min(point.level, search.max_level)), error)
 
 
