@@ -22,8 +22,9 @@ CLOSE = 1.2
 FAR_BELOW = -2.0
 NEAR = 1.1
 """Steps within this factor of the point speak of it directly."""
-ENOUGH = 0.10
+ENOUGH = 0.15
 """The widest (half) interval, as a share of the level, that is an answer when the steps are used up."""
+CLOSE_BY, FAR = 1.35, 1.2
 TRIES = 2
 LEAST_ERROR = 0.06
 LOWEST_SHARE = 1e-3
@@ -83,12 +84,26 @@ def point_of(search: StressSearch) -> tuple[Point, StressMargin] | None:
         if not seen:
             continue
         sightings = [
-            Sighting(step.level, m.margin or 0.0, m.error or 1.0, bound=not step.steady and (m.margin or 0.0) > 0)
+            Sighting(step.level, m.margin or 0.0, _error(step, m, seen), not step.steady and (m.margin or 0.0) > 0)
             for step, m in seen
         ]
         worst = min((pair for pair in seen if _margin_broken(search, pair[1])), key=lambda pair: pair[0].level)
         points.append((locate(sightings, lowest, highest), worst[1]))
     return min(points, key=lambda pair: pair[0].level, default=None)
+
+
+def _error(step: StressStep, margin: StressMargin, seen: Sequence[tuple[StressStep, StressMargin]]) -> float:
+    """A margin's error by how alike samples were in all steps close by.
+
+    A step that happened to be quiet shows too little of it, and would count for more just because it was quiet.
+    """
+    alike = [
+        m.samples / m.effective
+        for one, m in seen
+        if one.steady and m.effective > 0 and step.level / NEAR <= one.level <= step.level * NEAR
+    ]
+    own = margin.samples / margin.effective if margin.effective > 0 else 1.0
+    return (margin.error or 1.0) * math.sqrt(max(1.0, sum(alike) / len(alike) / own) if alike else 1.0)
 
 
 def conclude(search: StressSearch, reason: str) -> StressAnswer:
@@ -134,9 +149,33 @@ def _narrow(search: StressSearch, broken: Sequence[StressStep], kept: Sequence[S
         return _answer(search, located, "")
     if len(search.steps) >= search.max_steps:
         return conclude(search, f"{len(search.steps)} steps were not enough")
+    doubted = _doubted(broken, kept)
+    if doubted is not None:
+        return Next(doubted)
     # No more precise than helps: half of what is wanted, a quarter of the interval that is left.
     error = max(LEAST_ERROR, point.slope * max(search.precision / 2, point.precision / 4))
     return Next(_rounded(search, min(point.level, search.max_level)), error)
+
+
+def _doubted(broken: Sequence[StressStep], kept: Sequence[StressStep]) -> float | None:
+    """The level of a single step that all that was seen close by speaks against: it is tried again.
+
+    Otherwise one disturbance would have the load creep up to where it happened, and never beyond.
+    """
+    low, high = min(broken, key=lambda step: step.level), max(kept, key=lambda step: step.level)
+    below = [step for step in kept if low.level / CLOSE_BY <= step.level <= low.level and _far(step, -FAR)]
+    above = [step for step in broken if high.level <= step.level <= high.level * CLOSE_BY and _far(step, FAR)]
+    if len(below) >= TRIES and sum(step.level <= low.level * NEAR for step in broken) == 1:
+        return low.level
+    if len(above) >= TRIES and sum(step.level >= high.level / NEAR for step in kept) == 1:
+        return high.level
+    return None
+
+
+def _far(step: StressStep, margin: float) -> bool:
+    """The margins are all far below, or one is far above a limit."""
+    margins = [m.margin for m in step.margins if m.margin is not None]
+    return all(one < margin for one in margins) if margin < 0 else any(one > margin for one in margins)
 
 
 def _tells(search: StressSearch, step: StressStep) -> bool:
