@@ -3,6 +3,7 @@
 import sys
 
 from bench import (
+    breach,
     collector,
     elastic,
     exactly_once,
@@ -21,6 +22,7 @@ from bench import (
 from bench.bars import publish
 
 BENCHES = {
+    "breach": breach.measure,
     "collector": collector.measure,
     "elastic": elastic.measure,
     "exactly-once": exactly_once.measure,

@@ -54,6 +54,11 @@ FRAMES_MERGED = Counter("tidegate_frames_merged", "Frames merged into windows", 
 VERDICTS = Counter("tidegate_verdicts", "Verdicts on windows", ["verdict"], registry=REGISTRY)
 BREACHES_OPEN = Gauge("tidegate_breaches_open", "Breach episodes that are open", registry=REGISTRY)
 
+# Forwarder
+WEBHOOKS = Counter(
+    "tidegate_webhooks", "Attempts to send a breach to an endpoint", ["endpoint", "answer"], registry=REGISTRY
+)
+
 # Scaler
 DECISIONS = Counter(
     "tidegate_scaling_decisions", "Recorded scaling decisions", ["service", "action"], registry=REGISTRY

@@ -52,12 +52,16 @@ STREAMS = (
     StreamSpec("WINDOWS", ("window.*.*",), 3_600.0, 2 * GIB),
     StreamSpec("RESOURCES", ("resource.*",), 3_600.0, GIB),
     StreamSpec("BREACHES", ("breach.*.*.*",), 30 * DAY_S, GIB),
+    # What is said of a breach is kept as long as the breach; a silence ends before.
+    StreamSpec("ATTENTION", ("silence.*", "acknowledge.*"), 31 * DAY_S, GIB // 16, last_of_each=1),
     StreamSpec("SCALING", ("scaling.*",), 30 * DAY_S, GIB),
     StreamSpec("DEAD", ("dead.*",), 7 * DAY_S, GIB),
 )
 
 BUCKETS = (
     KeyValueConfig(bucket="shards", ttl=30 * DAY_S, storage=StorageType.FILE),
+    # What each webhook endpoint was told of each episode, a little longer than BREACHES could tell it again.
+    KeyValueConfig(bucket="webhooks", ttl=31 * DAY_S, storage=StorageType.FILE),
     # Leases live by the server's clock alone: a key that is not renewed for LEASE_S is gone. They are on file so
     # that a server restarted within that time does not give one shard to two workers.
     KeyValueConfig(bucket="leases", ttl=LEASE_S, storage=StorageType.FILE),

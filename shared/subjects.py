@@ -41,6 +41,12 @@ class Subjects:
     def breach(self, system: str, metric: str, series: str) -> str:
         return f"{self.prefix}.breach.{system}.{metric}.{series}"
 
+    def silence(self, silence: str) -> str:
+        return f"{self.prefix}.silence.{silence}"
+
+    def acknowledge(self, breach: str) -> str:
+        return f"{self.prefix}.acknowledge.{breach}"
+
     def scaling(self, service: str) -> str:
         return f"{self.prefix}.scaling.{service}"
 

@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "platform": (sys.executable, "-m", "examples.platform"),
     "validator": (sys.executable, "-m", "services.validator"),
     "scaler": (sys.executable, "-m", "services.scaler"),
+    "forwarder": (sys.executable, "-m", "services.forwarder"),
     "generator": (sys.executable, "-m", "services.generator"),
 }
 

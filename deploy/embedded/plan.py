@@ -12,10 +12,16 @@ from deploy.embedded.options import StackOptions
 from deploy.embedded.ports import LOOPBACK, choose_port
 from deploy.embedded.service import ServiceSpec
 from deploy.embedded.state import PlatformInfo, Secrets
+from shared.config import load_document
+from shared.contracts.webhooks import Webhooks
 
 SYSTEMS = ("autmatrix", "relaycore", "neuroweaver")
 # What the environment of `tidegate up` may hold for one kind of child only.
-PRIVATE_PREFIXES = {"generator": "TIDEGATE_SECRET_", "platform": "TIDEGATE_PLATFORM_"}
+PRIVATE_PREFIXES = {
+    "generator": "TIDEGATE_SECRET_",
+    "platform": "TIDEGATE_PLATFORM_",
+    "forwarder": "TIDEGATE_WEBHOOK_",
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ def make_plan(options: StackOptions, data: Path, secrets: Secrets, nats_url: str
         told = _platform_environment(platform, data, secrets, urls["collector"])
         replicas = [f"--replicas={name}={count}" for name, count in options.platform_replicas.items()]
         waves.append((spec("platform", "platform", platform.supervisor_url, told, *replicas),))
-    waves.append((service("validator", urls["validator"]), service("scaler", urls["scaler"])))
+    forwarder = [service("forwarder", _local_url(choose_port("forwarder")))] if _forwards(options.config_dir) else []
+    waves.append((service("validator", urls["validator"]), service("scaler", urls["scaler"]), *forwarder))
     waves.append(tuple(worker(number) for number in range(1, options.workers + 1)))
     return Plan(tuple(wave for wave in waves if wave), urls["collector"], platform)
 
@@ -87,6 +94,12 @@ def _platform_environment(platform: PlatformInfo, data: Path, secrets: Secrets, 
         "TIDEGATE_PLATFORM_DATA": str(data / "platform"),
         "TIDEGATE_OTLP_ENDPOINT": otlp,
     }
+
+
+def _forwards(config_dir: Path) -> bool:
+    """Whether breaches are to be sent anywhere."""
+    path = config_dir / "webhooks.yaml"
+    return path.exists() and bool(load_document(Webhooks, path).endpoints)
 
 
 def _inherited(kind: str) -> dict[str, str]:

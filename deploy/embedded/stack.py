@@ -23,7 +23,7 @@ from deploy.embedded.state import Secrets, ServiceInfo
 
 READY_S = 60.0
 # How long each may take to stop in order before it is killed; generators drain their spool, PostgreSQL checkpoints.
-STOP_S = {"generator": 10.0, "scaler": 6.0, "validator": 6.0, "platform": 8.0, "collector": 15.0}
+STOP_S = {"generator": 10.0, "forwarder": 4.0, "scaler": 6.0, "validator": 6.0, "platform": 8.0, "collector": 15.0}
 
 logger = logging.getLogger(__name__)
 

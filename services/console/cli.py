@@ -21,13 +21,14 @@ SECTIONS = {
         "stop": LazyCommand(f"{COMMANDS}.steer:stop", "Stop a run, or all; what was measured is kept and reported."),
         "runs": LazyCommand(f"{COMMANDS}.runs:runs", "List runs, newest first."),
         "report": LazyCommand(f"{COMMANDS}.report:report", "Show or write the report of a run."),
+        "summary": LazyCommand(f"{COMMANDS}.summary:summary", "Show what canary runs did, day by day."),
         "export": LazyCommand(f"{COMMANDS}.export:export", "Write a run's tables as Parquet or CSV, for notebooks."),
     },
     "Scenarios": {
         "import": LazyCommand(f"{COMMANDS}.import_:import_", "Make a scenario of an OpenAPI document or a HAR log."),
     },
     "What happened": {
-        "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches of benchmarks."),
+        "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches, silence them, acknowledge them."),
         "scaling": LazyCommand(f"{COMMANDS}.scaling:scaling", "List scaling decisions, their results and effects."),
     },
     "Single processes": {

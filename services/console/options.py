@@ -9,6 +9,7 @@ import click
 from services.console.hosts import read_host
 from shared.contracts.units import parse_duration_s
 
+MOST_TEXT = 500
 RATE_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -76,7 +77,24 @@ class HostType(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class TextType(click.ParamType[str]):
+    """A line that people read: not empty, without control characters."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip()
+        if not text:
+            self.fail("is blank; write a line", param, ctx)
+        if len(text) > MOST_TEXT:
+            self.fail(f"has {len(text)} characters; {MOST_TEXT} at most", param, ctx)
+        if not text.isprintable():
+            self.fail(f"{text!r} has characters that cannot be shown; write one line", param, ctx)
+        return text
+
+
 DURATION = DurationType()
+TEXT = TextType()
 RATE = RateType()
 HOST = HostType()
 STAGES = StagesType()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.console.report_html import render_html
 from services.console.report_junit import render_junit
+from services.console.report_markdown import render_markdown
 from services.console.report_rows import Dossier
 from shared.errors import ConfigError
 
@@ -19,6 +20,7 @@ class ReportFiles:
     json_path: str | None = None
     html_path: Path | None = None
     junit_path: Path | None = None
+    markdown_path: Path | None = None
 
     @property
     def uses_stdout(self) -> bool:
@@ -26,7 +28,12 @@ class ReportFiles:
 
     def check(self) -> None:
         """``ConfigError`` for a path that cannot be written."""
-        named = {"--json": self.json_path, "--html": self.html_path, "--junit": self.junit_path}
+        named = {
+            "--json": self.json_path,
+            "--html": self.html_path,
+            "--junit": self.junit_path,
+            "--markdown": self.markdown_path,
+        }
         for option, path in named.items():
             if path is None or path == "-":
                 continue
@@ -58,4 +65,7 @@ class ReportFiles:
         if self.junit_path:
             self.junit_path.write_bytes(render_junit(reports))
             written.append(str(self.junit_path))
+        if self.markdown_path:
+            self.markdown_path.write_text(render_markdown(dossiers), encoding="utf-8")
+            written.append(str(self.markdown_path))
         return written

@@ -11,8 +11,9 @@ from services.console.report_rows import Dossier
 from shared.errors import ConfigError, TransientError
 from shared.store.breaches import list_breaches
 from shared.store.listings import find_last_reported, read_latest_report
-from shared.store.runs import list_runs, read_run
+from shared.store.runs import FINAL, list_runs, read_run
 from shared.store.scaling import list_scaling
+from shared.store.summaries import SummaryRow, list_summaries
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,11 +67,23 @@ async def find_run(connection: Connection, environment: str, name: str) -> str:
     raise ConfigError(f"no run {name!r}{closest(name, known)}; the newest are {', '.join(known[:3])}")
 
 
+async def find_going_on(connection: Connection, environment: str, name: str) -> list[SummaryRow]:
+    """The days of a run that still goes on, the newest first; empty for one that is over, or has none (yet)."""
+    if name == "last" and await find_last_reported(connection, environment):
+        return []
+    about = await read_run(connection, await find_run(connection, environment, name))
+    if about is None or about.phase in FINAL:
+        return []
+    return await list_summaries(connection, environment, run=about.run)
+
+
 async def find_dossier(connection: Connection, environment: str, name: str) -> Dossier:
     """The dossier of a run, or of the newest that has a report; ``ConfigError`` where there is none."""
     run = await find_last_reported(connection, environment) if name == "last" else None
     run = run or await find_run(connection, environment, name)
     dossier = await read_dossier(connection, environment, run)
     if dossier is None:
-        raise ConfigError(f"run {run} has no report yet; it is written when the run has ended")
+        raise ConfigError(
+            f"run {run} has no report yet; it is written when the run has ended, and of canary runs every day"
+        )
     return dossier

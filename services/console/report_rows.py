@@ -55,6 +55,10 @@ class ComparisonRow:
     samples: str
     verdict: str
     reason: str
+    test: str
+    confidence: str
+    score: str
+    recommendation: str
 
     @property
     def tone(self) -> str:
@@ -95,11 +99,13 @@ class Summary:
     run: str
     verdict: str
     score: str
+    coverage: str
     started: str
     ended: str
     phase: str
     reason: str
-    system_scores: list[tuple[str, str]] = field(default_factory=list)
+    system_scores: list[tuple[str, str, str]] = field(default_factory=list)
+    """System, score, coverage."""
     critical_issues: list[str] = field(default_factory=list)
     recommendations: list[str] = field(default_factory=list)
 
@@ -117,16 +123,20 @@ def tone_of(verdict: str) -> str:
 def summarize(report: Report) -> Summary:
     run = report.get("run") or {}
     return Summary(
-        run=_text(run.get("run")),
-        verdict=_text(report.get("verdict")),
+        run=text_of(run.get("run")),
+        verdict=text_of(report.get("verdict")),
         score=_number(report.get("overall_score"), "{:.0f}"),
-        started=_moment(run.get("started_at")),
-        ended=_moment(run.get("ended_at")),
-        phase=_text(run.get("phase", "")),
-        reason=_text(run.get("reason", "")),
-        system_scores=[(system, _number(score, "{:.0f}")) for system, score in _scores(report)],
-        critical_issues=[_text(item) for item in report.get("critical_issues") or ()],
-        recommendations=[_text(item) for item in report.get("recommendations") or ()],
+        coverage=_number(report.get("coverage"), "{:.0%}"),
+        started=format_moment(run.get("started_at")),
+        ended=format_moment(run.get("ended_at")),
+        phase=text_of(run.get("phase", "")),
+        reason=text_of(run.get("reason", "")),
+        system_scores=[
+            (system, _number(scored.get("score"), "{:.0f}"), _number(scored.get("coverage"), "{:.0%}"))
+            for system, scored in (report.get("system_scores") or {}).items()
+        ],
+        critical_issues=[text_of(item) for item in report.get("critical_issues") or ()],
+        recommendations=[text_of(item) for item in report.get("recommendations") or ()],
     )
 
 
@@ -141,7 +151,7 @@ def list_workflows(report: Report) -> list[tuple[str, str, str, str, str, str]]:
         times = row.get("response_time_ms") or {}
         count, failed = (_number(row.get(key), "{:,}") for key in ("count", "failed"))
         mean, p95, longest = (_ms(times.get(key)) for key in ("mean", "p95", "max"))
-        rows.append((_text(row.get("scenario")), count, failed, mean, p95, longest))
+        rows.append((text_of(row.get("scenario")), count, failed, mean, p95, longest))
     return rows
 
 
@@ -156,8 +166,25 @@ def list_streaming(report: Report) -> list[tuple[str, str, str, str, str, str, s
         answers, tokens = (_number(streaming.get(key), "{:,}") for key in ("answers", "tokens"))
         rate = _number(streaming.get("tokens_per_s"), "{:.1f}/s")
         times = (_ms(first.get("p50")), _ms(first.get("p95")), _ms(gap.get("p95")))
-        rows.append((_text(row.get("action")), answers, tokens, rate, *times))
+        rows.append((text_of(row.get("action")), answers, tokens, rate, *times))
     return rows
+
+
+def list_generator(report: Report) -> list[tuple[str, ...]]:
+    """Per system: at fault, for how many seconds, worst loop lag and schedule error, CPU, most events waiting."""
+    systems = (report.get("generator_health") or {}).get("systems") or {}
+    return [
+        (
+            system,
+            "yes" if health.get("at_fault") else "no",
+            f"{_number(health.get('seconds_at_fault'), '{:,}')} of {_number(health.get('seconds'), '{:,}')}",
+            _ms(health.get("worst_loop_lag_ms")),
+            _ms(health.get("worst_schedule_error_ms")),
+            _number(health.get("highest_cpu"), "{:.0%}"),
+            _number(health.get("highest_backlog_events"), "{:,}"),
+        )
+        for system, health in systems.items()
+    ]
 
 
 def list_comparisons(report: Report) -> list[ComparisonRow]:
@@ -174,14 +201,14 @@ def list_hops(report: Report) -> list[HopBreakdown]:
 def _hops(section: Mapping[str, Any]) -> HopBreakdown:
     duration = section.get("duration_ms") or {}
     return HopBreakdown(
-        scenario=_text(section.get("scenario")),
+        scenario=text_of(section.get("scenario")),
         traces=_number(section.get("traces"), "{:,}"),
         p50=_ms(duration.get("p50")),
         p95=_ms(duration.get("p95")),
-        slowest_hop=_text(section.get("slowest_hop")),
+        slowest_hop=text_of(section.get("slowest_hop")),
         rows=[_hop(row) for row in section.get("hops") or ()],
         slowest_traces=[
-            (_text(one.get("trace_id")), _ms(one.get("duration_ms")), _text(one.get("slowest_hop")))
+            (text_of(one.get("trace_id")), _ms(one.get("duration_ms")), text_of(one.get("slowest_hop")))
             for one in section.get("slowest") or ()
         ],
     )
@@ -190,7 +217,7 @@ def _hops(section: Mapping[str, Any]) -> HopBreakdown:
 def _hop(row: Mapping[str, Any]) -> HopRow:
     own, path, share = row.get("own_ms") or {}, row.get("path_ms") or {}, row.get("share")
     return HopRow(
-        hop=_text(row.get("hop")),
+        hop=text_of(row.get("hop")),
         share=_number(share, "{:.1%}"),
         percent=min(100.0, max(0.0, 100.0 * share)) if isinstance(share, int | float) else 0.0,
         calls=_number(row.get("calls"), "{:,}"),
@@ -209,9 +236,9 @@ def result_totals(report: Report) -> dict[str, int]:
 def _result(row: Mapping[str, Any]) -> ResultRow:
     times = row.get("response_time_ms") or {}
     return ResultRow(
-        system=_text(row.get("system")),
-        scenario=_text(row.get("scenario")),
-        action=_text(row.get("action")),
+        system=text_of(row.get("system")),
+        scenario=text_of(row.get("scenario")),
+        action=text_of(row.get("action")),
         sent=_number(row.get("sent"), "{:,}"),
         stored=_number(row.get("stored"), "{:,}"),
         missing=_number(row.get("missing"), "{:,}"),
@@ -226,28 +253,35 @@ def _result(row: Mapping[str, Any]) -> ResultRow:
 
 
 def _comparison(row: Mapping[str, Any]) -> ComparisonRow:
-    unit = _text(row.get("unit", ""))
+    unit = text_of(row.get("unit", ""))
     limits = row.get("target"), row.get("critical"), row.get("actual")
     target, critical, actual = (ABSENT if value is None else format_value(float(value), unit) for value in limits)
     return ComparisonRow(
-        system=_text(row.get("system", row.get("scenario"))),
-        metric=_text(row.get("metric")) + (f" ({row['action']})" if row.get("action") else ""),
-        statistic=_text(row.get("statistic", "")),
+        system=text_of(row.get("system", row.get("scenario"))),
+        metric=text_of(row.get("metric")) + (f" ({row['action']})" if row.get("action") else ""),
+        statistic=text_of(row.get("statistic", "")),
         target=target,
         critical=critical,
         actual=actual,
         deviation=_number(row.get("deviation"), "{:+.0%}"),
         samples=_number(row.get("samples"), "{:,}"),
-        verdict=_text(row.get("verdict")),
-        reason=_text(row.get("note", "")),
+        verdict=text_of(row.get("verdict")),
+        reason=text_of(row.get("note", "")),
+        test=text_of(row.get("test", "value")),
+        confidence=_confidence(row.get("confidence")),
+        score=_number(row.get("score"), "{:.0f}"),
+        recommendation=text_of(row.get("recommendation", "")),
     )
 
 
-def _scores(report: Report) -> list[tuple[str, Any]]:
-    return [(system, scored.get("score")) for system, scored in (report.get("system_scores") or {}).items()]
+def _confidence(value: Any) -> str:
+    """Never rounded up to certainty."""
+    if not isinstance(value, int | float) or not value:
+        return ABSENT
+    return "> 99.99 %" if value > 0.9999 else f"{100 * value:.4g} %"
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     return ABSENT if value is None else str(value)
 
 
@@ -259,8 +293,8 @@ def _number(value: Any, shape: str) -> str:
     return shape.format(value) if isinstance(value, int | float) else ABSENT
 
 
-def _moment(value: Any) -> str:
+def format_moment(value: Any) -> str:
     try:
         return datetime.fromisoformat(str(value)).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     except ValueError:
-        return _text(value)
+        return text_of(value)

@@ -85,6 +85,7 @@ class Asked:
     json_path: str | None = None
     html_path: Path | None = None
     junit_path: Path | None = None
+    markdown_path: Path | None = None
     detach: bool = False
     requested_by: str = ""
 
@@ -127,7 +128,7 @@ def carry_out(asked: Asked) -> int:
     settings = read_settings(ConsoleSettings)
     planned = plan(asked, Catalogue(settings.config_dir))
     tags = read_tags(asked.tags)
-    files = ReportFiles(asked.json_path, asked.html_path, asked.junit_path)
+    files = ReportFiles(asked.json_path, asked.html_path, asked.junit_path, asked.markdown_path)
     files.check()
     systems = {system for run in planned for system in run.systems}
     given = read_targets(asked.targets, systems)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from shared.contracts.attention import Silence
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import ENDLESS_S
 from shared.contracts.scaling import Action, ScalingRecord
@@ -28,6 +29,23 @@ def compare_breach(breach: Breach) -> str:
         return f"{where}: {breach.statistic} {worst}{value}, target {target}{lasted}"
     sign = ">" if breach.better == "lower" else "<"
     return f"{where}: {breach.statistic} {value} {sign} {breach.level} {limit}"
+
+
+def describe_attention(breach: Breach) -> str:
+    """Who has taken a breach on, and that nobody is called for it; empty where there is neither."""
+    told = f", silenced by {', '.join(breach.silenced_by)}" if breach.silenced_by else ""
+    if breach.acknowledged is not None:
+        note = f": {breach.acknowledged.note}" if breach.acknowledged.note else ""
+        told += f", acknowledged by {breach.acknowledged.by}{note}"
+    return told
+
+
+def describe_silence(silence: Silence) -> str:
+    """One line: what nobody is called for, until when, and why."""
+    what = f"{silence.system or '*'}/{silence.metric or '*'}"
+    what += f" of run {silence.run}" if silence.run else ""
+    what += f" in scenario {silence.scenario}" if silence.scenario else ""
+    return f"{silence.id}  {what} until {silence.ends_at:%Y-%m-%d %H:%M:%S} UTC, by {silence.by}: {silence.reason}"
 
 
 def describe_scaling(record: ScalingRecord) -> str:

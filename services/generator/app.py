@@ -24,7 +24,7 @@ from services.generator.leftovers import publish_leftovers
 from services.generator.membership import Membership
 from services.generator.registry import Registry
 from services.generator.run_share import RunShare
-from services.generator.settings import GeneratorSettings, read_secrets
+from services.generator.settings import SECRET_PREFIX, GeneratorSettings
 from services.generator.tracing import Recorder
 from services.generator.vitals import Vitals
 from shared.bus import Bus, open_bus
@@ -36,6 +36,7 @@ from shared.errors import ConfigError
 from shared.http import HttpDoor
 from shared.lease import RENEW_S, Lease
 from shared.reading import lost_consumer, raw_body
+from shared.secrets import read_secrets
 from shared.service import pause, run_until
 from shared.telemetry import batch_processor
 
@@ -51,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: GeneratorSettings, stop: asyncio.Event) -> None:
     """Run one worker until ``stop``; its share of running runs is handed over to the others."""
-    secrets = read_secrets()
+    secrets = read_secrets(SECRET_PREFIX)
     # Requests leave no cycles behind; looking for them at the usual rate makes the loop late.
     # The thread that exports spans may hold up what is due no longer than this.
     sys.setswitchinterval(0.0005)

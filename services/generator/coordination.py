@@ -8,13 +8,15 @@ import math
 from dataclasses import dataclass
 
 from services.generator.guard import count_day
-from services.generator.membership import Member
+from services.generator.membership import GONE_US, Member
 from shared.contracts.base import utc_of_us
-from shared.contracts.run import LostWorker, Phase, RunDesired, RunState, WorkerProgress
+from shared.contracts.run import GoneWorkers, LostWorker, Phase, RunDesired, RunState, WorkerProgress
 from shared.lease import SAFE_S
 
 # How long a stopping run waits for workers that do not say they have drained.
 DRAIN_DEADLINE_S = 30.0
+# Of the workers that are gone for good so many of the newest are named, the others counted.
+MOST_GONE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,11 @@ def next_state(
     coordinator: str,
     now_us: int,
 ) -> RunState:
-    """State of the run now. ``members`` holds the last word of every worker and epoch that spoke of it."""
-    lost = _lost(previous, members, now_us)
+    """State of the run now. ``members``: the last word of every worker and epoch that spoke of it, oldest first.
+
+    Those gone for long are only counted (``gone``): the members of the state no longer hold them.
+    """
+    members, lost, gone = _let_go(previous, members, _lost(previous, members, now_us), now_us)
     phase, reason = _phase(desired, plan, previous, members, now_us)
     started_at = utc_of_us(plan.start_us) if phase is not Phase.STARTING else None
     ended_us = min(now_us, plan.start_us + int(desired.duration_s * 1e6))
@@ -49,7 +54,8 @@ def next_state(
         ended_at=utc_of_us(ended_us) if phase.final else None,
         workers=tuple(_word(member, members, now_us) for member in members),
         lost=lost,
-        day=count_day(previous, members, now_us),
+        gone=gone,
+        day=count_day(previous, members, now_us, gone.sent),
         reason=reason,
     )
 
@@ -93,6 +99,26 @@ def _is_latest(member: Member, members: list[Member]) -> bool:
         for other in members
         if other.progress.worker == member.progress.worker
     )
+
+
+def _let_go(
+    previous: RunState | None, members: list[Member], lost: tuple[LostWorker, ...], now_us: int
+) -> tuple[list[Member], tuple[LostWorker, ...], GoneWorkers]:
+    """The members and the lost that are still named, and the sums of all that are not, those of before included."""
+    gone = previous.gone if previous else GoneWorkers()
+    ended = [m for m in members if now_us - m.seen_us > GONE_US]
+    past = ended[: max(0, len(ended) - MOST_GONE)]
+    keys = {(m.progress.worker, m.progress.epoch) for m in past}
+    counted = [one for one in lost if (one.worker, one.epoch) in keys]
+    gone = GoneWorkers(
+        epochs=gone.epochs + len(past),
+        sent=gone.sent + sum(m.sent for m in past),
+        acknowledged=gone.acknowledged + sum(s.acknowledged for m in past for s in m.progress.systems),
+        lost=gone.lost + len(counted),
+        held_requests=gone.held_requests + sum(one.held_requests for one in counted),
+    )
+    named = [m for m in members if (m.progress.worker, m.progress.epoch) not in keys]
+    return named, tuple(one for one in lost if one not in counted), gone
 
 
 def _lost(previous: RunState | None, members: list[Member], now_us: int) -> tuple[LostWorker, ...]:

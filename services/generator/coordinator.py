@@ -82,6 +82,8 @@ class Coordinator:
             self._looked_at.pop(run, None)
             self._members.forget(run)
         for run, known in active.items():
+            if known.state is not None:
+                self._members.settle(known.state)
             try:
                 if known.desired is not None and await self._lead(run):
                     await self._advance(known.desired, known.state or await self._last_state(run))
@@ -131,7 +133,7 @@ class Coordinator:
             logger.info("run %s is %s%s", desired.run, state.phase, f": {state.reason}" if state.reason else "")
 
         if state.day is not None and not state.phase.final and desired.status != "stopped":
-            reason = reason_to_stop(desired, members, state.day, self._registry.harm(desired.run))
+            reason = reason_to_stop(desired, members, state.day, self._registry.harm(desired.run), state.gone.sent)
             if reason:
                 await self._stop(desired, reason)
 

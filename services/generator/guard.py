@@ -6,14 +6,17 @@ from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import DayCount, RunDesired, RunState
 
 
-def count_day(previous: RunState | None, members: list[Member], now_us: int) -> DayCount:
-    """What the run had sent when the present day (UTC) began, kept from state to state."""
+def count_day(previous: RunState | None, members: list[Member], now_us: int, gone: int = 0) -> DayCount:
+    """What the run had sent when the present day (UTC) began, kept from state to state.
+
+    ``gone``: requests of workers that are not among the members any more.
+    """
     today = utc_of_us(now_us).date()
     if previous is None:
         return DayCount(day=today, sent_before=0)
     if previous.day is not None and previous.day.day == today:
         return previous.day
-    return DayCount(day=today, sent_before=_sent(members))
+    return DayCount(day=today, sent_before=_sent(members) + gone)
 
 
 def harm_of(breach: Breach) -> str:
@@ -23,17 +26,17 @@ def harm_of(breach: Breach) -> str:
     return f"critical breach of {breach.system} {breach.metric}: {breach.value:g} {breach.unit}, limit {breach.limit:g}"
 
 
-def reason_to_stop(desired: RunDesired, members: list[Member], day: DayCount, harm: str) -> str:
+def reason_to_stop(desired: RunDesired, members: list[Member], day: DayCount, harm: str, gone: int = 0) -> str:
     """Why the run must stop now; nothing when it may go on.
 
     Harm ends canary load only: it goes on by itself where nobody watches, and in production.
     """
-    cap = desired.limits.requests
-    if cap is not None and _sent(members) > cap:
+    cap, sent = desired.limits.requests, _sent(members) + gone
+    if cap is not None and sent > cap:
         # Each stripe keeps its part by itself; one that was taken over began its part again.
         return f"its cap of {cap:,} requests in all is passed, since a worker's part was taken over"
     budget = desired.limits.requests_per_day
-    if budget is not None and _sent(members) - day.sent_before >= budget:
+    if budget is not None and sent - day.sent_before >= budget:
         return f"its budget of {budget:,} requests a day is spent"
     if harm and any(load.profile == "canary" for load in desired.loads):
         return f"stopped by itself, since it may have caused harm: {harm}"

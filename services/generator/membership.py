@@ -11,6 +11,8 @@ from shared.streams import LEASE_S
 
 # Every worker speaks each second.
 DEAF_S = 2.5
+# A worker silent for so long does not come back in the same epoch.
+GONE_US = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,14 @@ class Membership:
         self._seen_us = {worker: seen_us + silence_us for worker, seen_us in self._seen_us.items()}
         for key, member in self._members.items():
             self._members[key] = replace(member, seen_us=member.seen_us + silence_us)
+
+    def settle(self, state: RunState) -> None:
+        """Forget whom a state of the run names no more: it has counted them among those that are gone."""
+        named = {(progress.worker, progress.epoch) for progress in state.workers}
+        until_us = int(state.at.timestamp() * 1e6) - GONE_US
+        for key, member in list(self._members.items()):
+            if key[0] == state.run and key[1:] not in named and member.seen_us < until_us:
+                del self._members[key]
 
     def recall(self, state: RunState) -> None:
         """Take words that were said before this process lived from the run's last state, at its average rate."""

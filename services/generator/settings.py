@@ -3,19 +3,15 @@
 import os
 import secrets
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from shared.config import read_text
-from shared.errors import ConfigError
 from shared.settings import ServiceSettings
 
 SECRET_PREFIX = "TIDEGATE_SECRET_"  # noqa: S105 - the prefix of variable names
-FILE_SUFFIX = "_FILE"
 
 
 def _worker_id() -> str:
@@ -46,31 +42,3 @@ class GeneratorSettings(ServiceSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return frozenset(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def read_secrets(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Secrets by lower-case name; they never leave this process.
-
-    Each from ``TIDEGATE_SECRET_<NAME>``, or from the file that ``TIDEGATE_SECRET_<NAME>_FILE`` names, its last line
-    break left out. ``ConfigError`` names the variable whose file cannot be used, and never what is in it.
-    """
-    found: dict[str, str] = {}
-    for key in sorted(environment):
-        if not key.startswith(SECRET_PREFIX):
-            continue
-        name = key.removeprefix(SECRET_PREFIX)
-        if name.endswith(FILE_SUFFIX):
-            name, value = name.removesuffix(FILE_SUFFIX), _read_secret(key, Path(environment[key]))
-        else:
-            value = environment[key]
-        if name.lower() in found:
-            raise ConfigError(f"{SECRET_PREFIX}{name} is set, and {key} too; leave one of them out")
-        found[name.lower()] = value
-    return found
-
-
-def _read_secret(variable: str, path: Path) -> str:
-    text = read_text(path, f"{variable}={path}").removesuffix("\n").removesuffix("\r")
-    if not text:
-        raise ConfigError(f"{variable}={path}: the file is empty; it holds the secret and nothing else")
-    return text

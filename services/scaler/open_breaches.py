@@ -7,7 +7,7 @@ older revision of the same episode.
 from dataclasses import dataclass
 
 from services.scaler.situation import OpenBreach
-from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.breach import Breach, BreachStatus, DriftMetric
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,9 @@ class OpenBreaches:
         self._told: dict[str, Told] = {}
 
     def tell(self, subject: str, sequence: int, breach: Breach, traceparent: str = "") -> bool:
-        """Take one event; True when it changed what is known."""
+        """Take one event; True when it changed what is known. A drift is worth knowing, and nothing to scale on."""
+        if breach.metric in set(DriftMetric):
+            return False
         known = self._told.get(subject)
         if known is not None:
             if sequence <= known.sequence:

@@ -5,8 +5,11 @@ import logging
 import uuid
 from contextlib import AsyncExitStack
 
+from services.validator.attending import attend
+from services.validator.attention import Attention
 from services.validator.breach_stream import BreachStream
 from services.validator.breach_tracing import BreachTracing
+from services.validator.canary_watch import CanaryWatch
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
@@ -14,6 +17,7 @@ from services.validator.presiding import Presider
 from services.validator.reporter import Reporter
 from services.validator.settings import Settings
 from services.validator.stress_leader import StressLeader
+from services.validator.telling import Teller
 from services.validator.timescale import Store
 from shared.bus import open_bus
 from shared.config import load_document
@@ -40,14 +44,19 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         store = Store(settings.store_dsn)
         inbox = Inbox(bus, judge)
         lease = Lease(await bus.bucket("leases"), "validator")
+        canaries = CanaryWatch(judge, store, settings.drift_rules, settings.zone)
+        attention, stream = Attention(), BreachStream(bus.js, bus.subjects)
         presider = Presider(
             judge,
             inbox,
             lease,
-            BreachStream(bus.js, bus.subjects),
+            stream,
+            Teller(stream, BreachTracing(provider), attention),
+            attention,
+            store,
             Reporter(store, benchmarks),
-            BreachTracing(provider),
             HopFinder(store),
+            canaries,
         )
         stress = StressLeader(bus, judge, lambda: presider.presiding)
 
@@ -58,8 +67,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, unready))
         stack.push_async_callback(presider.close)
         inbox.listen()
+        attend(bus, attention)
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
         reading = [inbox.read_windows(), inbox.read_resources(), watch_ears(bus)]
-        await run_until(stop, [*reading, keep(lease, name), presider.preside(), stress.lead()])
+        presiding = [presider.preside(), stress.lead(), canaries.watch(lambda: presider.presiding)]
+        await run_until(stop, [*reading, keep(lease, name), *presiding])

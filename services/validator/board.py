@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from services.validator.generator_course import GeneratorCourse
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.windows import SystemWindows
@@ -11,6 +12,8 @@ from shared.contracts.run import RunDesired, RunState
 from shared.contracts.window import FrameWindows
 
 MOST_POINTS = 3_600
+MOST_RESOLVED = 200
+"""Episodes that are over are in the store; so many of the newest are kept for a store that is behind."""
 
 Key = tuple[str, str, str]
 """System, metric and series: what has at most one open episode."""
@@ -27,7 +30,10 @@ class UsersAt:
 
 @dataclass(slots=True)
 class RunBoard:
-    """State of one run; ``joined_late`` where reading its windows began while it ran. ``hops``: by open episode."""
+    """State of one run; ``joined_late`` where reading its windows began while it ran. ``hops``: by open episode.
+
+    ``refutable``: open episodes that were opened from answered requests alone, which late frames may prove wrong.
+    """
 
     run: str
     joined_late: bool = False
@@ -38,8 +44,10 @@ class RunBoard:
     breaches: dict[str, Breach] = field(default_factory=dict)
     floors_s: dict[Key, int] = field(default_factory=dict)
     hops: dict[str, SlowestHop] = field(default_factory=dict)
+    refutable: set[str] = field(default_factory=set)
     heard_us: int = 0
     users: list[UsersAt] = field(default_factory=list)
+    generator: GeneratorCourse = field(default_factory=GeneratorCourse)
 
     @property
     def live(self) -> bool:
@@ -64,7 +72,16 @@ class RunBoard:
         if windows is None:
             windows = self.windows[frame.system] = SystemWindows(joined_late=self.joined_late)
         self.heard_us = now_us
+        self.generator.note(frame)
         return windows.merge(frame, now_us)
+
+    def keep(self, breach: Breach) -> None:
+        """Note the last event of an episode; of those that are resolved the newest few stay."""
+        self.breaches.pop(breach.breach, None)
+        self.breaches[breach.breach] = breach
+        if len(self.breaches) > MOST_RESOLVED + len(self.episodes):
+            live = {episode.breach for episode in self.episodes.values()}
+            del self.breaches[next(one for one in self.breaches if one not in live)]
 
     def stale(self, now_us: int, after_s: float) -> bool:
         """True when nothing has been heard of the run for that long."""

@@ -7,17 +7,19 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from services.validator.board import Key, RunBoard
+from services.validator.evidence import Evidence
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
 from services.validator.measuring import Measured, kind_of
-from services.validator.recommendation import Evidence, recommend, spent_elsewhere
+from services.validator.recommendation import recommend, spent_elsewhere
 from services.validator.resources import ResourceWindows
 from services.validator.series import series_token
+from services.validator.tally import worst_of
 from services.validator.verdict import Judgement
-from services.validator.windows import worst_of
+from shared.contracts.attention import Acknowledge
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Source, SystemBenchmarks
-from shared.contracts.breach import Breach, BreachStatus, BreachWindow
+from shared.contracts.breach import Acknowledgement, Breach, BreachStatus, BreachWindow
 from shared.contracts.timing import Kind
 from shared.contracts.window import Exemplar
 from shared.histogram import Histogram
@@ -96,6 +98,7 @@ def describe(
         slowest_hop=before.slowest_hop if before else "",
         recommendation=recommendation,
         note=judgement.note,
+        acknowledged=before.acknowledged if before else None,
     )
 
 
@@ -111,9 +114,15 @@ def with_hop(owner: SystemBenchmarks, last: Breach, revision: int, slowest: Slow
             "revision": revision,
             "status": BreachStatus.UPDATED,
             "slowest_hop": str(slowest.hop),
-            "recommendation": advice or last.recommendation,
+            "recommendation": advice.text if advice else last.recommendation,
         }
     )
+
+
+def with_acknowledgement(last: Breach, revision: int, said: Acknowledge) -> Breach:
+    """The last event again, now with who has taken the episode on."""
+    acknowledged = Acknowledgement(by=said.by, at=said.at, note=said.note, revision=revision)
+    return last.model_copy(update={"revision": revision, "status": BreachStatus.UPDATED, "acknowledged": acknowledged})
 
 
 def _exemplars(judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:

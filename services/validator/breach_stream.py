@@ -19,6 +19,8 @@ from shared.errors import TransientError
 from shared.reading import read_last
 from shared.subjects import Subjects
 
+WRONG_LAST_SEQUENCE = 10071
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,10 +43,11 @@ class BreachStream:
         subject = self._subjects.breach("*", "*", "*")
         for message in await read_last(self._js, self._stream, subject):
             self._last[message.subject] = message.metadata.sequence.stream
-            try:
-                breaches.append(BreachEvent.model_validate_json(message.data).data)
-            except ValidationError as error:
-                logger.warning("%s: not a breach, passed over: %s", message.subject, error.errors()[0]["msg"])
+            event = _parse(message.data)
+            if event is None:
+                logger.warning("%s: the last message is no breach, passed over", message.subject)
+            else:
+                breaches.append(event.data)
         return breaches
 
     async def publish(self, event: BreachEvent, context: Mapping[str, str]) -> None:
@@ -63,6 +66,8 @@ class BreachStream:
         try:
             ack = await self._js.publish(subject, event.model_dump_json().encode(), headers=headers, timeout=2.0)
         except BadRequestError as error:
+            if error.err_code != WRONG_LAST_SEQUENCE:
+                raise TransientError(f"breach {event.id} is refused: {error.description}") from error
             await self._reread(subject, event, error)
             return
         except (NatsError, TimeoutError) as error:
@@ -79,5 +84,12 @@ class BreachStream:
         except (NatsError, TimeoutError) as error:
             raise TransientError(f"breach {event.id}: {error or type(error).__name__}") from error
         self._last[subject] = int(last.seq or 0)
-        if last.data is None or BreachEvent.model_validate_json(last.data) != event:
+        if _parse(last.data) != event:
             raise StaleWriterError(f"{subject}: another wrote before {event.id}") from cause
+
+
+def _parse(body: bytes | None) -> BreachEvent | None:
+    try:
+        return BreachEvent.model_validate_json(body or b"")
+    except ValidationError:
+        return None

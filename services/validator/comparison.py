@@ -1,42 +1,52 @@
 """A whole run against every benchmark it touches, and against the targets of its own scenarios."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.validator.board import concerns
+from services.validator.evidence import Advice
 from services.validator.facts import Facts, TotalAfter
-from services.validator.hops import SlowestHop, find_slowest
 from services.validator.measuring import kind_of
-from services.validator.recommendation import Evidence, recommend
-from services.validator.samples import Completions, Failures, Latencies, Readings, Sample
+from services.validator.recommendation import find_advice
+from services.validator.run_evidence import Broken, gather_evidence
+from services.validator.samples import Completions, Failures, Latencies, Readings, Sample, beyond
 from services.validator.score import counts, score_of
 from services.validator.verdict import Judgement, Verdict, invalid, judge
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source, SystemBenchmarks, samples_to_confirm
 from shared.contracts.scenario import Gate, Scenario
 from shared.contracts.timing import Kind
+from shared.histogram import Histogram, value_us
 
 RUN_SIGNIFICANCE = 0.01
 """One judgement a run, not thousands a day: the usual level instead of the windows'."""
 LEAST_READINGS = 5
 GENERATOR = "the generator was at fault for more than 5 % of the run"
+_GATE_SOURCES = {
+    "workflow_execution_time": Source.WORKFLOW_TIME,
+    "response_time": Source.RESPONSE_TIME,
+    "error_rate": Source.ERROR_RATE,
+    "throughput": Source.THROUGHPUT,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One benchmark over a whole run. ``score`` is None where it could not be judged."""
+    """One benchmark over a whole run. ``score`` is None where it could not be judged; ``advice``: weightiest first."""
 
     system: str
     owner: SystemBenchmarks
     benchmark: Benchmark
     judgement: Judgement
     score: float | None
-    recommendation: str
+    advice: tuple[Advice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """One target of a scenario's own; judged by its value alone, as the one who wrote it said."""
+    """One target of a scenario's own; judged by its value alone, as the one who wrote it said. Too few samples to show
+    it broken are no pass."""
 
     scenario: str
     gate: Gate
@@ -44,6 +54,7 @@ class GateResult:
     actual: float | None
     samples: int
     note: str = ""
+    advice: tuple[Advice, ...] = ()
 
 
 def compare(benchmarks: Benchmarks, facts: Facts) -> list[Compared]:
@@ -62,17 +73,45 @@ def compare(benchmarks: Benchmarks, facts: Facts) -> list[Compared]:
                     benchmark=benchmark,
                     judgement=judgement,
                     score=score_of(benchmark, judgement.value or 0.0) if judged else None,
-                    recommendation=_recommend(facts, system, owner, benchmark, judgement) if judgement.broken else "",
+                    advice=_advise(benchmarks, facts, Broken(system, owner, benchmark, judgement)),
                 )
             )
     return results
 
 
-def judge_gates(facts: Facts) -> Iterator[GateResult]:
+def judge_gates(benchmarks: Benchmarks, facts: Facts) -> Iterator[GateResult]:
     """The targets of the run's scenarios."""
     for load in facts.desired.loads:
         for gate in load.scenario.targets:
-            yield _judge_gate(facts, load.scenario, gate)
+            result = _judge_gate(facts, load.scenario, gate)
+            yield replace(result, advice=_advise_gate(benchmarks, facts, load.scenario, result))
+
+
+def _advise(benchmarks: Benchmarks, facts: Facts, broken: Broken) -> tuple[Advice, ...]:
+    return tuple(find_advice(gather_evidence(benchmarks, facts, broken))) if broken.judgement.broken else ()
+
+
+def _advise_gate(benchmarks: Benchmarks, facts: Facts, of: Scenario, result: GateResult) -> tuple[Advice, ...]:
+    """As of a benchmark of the system at whose door the gate is measured; of failures, of the one that failed most."""
+    failed = Counter({one.system: one.failed for one in facts.series if one.scenario == of.name and one.failed})
+    system = failed.most_common(1)[0][0] if result.gate.metric == "error_rate" and failed else of.system
+    owner = benchmarks.systems.get(system)
+    if owner is None or result.verdict is not Verdict.MISSED:
+        return ()
+    gate = result.gate
+    # Without a critical limit it is no benchmark that could be written down, but the same evidence.
+    benchmark = Benchmark.model_construct(
+        metric=gate.metric,
+        target=gate.limit,
+        critical=gate.limit,
+        unit=gate.unit,
+        better="higher" if gate.metric == "throughput" else "lower",
+        source=_GATE_SOURCES[gate.metric],
+        statistic=gate.statistic,
+        actions=(gate.action,) if gate.action else (),
+    )
+    judgement = Judgement(result.verdict, result.actual, gate.limit, result.samples, 0.0, "value")
+    return _advise(benchmarks, facts, Broken(system, owner, benchmark, judgement))
 
 
 def _judge(facts: Facts, system: str, benchmark: Benchmark) -> Judgement:
@@ -96,7 +135,8 @@ def _sample(facts: Facts, system: str, benchmark: Benchmark) -> Sample:
     if benchmark.source is Source.THROUGHPUT:
         seconds = facts.span.judged_s
         return Completions(total.count, seconds, max(_offered(facts, system), total.count / seconds if seconds else 0))
-    return Latencies(total.response, total.sum_us)
+    # What the end of the run cut off had already waited so long, and would have taken longer.
+    return Latencies.of(total.response, total.sum_us, total.cancelled)
 
 
 def _offered(facts: Facts, system: str) -> float:
@@ -114,45 +154,6 @@ def _concurrency(facts: Facts, system: str) -> float:
     return facts.total_after(Kind.REQUEST, system=system).sum_us / 1e6 / seconds if seconds else 0.0
 
 
-def _recommend(facts: Facts, system: str, owner: SystemBenchmarks, benchmark: Benchmark, judgement: Judgement) -> str:
-    resources = {}
-    for metric in ("cpu_usage", "queue_length"):
-        values = facts.readings(system, metric, "mean")
-        if values:
-            resources[metric] = sum(values) / len(values)
-    errors: Counter[int] = Counter()
-    slow: dict[str, float] = {}
-    for series in facts.series:
-        if series.system != system or series.kind is not Kind.REQUEST:
-            continue
-        if benchmark.actions and series.action not in benchmark.actions:
-            continue
-        errors.update(series.errors)
-        slow[series.action] = max(slow.get(series.action, 0.0), series.response.percentiles.get("p95", 0.0))
-    timed = benchmark.source is Source.RESPONSE_TIME and bool(slow)
-    slowest = max(slow, key=lambda action: slow[action], default="")
-    return recommend(
-        Evidence(
-            display=owner.name,
-            service=owner.service,
-            benchmark=benchmark,
-            value=judgement.value or 0.0,
-            limit=judgement.limit,
-            resources=resources,
-            errors=dict(errors),
-            slowest_action=slowest if timed else "",
-            slowest_ms=slow[slowest] if timed else 0.0,
-            hop=_slowest_hop(facts, system) if benchmark.source is Source.WORKFLOW_TIME else None,
-        )
-    )
-
-
-def _slowest_hop(facts: Facts, system: str) -> SlowestHop | None:
-    """Over the drawn calls of all scenarios whose workflows are measured at a system's door."""
-    scenarios = {load.scenario.name for load in facts.desired.loads if load.scenario.system == system}
-    return find_slowest(call for hops in facts.hops if hops.scenario in scenarios for call in hops.drawn)
-
-
 def _judge_gate(facts: Facts, of: Scenario, gate: Gate) -> GateResult:
     scenario = of.name
     kind = Kind.WORKFLOW if gate.metric == "workflow_execution_time" else Kind.REQUEST
@@ -164,16 +165,36 @@ def _judge_gate(facts: Facts, of: Scenario, gate: Gate) -> GateResult:
     if actual is None:
         return GateResult(scenario, gate, Verdict.INSUFFICIENT, None, 0, "nothing was measured")
     kept = actual >= gate.limit if gate.metric == "throughput" else actual <= gate.limit
+    least = _least(gate)
+    if kept and total.count < least:
+        note = f"{total.count} samples; fewer than {least} could not show it broken"
+        return GateResult(scenario, gate, Verdict.INSUFFICIENT, actual, total.count, note)
     return GateResult(scenario, gate, Verdict.MET if kept else Verdict.MISSED, actual, total.count)
 
 
+def _least(gate: Gate) -> int:
+    """Samples of which one alone could not decide: a share of 2 % takes fifty to be seen, a p95 twenty."""
+    if gate.metric == "throughput":
+        return 1
+    if gate.metric == "error_rate":
+        return math.ceil(1 / gate.limit - 1e-9) if gate.limit > 0 else 1
+    q = QUANTILES.get(gate.statistic)
+    return 2 if q is None else math.ceil(1 / (1 - q) - 1e-9)
+
+
 def _gate_value(facts: Facts, gate: Gate, total: TotalAfter) -> float | None:
-    if total.count == 0:
+    late = beyond(total.cancelled, gate.limit * 1e3) if gate.unit == "ms" else Histogram()
+    if total.count + late.total == 0:
         return None
     if gate.metric == "error_rate":
         return total.failed / total.count
     if gate.metric == "throughput":
         return total.count / facts.span.judged_s if facts.span.judged_s else None
+    # Those cut off beyond the limit count with what they had waited, which makes the value a lower bound.
+    late_us = sum(count * value_us(bucket) for bucket, count in late.counts.items())
     q = QUANTILES.get(gate.statistic)
-    value_us = total.sum_us / total.count if q is None else total.response.percentile_us(q)
-    return None if value_us is None else value_us / 1e3
+    if q is None:
+        return (total.sum_us + late_us) / (total.count + late.total) / 1e3
+    late.merge(total.response)
+    value = late.percentile_us(q)
+    return None if value is None else value / 1e3

@@ -6,14 +6,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.validator.board import RunBoard, UsersAt
+from services.validator.generator_course import GeneratorAt
+from services.validator.health import GeneratorHealth
 from services.validator.hop_table import ScenarioHops
 from services.validator.producer import Line
-from services.validator.windows import GeneratorHealth
 from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram
-from shared.store.figures import SeriesAfter, SeriesResult
+from shared.store.figures import Connecting, InstanceReading, SeriesAfter, SeriesResult, Step
 
 FAULT_SHARE = 0.05
 """Beyond this share of seconds with the generator at fault, what it measured says nothing of the target."""
@@ -21,11 +22,12 @@ FAULT_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What only the stream tells: users over time, the generator's health, redelivered events."""
+    """What only the stream tells: users and the generator's health over time, redelivered events."""
 
     users: tuple[UsersAt, ...] = ()
     health: Mapping[str, GeneratorHealth] = field(default_factory=dict)
     duplicates: Mapping[tuple[str, Line], int] = field(default_factory=dict)
+    generator: tuple[GeneratorAt, ...] = ()
 
     @classmethod
     def of(cls, board: RunBoard) -> "Observed":
@@ -37,6 +39,7 @@ class Observed:
                 for system, windows in board.windows.items()
                 for line, count in windows.duplicates.items()
             },
+            board.generator.points(),
         )
 
 
@@ -48,13 +51,15 @@ class Facts:
     state: RunState
     series: tuple[SeriesResult, ...] = ()
     after: Mapping[int, SeriesAfter] = field(default_factory=dict)
-    timeline: tuple[Mapping[str, Any], ...] = ()
+    timeline: tuple[Step, ...] = ()
     resources: tuple[Mapping[str, Any], ...] = ()
     replicas: tuple[Mapping[str, Any], ...] = ()
     breaches: tuple[Breach, ...] = ()
     scaling: tuple[Mapping[str, Any], ...] = ()
     observed: Observed = field(default_factory=Observed)
     hops: tuple[ScenarioHops, ...] = ()
+    instances: tuple[InstanceReading, ...] = ()
+    connecting: tuple[Connecting, ...] = ()
     step_s: int = 1
 
     @property
@@ -72,7 +77,7 @@ class Facts:
         return health is not None and health.seconds_at_fault > FAULT_SHARE * health.seconds
 
     def readings(self, system: str, metric: str, across: str) -> tuple[float, ...]:
-        """One value a second of a resource, after ramp-up and before the end."""
+        """One value a step of a resource, after ramp-up and before the end."""
         span = self.span
         return tuple(
             float(row[across])
@@ -87,7 +92,7 @@ class Facts:
     ) -> "TotalAfter":
         """Sum over the series that match, after ramp-up; an empty filter lets everything through."""
         chosen = set(actions)
-        response, sum_us, failed = Histogram(), 0, 0
+        response, cancelled, sum_us, failed = Histogram(), Histogram(), 0, 0
         for series in self.series:
             part = self.after.get(series.series_id)
             if part is None or series.kind is not kind:
@@ -97,16 +102,20 @@ class Facts:
             if chosen and series.action not in chosen:
                 continue
             response.merge(part.response)
+            cancelled.merge(part.cancelled)
             sum_us += part.sum_us
             failed += part.failed
-        return TotalAfter(response, sum_us, failed)
+        return TotalAfter(response, sum_us, failed, cancelled)
 
 
 @dataclass(frozen=True, slots=True)
 class TotalAfter:
+    """``cancelled``: how long those had gone on that the end of the run cut off; counted in none of the others."""
+
     response: Histogram
     sum_us: int
     failed: int
+    cancelled: Histogram
 
     @property
     def count(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.validator.hops import Breakdown, Hop, Piece, SlowestHop, find_slowest, nearest_rank
+from shared.store.figures import TraceSpan
 
 SLOWEST_SHOWN = 3
 PIECES_SHOWN = 40
@@ -17,11 +18,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TracedCall:
-    """One traced iteration of a scenario. ``drawn``: of the even sample."""
+    """One traced iteration of a scenario, begun at ``started_us`` (Unix epoch). ``drawn``: of the even sample."""
 
     trace_id: str
     breakdown: Breakdown
     drawn: bool = True
+    started_us: int = 0
+    spans: tuple[TraceSpan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A message that is no contract is logged and passed over: none of these streams i
 next message is as good. Nothing is judged before the past of WINDOWS has been read (``joined``).
 """
 
+import asyncio
 import logging
 import time
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,9 @@ logger = logging.getLogger(__name__)
 
 
 class Inbox:
-    """Feeds a judge. ``done``: runs whose report is final; what still comes of them is ignored."""
+    """Feeds a judge. ``done``: runs whose report is final; what still comes of them is ignored. ``news`` is set by
+    whatever is to be judged; who judges clears it.
+    """
 
     def __init__(self, bus: Bus, judge: Judge, *, look_back: timedelta = LOOK_BACK) -> None:
         self._bus, self._judge = bus, judge
@@ -42,6 +45,7 @@ class Inbox:
         self._heard_at = time.monotonic()
         self.done: dict[str, None] = {}
         self.joined = False
+        self.news = asyncio.Event()
 
     def listen(self) -> None:
         """Register what FastStream carries; the caller starts the broker afterwards."""
@@ -77,6 +81,7 @@ class Inbox:
             if frame is not None and frame.run not in self.done:
                 self._judge.board(frame.run).merge(frame, wall_us())
                 metrics.FRAMES_MERGED.inc()
+                self.news.set()
             if not self.joined and message.metadata.num_pending == 0:
                 self._join()
 
@@ -87,6 +92,7 @@ class Inbox:
             sample = _parse(ResourceSample, message.data, message.subject)
             if sample is not None:
                 self._judge.resources.add(sample)
+                self.news.set()
 
     def look(self) -> None:
         """Take an empty or quiet stream for one whose past has been read."""

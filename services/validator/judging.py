@@ -5,21 +5,37 @@ may judge, belongs to ``app.py``.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from services.validator.board import RunBoard, concerns
-from services.validator.breach_event import Judged, describe, with_hop
+from services.validator.board import Key, RunBoard, concerns
+from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
+from services.validator.drift_breach import DriftFound
+from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
-from services.validator.measuring import Measured, measure_requests, measure_resource
+from services.validator.measuring import Measured, is_stale, measure_requests, measure_resource, recovery_samples
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_token
-from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_hang
-from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
+from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
+from shared.contracts.attention import Acknowledge
+from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.run import RunDesired
+
+REFUTED = "what came late refutes it: with all that was measured, the window it was opened from breaks no limit"
+
+
+@dataclass(slots=True)
+class _Memo:
+    """What a run's desired state makes of the benchmarks, and what was judged last, with what it depended on."""
+
+    desired: RunDesired | None
+    concerned: list[tuple[Key, SystemBenchmarks, Benchmark]]
+    judged: dict[Key, tuple[tuple[object, ...], Judged]] = field(default_factory=dict)
 
 
 class Judge:
@@ -32,6 +48,7 @@ class Judge:
         self.boards: dict[str, RunBoard] = {}
         self.verdicts: Counter[Verdict] = Counter()
         self._levels = derive_levels(benchmarks)
+        self._memos: dict[str, _Memo] = {}
         self.joining = True
 
     def board(self, run: str) -> RunBoard:
@@ -54,7 +71,7 @@ class Judge:
         board = self.board(breach.run)
         board.heard_us = max(board.heard_us, now_us)
         key = (breach.system, breach.metric, breach.series)
-        board.breaches[breach.breach] = breach
+        board.keep(breach)
         if breach.status is BreachStatus.RESOLVED:
             board.floors_s[key] = int(breach.window.end.timestamp())
             return
@@ -69,29 +86,21 @@ class Judge:
             for windows in board.windows.values():
                 windows.advance(now_us)
             if board.live:
+                events.extend(self._revise(board, now_us))
                 for judged in self.judge_run(board, now_us):
                     self.verdicts[judged.judgement.verdict] += 1
                     events.extend(self._follow(judged))
         return events
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
-        """Every benchmark the run can measure, held against its window."""
-        if board.desired is None:
-            return
-        for system, owner in self.benchmarks.systems.items():
-            for benchmark in owner.benchmarks:
-                if not concerns(self.benchmarks, board.desired, system, benchmark):
-                    continue
-                key = (system, benchmark.metric, series_token(board.run))
-                measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us)
-                yield Judged(
-                    board,
-                    system,
-                    owner,
-                    benchmark,
-                    measured,
-                    _judge(benchmark, measured, self._levels[system, benchmark.metric]),
-                )
+        """Every benchmark the run can measure, held against its window; again only where something has changed."""
+        memo = self._memo(board)
+        for key, owner, benchmark in memo.concerned:
+            seen = self._seen(board, key, benchmark, now_us)
+            last = memo.judged.get(key)
+            if last is None or last[0] != seen:
+                last = memo.judged[key] = seen, self._judge(board, key, owner, benchmark, now_us)
+            yield last[1]
 
     def note_hop(self, run: str, breach: str, slowest: SlowestHop) -> Breach | None:
         """Take the hop that spent the time of an episode; its next event, where it is open and that is news."""
@@ -103,10 +112,29 @@ class Judge:
         last, episode = board.breaches[breach], board.episodes[key]
         if last.slowest_hop == str(slowest.hop):
             return None
-        board.episodes[key] = replace(episode, revision=episode.revision + 1)
         owner = self.benchmarks.systems[last.system]
-        board.breaches[breach] = with_hop(owner, last, episode.revision + 1, slowest)
-        return board.breaches[breach]
+        return _retell(board, key, with_hop(owner, last, episode.revision + 1, slowest))
+
+    def acknowledge(self, said: Acknowledge) -> Breach | None:
+        """The next event of an open episode, telling who has taken it on; None where it is not open."""
+        for board in self.boards.values():
+            for key, episode in board.episodes.items():
+                if episode.breach == said.breach:
+                    last = board.breaches[episode.breach]
+                    return _retell(board, key, with_acknowledgement(last, episode.revision + 1, said))
+        return None
+
+    def open_breaches(self) -> list[Breach]:
+        """The last event of every open episode."""
+        return [board.breaches[episode.breach] for board in self.boards.values() for episode in board.episodes.values()]
+
+    def take_drift(self, found: DriftFound) -> list[Breach]:
+        """What follows from a window of a canary held against past days; nothing once its run is over."""
+        board = self.boards.get(found.run)
+        if board is None or not board.live:
+            return []
+        services = {system: owner.service for system, owner in self.benchmarks.systems.items()}
+        return follow_drift(board, self.environment, services, found)
 
     def source_of(self, breach: Breach) -> Source | None:
         """What the benchmark of a breach is measured by; None when it is no longer configured."""
@@ -132,7 +160,7 @@ class Judge:
                 )
             )
             del board.episodes[key]
-            board.breaches[episode.breach] = events[-1]
+            board.keep(events[-1])
         return events
 
     def forget_episodes(self) -> None:
@@ -140,21 +168,88 @@ class Judge:
         for board in self.boards.values():
             board.episodes.clear()
             board.hops.clear()
+            board.refutable.clear()
             board.breaches.clear()
             board.floors_s.clear()
 
     def forget(self, run: str) -> None:
         self.boards.pop(run, None)
+        self._memos.pop(run, None)
+
+    def _memo(self, board: RunBoard) -> "_Memo":
+        memo = self._memos.get(board.run)
+        if memo is None or memo.desired is not board.desired:
+            desired = board.desired
+            concerned = [
+                ((system, benchmark.metric, series_token(board.run)), owner, benchmark)
+                for system, owner in self.benchmarks.systems.items()
+                for benchmark in owner.benchmarks
+                if desired is not None and concerns(self.benchmarks, desired, system, benchmark)
+            ]
+            memo = self._memos[board.run] = _Memo(desired, concerned)
+        return memo
+
+    def _seen(self, board: RunBoard, key: Key, benchmark: Benchmark, now_us: int) -> tuple[object, ...]:
+        """All that a judgement depends on: while it stays the same, so does the judgement."""
+        windows, open_or_not = board.windows.get(key[0]), (board.floors_s.get(key), key in board.episodes)
+        told = (windows.version, windows.silent(now_us)) if windows else ()
+        if benchmark.source is not Source.RESOURCE:
+            return (*open_or_not, *told)
+        stale = is_stale(self.resources, key[0], now_us)
+        return (*open_or_not, self.resources.version, stale, board.started_s, told if benchmark.demand_limited else ())
+
+    def _judge(
+        self,
+        board: RunBoard,
+        key: Key,
+        owner: SystemBenchmarks,
+        benchmark: Benchmark,
+        now_us: int,
+        until_us: int | None = None,
+    ) -> Judged:
+        system = key[0]
+        measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us, until_us)
+        level, valued = self._levels[key[:2]], key in board.episodes
+        judgement, measured = judge_windows(benchmark, measured, level, valued=valued)
+        return Judged(board, system, owner, benchmark, measured, judgement)
 
     def _measure(
-        self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int
+        self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int, until_us: int | None
     ) -> Measured | None:
         windows = board.windows.get(system)
         if benchmark.source is Source.RESOURCE:
             offered = float(windows.in_flight(now_us)) if windows and benchmark.demand_limited else None
             floor_s = max(floor_s, board.started_s)
             return measure_resource(benchmark, self.resources, system, floor_s, now_us, offered)
-        return measure_requests(benchmark, windows, floor_s, now_us) if windows else None
+        return measure_requests(benchmark, windows, floor_s, now_us, until_us) if windows else None
+
+    def _revise(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
+        """Judge again what late frames have changed: windows that ended behind event time."""
+        late = {system: windows.take_late() for system, windows in board.windows.items()}
+        for key, owner, benchmark in self._memo(board).concerned if any(late.values()) else ():
+            changed = late.get(key[0])
+            if changed is None or benchmark.source is Source.RESOURCE:
+                continue
+            again = partial(self._judge, board, key, owner, benchmark, now_us)
+            if key in board.episodes:
+                yield from self._refute(board.episodes[key], again)
+                continue
+            until_s = (board.windows[key[0]].watermark_us or 0) // 1_000_000
+            last_s = min(until_s, changed[1] + round(benchmark.window))
+            for second in range(changed[0] + 1, until_s + 1):
+                if second > last_s and key not in board.episodes:
+                    break
+                yield from self._follow(again(until_us=second * 1_000_000))
+
+    def _refute(self, episode: Episode, again: Callable[..., Judged]) -> Iterator[Breach]:
+        """End an episode whose opening, with what has come late, breaks nothing; unless it is broken now."""
+        now = again()
+        measured = now.measured
+        if episode.breach not in now.board.refutable or measured is None or now.judgement.broken:
+            return
+        if again(until_us=episode.opened_us).judgement.verdict in (Verdict.MET, Verdict.INSUFFICIENT):
+            now = replace(now, judgement=replace(now.judgement, note=REFUTED))
+            yield from self._take(now, measured, close(episode))
 
     def _follow(self, judged: Judged) -> Iterator[Breach]:
         """Lead the episode of one benchmark on by one judgement."""
@@ -168,7 +263,10 @@ class Judge:
             breach = episode_id(self.environment, *key, measured.end_us)
             step = open_episode(breach, judged.judgement, measured.end_us)
         else:
-            step = advance(episode, judged.judgement, _judge_recovery(judged), measured.end_us)
+            recovery = _judge_recovery(judged)
+            step = advance(episode, judged.judgement, recovery, measured.end_us)
+            if step.status is BreachStatus.RESOLVED:
+                judged = replace(judged, judgement=recovery)
         yield from self._take(judged, measured, step)
 
     def _take(self, judged: Judged, measured: Measured, step: Step) -> Iterator[Breach]:
@@ -178,25 +276,45 @@ class Judge:
         board.episodes[key] = step.episode
         if step.status is None:
             return
+        breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
+        board.keep(breach)
+        if step.status is BreachStatus.OPENED and not measured.unanswered:
+            board.refutable.add(breach.breach)
         if step.status is BreachStatus.RESOLVED:
             del board.episodes[key]
             board.hops.pop(step.episode.breach, None)
+            board.refutable.discard(breach.breach)
             board.floors_s[key] = measured.last_s + 1
-            judged = replace(judged, judgement=_judge_recovery(judged))
-        breach = describe(self.environment, self.resources, judged, measured, step.episode, step.status)
-        board.breaches[breach.breach] = breach
         yield breach
 
 
-def _judge(benchmark: Benchmark, measured: Measured | None, level: float) -> Judgement:
+def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
+    """Note an event that repeats the last one of an open episode with something added."""
+    board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
+    board.breaches[breach.breach] = breach
+    return breach
+
+
+def judge_windows(
+    benchmark: Benchmark, measured: Measured | None, level: float, *, valued: bool
+) -> tuple[Judgement, Measured | None]:
+    """The verdict at a significance, and the window it is of. ``valued``: with its value, also where nothing broke."""
     if measured is None:
-        return Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
+        nothing = Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
+        return nothing, None
     if measured.spoiled or measured.sample is None:
-        return invalid(benchmark, measured.spoiled or "no whole second yet")
-    judgement = judge(benchmark, measured.sample, significance=level)
+        return invalid(benchmark, measured.spoiled or "no whole second yet"), measured
+    judgement, which = judge_both(
+        benchmark,
+        measured.sample,
+        [short for short in (measured.recovery, measured.recent) if short is not None],
+        short_least=recovery_samples(benchmark),
+        significance=level,
+        valued=valued,
+    )
     if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
-        return judge_hang(benchmark, measured.recent) or judgement
-    return judgement
+        judgement = judge_hang(benchmark, measured.recent) or judgement
+    return judgement, replace(measured, first_s=measured.begins_s[which])
 
 
 def _judge_recovery(judged: Judged) -> Judgement:

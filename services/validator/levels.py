@@ -17,6 +17,7 @@ DAY_S = 86_400
 LOOK_S = 0.2
 """What a worker sends comes this often, so nothing new is seen oftener."""
 READING_S = 1.0
+NEWEST_S = 2
 SHORT_SHARE = 0.3
 SHORT_LEAST_S = 3
 
@@ -36,9 +37,10 @@ def independent_looks_per_s(window_s: float, look_s: float, significance: float)
 
 
 def significance_for(benchmark: Benchmark, false_per_day: float) -> float:
-    """The significance at which a benchmark just kept is called broken so often a day, by either of its windows."""
-    look_s = READING_S if benchmark.source is Source.RESOURCE else LOOK_S
-    windows_s = (max(1.0, benchmark.window), float(short_seconds(benchmark)))
+    """The significance at which a benchmark just kept is called broken so often a day, by any of its windows."""
+    look_s, windows_s = LOOK_S, [max(1.0, benchmark.window), float(short_seconds(benchmark)), float(NEWEST_S)]
+    if benchmark.source is Source.RESOURCE:
+        look_s, windows_s = READING_S, windows_s[:1]
     level = 1e-6
     for _ in range(30):
         looks = DAY_S * sum(independent_looks_per_s(window_s, look_s, level) for window_s in windows_s)

@@ -9,13 +9,16 @@ Opening takes the benchmark's significance, resolving a confirmed pass over a sh
 the episode stays open and its value is told, which is the hysteresis. What an event says beyond this belongs to others.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from services.validator.verdict import Judgement, Verdict
-from shared.contracts.breach import BreachStatus
+from shared.contracts.breach import Breach, BreachStatus
 
-CLEAN_US = 1_000_000
-"""For so long of event time a pass must stay confirmed before an episode is resolved."""
+CLEAN_US = 500_000
+"""For so long of event time a pass must stay confirmed before an episode is resolved. The recovery window itself covers
+three seconds and more, so what a longer wait adds to them is delay.
+"""
 UPDATE_US = 5_000_000
 NOTABLE_US = 1_000_000
 NOTABLE_CHANGE = 0.2
@@ -71,6 +74,19 @@ def advance(episode: Episode, judgement: Judgement, recovery: Judgement, now_us:
 def close(episode: Episode) -> Step:
     """Resolve an episode because its run ended: nothing more will be measured."""
     return Step(replace(episode, revision=episode.revision + 1), BreachStatus.RESOLVED)
+
+
+def take_up(on_stream: Iterable[Breach], in_store: Iterable[Breach]) -> list[Breach]:
+    """The last word on every episode a validator begins with: the stream's on each of its subjects.
+
+    Of a subject that the stream knows nothing of (its broker lost it), the store's last word on what was left open.
+    """
+    told = {(breach.system, breach.metric, breach.series): breach for breach in on_stream}
+    for breach in sorted(in_store, key=lambda one: one.opened_at):
+        key = (breach.system, breach.metric, breach.series)
+        if breach.status is not BreachStatus.RESOLVED and key not in told:
+            told[key] = breach
+    return list(told.values())
 
 
 def _tell(episode: Episode, value: float, status: BreachStatus, now_us: int) -> Step:

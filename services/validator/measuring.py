@@ -7,25 +7,27 @@ window that the generator spoiled is named so instead of measured.
 import math
 from dataclasses import dataclass
 
+from services.validator.levels import NEWEST_S, short_seconds
 from services.validator.resources import ResourceWindows
-from services.validator.samples import Completions, Failures, Latencies, Readings, Sample
+from services.validator.samples import Completions, Failures, Latencies, Readings, Sample, Second
 from services.validator.windows import SystemWindows
 from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Benchmark, Source, samples_to_confirm
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram
 
-RECOVERY_SHARE = 0.3
-RECOVERY_LEAST_S = 3
-HANG_S = 2
+LEAST_READINGS = 3
 STALE_RESOURCE_S = 8
+HISTORY_S = 150
+"""So many seconds of readings tell how a resource scatters: enough to know a correlation of 0.9 from one of 0.6."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Sample of one window ending at ``end_us`` of event time; ``spoiled`` says why it must not be judged.
 
-    ``recovery`` is of a shorter, newer window, in which a broken benchmark can show that it is kept again;
-    ``recent`` of the last two seconds, in which a hang shows.
+    ``recovery`` is of a shorter, newer window, from ``short_s`` on: in it a large excess shows soonest, whether a
+    small one still lasts, and a broken benchmark that it is kept again. ``recent`` is of the last two seconds, in
+    which a step and a hang show. ``unanswered``: requests beyond the target that have not returned count in it.
     """
 
     first_s: int
@@ -33,8 +35,15 @@ class Measured:
     end_us: int
     sample: Sample | None
     recovery: Sample | None = None
+    short_s: int = 0
     recent: Latencies | None = None
     spoiled: str = ""
+    unanswered: bool = False
+
+    @property
+    def begins_s(self) -> tuple[int, int, int]:
+        """First second of the long, the short and the newest window."""
+        return self.first_s, self.short_s, self.last_s - NEWEST_S + 1
 
 
 def kind_of(benchmark: Benchmark) -> Kind:
@@ -45,43 +54,52 @@ def recovery_samples(benchmark: Benchmark) -> int:
     """Least samples with which a kept benchmark can be confirmed again."""
     if benchmark.source is Source.ERROR_RATE:
         return math.ceil(math.log(CONFIRM_P) / math.log(1 - benchmark.target))
-    return samples_to_confirm(benchmark.statistic) if benchmark.statistic in QUANTILES else RECOVERY_LEAST_S
+    return samples_to_confirm(benchmark.statistic) if benchmark.statistic in QUANTILES else LEAST_READINGS
 
 
-def measure_requests(benchmark: Benchmark, windows: SystemWindows, floor_s: int, now_us: int) -> Measured | None:
+def measure_requests(
+    benchmark: Benchmark, windows: SystemWindows, floor_s: int, now_us: int, until_us: int | None = None
+) -> Measured | None:
     """Sample of a benchmark on requests or workflows; None before event time has begun.
 
     ``floor_s``: the first second that may be looked at (an episode that was resolved is not judged again).
+    ``until_us``: the event time at which the windows end, where they are judged again; what was in flight then is
+    no longer known.
     """
     if windows.watermark_us is None:
         return None
-    end_us = windows.watermark_us
+    end_us = windows.watermark_us if until_us is None else until_us
     # The second that still runs counts for times and failures; a rate needs whole seconds.
     last_s = end_us // 1_000_000 - (1 if benchmark.source is Source.THROUGHPUT else 0)
     first_s = _reach_back(
         benchmark, windows, last_s, max(1, round(benchmark.window)), floor_s, least=benchmark.min_samples
     )
-    if windows.silent(now_us):
+    if until_us is None and windows.silent(now_us):
         return Measured(first_s, last_s, end_us, None, spoiled="no worker has been heard for 6 s")
     if windows.at_fault(first_s, last_s):
         return Measured(first_s, last_s, end_us, None, spoiled="the generator was at fault in this window")
-    newest_s = max(RECOVERY_LEAST_S, round(RECOVERY_SHARE * benchmark.window))
-    recovery_s = _reach_back(benchmark, windows, last_s, newest_s, 0, least=recovery_samples(benchmark))
+    newest_s = short_seconds(benchmark)
+    short_s = _reach_back(benchmark, windows, last_s, newest_s, floor_s, least=recovery_samples(benchmark))
     if benchmark.source in (Source.RESPONSE_TIME, Source.WORKFLOW_TIME):
-        stuck = windows.stuck(kind_of(benchmark), benchmark.actions, now_us)
-        return Measured(
-            first_s,
-            last_s,
-            end_us,
-            _latencies(benchmark, windows, first_s, last_s, stuck),
-            _latencies(benchmark, windows, recovery_s, last_s, stuck),
-            _latencies(benchmark, windows, last_s - HANG_S + 1, last_s, stuck),
+        stuck = windows.stuck(kind_of(benchmark), benchmark.actions, now_us) if until_us is None else Histogram()
+        earliest_s = min(first_s, short_s, last_s - NEWEST_S + 1)
+        seconds = _seconds(benchmark, windows, earliest_s, last_s)
+        long, short, recent = (
+            Latencies(seconds[since_s - earliest_s :], stuck) for since_s in (first_s, short_s, last_s - NEWEST_S + 1)
         )
+        unanswered = stuck.above(benchmark.target * 1e3) > 0
+        return Measured(first_s, last_s, end_us, long, short, short_s, recent, unanswered=unanswered)
     sample, recovery = (
         _counts(benchmark, windows, since_s, last_s, now_us) if since_s <= last_s else None
-        for since_s in (first_s, recovery_s)
+        for since_s in (first_s, short_s)
     )
-    return Measured(first_s, last_s, end_us, sample, recovery)
+    return Measured(first_s, last_s, end_us, sample, recovery, short_s)
+
+
+def is_stale(resources: ResourceWindows, system: str, now_us: int) -> bool:
+    """True where the system has told nothing lately."""
+    last_s = resources.last_second(system)
+    return last_s is None or now_us / 1e6 - last_s > STALE_RESOURCE_S
 
 
 def measure_resource(
@@ -89,25 +107,27 @@ def measure_resource(
 ) -> Measured | None:
     """Sample of a benchmark on a resource; None where the system has told nothing lately."""
     last_s = resources.last_second(system)
-    if last_s is None or now_us / 1e6 - last_s > STALE_RESOURCE_S:
+    if last_s is None or is_stale(resources, system, now_us):
         return None
 
-    def read(first_s: int) -> tuple[float, ...]:
+    def read(first_s: int, floor_s: int = floor_s) -> tuple[float, ...]:
         return resources.values(system, benchmark.resource, benchmark.instances, max(first_s, floor_s), last_s)
 
+    history = read(last_s - HISTORY_S + 1, 0)
     first_s = last_s - max(1, round(benchmark.window)) + 1
-    furthest_s = last_s - round(benchmark.max_window) + 1
-    while len(read(first_s)) < benchmark.min_samples and first_s > max(furthest_s, floor_s):
+    furthest_s = max(last_s - round(benchmark.max_window) + 1, floor_s)
+    values = read(first_s)
+    while len(values) < benchmark.min_samples and first_s > furthest_s:
         first_s -= 1
-    recovery_s = last_s - RECOVERY_LEAST_S + 1
-    begin_s = max(first_s, floor_s)
-    each = resources.each(system, benchmark.resource, begin_s, last_s) if benchmark.instances == "mean" else ()
+        values = read(first_s)
+    short_s = last_s - LEAST_READINGS + 1
     return Measured(
-        begin_s,
+        max(first_s, floor_s),
         last_s,
         (last_s + 1) * 1_000_000,
-        Readings(read(first_s), offered, each),
-        Readings(read(recovery_s), offered),
+        Readings(values, offered, history),
+        Readings(read(short_s), offered, history),
+        max(short_s, floor_s),
     )
 
 
@@ -115,27 +135,26 @@ def _reach_back(
     benchmark: Benchmark, windows: SystemWindows, last_s: int, seconds: int, floor_s: int, *, least: int
 ) -> int:
     """First second of a window of ``seconds``, earlier where it holds fewer than ``least`` samples."""
-    kind, actions = kind_of(benchmark), benchmark.actions
     first_s = max(last_s - seconds + 1, floor_s)
     furthest_s = max(last_s - round(benchmark.max_window) + 1, floor_s)
     if benchmark.source is Source.THROUGHPUT:
         return first_s
-    count = windows.count(kind, actions, first_s, last_s)
+    count = sum(second.count for second in _seconds(benchmark, windows, first_s, last_s))
     while count < least and first_s > furthest_s:
         first_s -= 1
-        count += windows.count(kind, actions, first_s, first_s)
+        count += windows.second((kind_of(benchmark), benchmark.actions), first_s).count
     return first_s
 
 
-def _latencies(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int, stuck: Histogram) -> Latencies:
-    return windows.latencies(kind_of(benchmark), benchmark.actions, first_s, last_s, stuck=stuck)
+def _seconds(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int) -> list[Second]:
+    chosen = (kind_of(benchmark), benchmark.actions)
+    return [windows.second(chosen, second) for second in range(first_s, last_s + 1)]
 
 
 def _counts(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int, now_us: int) -> Sample:
-    tallies = [tally for _, tally in windows.tallies(Kind.REQUEST, benchmark.actions, first_s, last_s)]
-    count = sum(tally.count for tally in tallies)
+    within = _seconds(benchmark, windows, first_s, last_s)
     if benchmark.source is Source.ERROR_RATE:
-        return Failures(count, sum(tally.failed for tally in tallies))
+        return Failures.of(within)
     seconds = last_s - first_s + 1
     offered = windows.offered(benchmark.actions, first_s, last_s, now_us)
-    return Completions(count, float(seconds), offered / seconds)
+    return Completions(sum(second.count for second in within), float(seconds), offered / seconds)

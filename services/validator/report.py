@@ -8,15 +8,11 @@ from typing import Any
 
 from services.validator.comparison import Compared, GateResult, compare, judge_gates
 from services.validator.facts import Facts
-from services.validator.hop_table import list_hops
-from services.validator.report_parts import (
-    generator_health,
-    list_results,
-    list_scaling,
-    list_workflows,
-    run_section,
-    timeline,
-)
+from services.validator.report_advice import list_recommendations
+from services.validator.report_parts import generator_health, list_results, list_scaling, list_workflows, run_section
+from services.validator.report_tests import list_distributions, list_tests
+from services.validator.report_timeline import timeline
+from services.validator.report_traces import list_hop_sections, list_slowest
 from services.validator.score import Scored, combine
 from services.validator.stress_report import answer_of, judge_search, stress_section
 from services.validator.verdict import Verdict
@@ -29,14 +25,15 @@ EXIT_MET, EXIT_MISSED, EXIT_UNMEASURED, EXIT_NOT_CARRIED = 0, 1, 3, 4
 
 def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
     """Everything a reader needs to know of one run."""
-    compared, gates = compare(benchmarks, facts), list(judge_gates(facts))
+    compared, gates = compare(benchmarks, facts), list(judge_gates(benchmarks, facts))
     scores = score_systems(benchmarks, compared)
     overall = combine((benchmarks.systems[system].weight, scored.score) for system, scored in scores.items())
     results = list_results(facts)
+    recommendations = list_recommendations(benchmarks, facts, compared, gates)
     missing = sum(row["missing"] for row in results)
     verdict, exit_code = _decide_search(facts, missing) or decide(facts.state.phase, compared, gates, missing)
     # A search breaks benchmarks on purpose: that is its answer, and no issue.
-    judged = ([], []) if facts.desired.search else (compared, gates)
+    issues = ([], []) if facts.desired.search else (compared, gates)
     return {
         "run": run_section(facts),
         "verdict": verdict,
@@ -45,18 +42,22 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
         "overall_score": _round(overall.score),
         "coverage": _round(sum(s.judged for s in scores.values()) / max(1, len(compared)), 3),
         "system_scores": {system: _scored(scored) for system, scored in scores.items()},
-        "critical_issues": list_critical_issues(facts, *judged, results),
-        "recommendations": list_recommendations(facts, compared),
+        "critical_issues": list_critical_issues(facts, *issues, results),
         "stress": stress_section(facts),
+        "recommendations": [advice["text"] for advice in recommendations],
+        "recommendation_details": recommendations,
         "benchmark_comparison": [_comparison(item) for item in compared],
         "gates": [_gate(item) for item in gates],
+        "tests": list_tests(facts, gates),
         "workflows": list_workflows(facts),
         "results": results,
-        "hops": list_hops(facts.hops, {owner.service: system for system, owner in benchmarks.systems.items()}),
+        "distributions": list_distributions(facts),
+        "hops": list_hop_sections(benchmarks, facts, compared),
+        "slowest_traces": list_slowest(facts.hops),
         "generator_health": generator_health(facts),
         "breaches": [breach.model_dump(mode="json") for breach in facts.breaches],
         "scaling": list_scaling(facts),
-        "timeline": timeline(facts),
+        "timeline": timeline(benchmarks, facts),
     }
 
 
@@ -136,15 +137,6 @@ def list_critical_issues(
     return issues
 
 
-def list_recommendations(facts: Facts, compared: Iterable[Compared]) -> list[str]:
-    """Advice for what was missed, the worst score first, each once."""
-    broken = sorted((item for item in compared if item.recommendation), key=lambda item: item.score or 0.0)
-    advice = [item.recommendation for item in broken]
-    if any(facts.at_fault(system) for system in facts.observed.health):
-        advice.insert(0, "Add generator workers or give them more CPU, then measure again")
-    return list(dict.fromkeys(advice))
-
-
 def _comparison(item: Compared) -> Json:
     b, judgement = item.benchmark, item.judgement
     deviation = None
@@ -168,7 +160,7 @@ def _comparison(item: Compared) -> Json:
         "confidence": _round(judgement.confidence, 6),
         "test": judgement.test,
         "score": _round(item.score),
-        "recommendation": item.recommendation,
+        "recommendation": item.advice[0].text if item.advice else "",
         "note": judgement.note,
     }
 
@@ -188,6 +180,7 @@ def _gate(item: GateResult) -> Json:
         "verdict": item.verdict.value,
         "passed": item.verdict is Verdict.MET,
         "samples": item.samples,
+        "recommendation": item.advice[0].text if item.advice else "",
         "note": item.note,
     }
 

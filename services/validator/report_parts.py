@@ -1,8 +1,9 @@
-"""The descriptive sections of a report: what was run, every line of results, the generator, the course over time."""
+"""The descriptive sections of a report: what was run, every line of results, the generator, scaling."""
 
 from typing import Any
 
 from services.validator.facts import Facts
+from services.validator.report_timeline import generator_course
 from shared.contracts.run import Phase
 from shared.contracts.timing import ErrorKind, Kind
 from shared.store.figures import SeriesResult, Streaming, Times
@@ -88,6 +89,7 @@ def generator_health(facts: Facts) -> Json:
             for time in worker.held_back
         ],
         "systems": systems,
+        "course": generator_course(facts),
     }
 
 
@@ -104,28 +106,6 @@ def list_scaling(facts: Facts) -> list[Json]:
         elif key in decisions:
             decisions[key]["effectiveness"] = {name: record.get(name) for name in ("verdict", "before", "after")}
     return list(decisions.values())
-
-
-def timeline(facts: Facts) -> Json:
-    """Users, rate, p95 and errors per system, replicas per service; a point every ``step_s`` s (Unix epoch)."""
-    step = facts.step_s
-    points: dict[int, Json] = {}
-
-    def point(second: int) -> Json:
-        at = second // step * step
-        return points.setdefault(at, {"second": at, "users": None, "in_flight": None, "systems": {}, "replicas": {}})
-
-    for seen in facts.observed.users:
-        point(seen.second).update(users=seen.users, in_flight=seen.in_flight)
-    for row in facts.timeline:
-        point(row["second"])["systems"][row["system"]] = {
-            "rate": row["count"] / step,
-            "p95_ms": row["p95_us"] / 1e3,
-            "errors": row["failed"],
-        }
-    for row in facts.replicas:
-        point(row["second"])["replicas"][row["service"]] = row["ready"]
-    return {"step_s": step, "points": [points[second] for second in sorted(points)]}
 
 
 def _result(facts: Facts, series: SeriesResult) -> Json:

@@ -9,7 +9,8 @@ from services.validator.resources import ResourceWindows
 from services.validator.stress_limits import Limit
 from services.validator.stress_step import Sight
 from services.validator.stress_track import Track
-from services.validator.windows import SystemWindows, Tally
+from services.validator.tally import Tally
+from services.validator.windows import SystemWindows
 from shared.contracts.benchmarks import Source
 from shared.contracts.stress import StressSearch
 from shared.contracts.timing import Kind

@@ -1,72 +1,28 @@
 """The sliding windows of one run against one system: frames merged once each, event time, one-second cells.
 
 A frame is merged by its identity, so neither order nor redelivery changes anything. Event time is the least watermark
-of the live workers and never recedes. What lies further back than ``KEPT_S`` is folded away: the store keeps it.
-Pure: ``now_us`` (wall clock) is passed in.
+of the live workers and never recedes. What comes within ``KEPT_S`` behind it still counts, and is told as late; what
+lies further back is folded away: the store keeps it. Pure: ``now_us`` (wall clock) is passed in.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
+from services.validator.health import GeneratorHealth
 from services.validator.producer import SILENCE_US, Line, Producer
-from services.validator.samples import Latencies
+from services.validator.samples import Second
+from services.validator.tally import Tally
 from shared.contracts.timing import Kind
-from shared.contracts.window import Cell, Exemplar, FrameWindows
+from shared.contracts.window import Cell, FrameWindows
 from shared.histogram import Histogram
 
 KEPT_S = 150
-WORST_KEPT = 8
+"""Allowed lateness: cells that far behind event time change what was judged; older ones are the store's alone."""
+MOST_RETIRED = 1_000
+"""Producers that have left are remembered, so that their frames stay recognisable; beyond it the oldest are not."""
 
-
-@dataclass(slots=True)
-class Tally:
-    """Everything of one line in one second, added up over frames."""
-
-    count: int = 0
-    failed: int = 0
-    response_sum_us: int = 0
-    response: dict[int, int] = field(default_factory=dict)
-    errors: dict[int, int] = field(default_factory=dict)
-    worst: tuple[Exemplar, ...] = ()
-
-    def add(self, cell: Cell) -> None:
-        self.count += cell.count
-        self.failed += cell.failed
-        self.response_sum_us += cell.response_sum_us
-        for bucket, count in cell.response.items():
-            self.response[bucket] = self.response.get(bucket, 0) + count
-        for kind, count in cell.errors.items():
-            self.errors[kind] = self.errors.get(kind, 0) + count
-        self.worst = worst_of((*self.worst, *cell.worst))
-
-
-def worst_of(exemplars: Iterable[Exemplar], keep: int = WORST_KEPT) -> tuple[Exemplar, ...]:
-    """The slowest, slowest first; ties by id, so that the choice does not depend on order."""
-    return tuple(sorted(set(exemplars), key=lambda e: (-e.response_us, e.trace_id, e.user)))[:keep]
-
-
-@dataclass(slots=True)
-class GeneratorHealth:
-    """The generator's own state over the whole run against one system: evidence when it was at fault."""
-
-    frames: int = 0
-    redelivered_frames: int = 0
-    frames_given_up: int = 0
-    seconds: int = 0
-    seconds_at_fault: int = 0
-    loop_lag_us: int = 0
-    schedule_error_us: int = 0
-    cpu_permille: int = 0
-    backlog_events: int = 0
-    spooled_events: int = 0
-
-    def note(self, frame: FrameWindows) -> None:
-        self.frames += 1
-        self.loop_lag_us = max(self.loop_lag_us, frame.loop_lag_us)
-        self.schedule_error_us = max(self.schedule_error_us, frame.schedule_error_us)
-        self.cpu_permille = max(self.cpu_permille, frame.cpu_permille)
-        self.backlog_events = max(self.backlog_events, frame.backlog_events)
-        self.spooled_events = max(self.spooled_events, frame.spooled_events)
+Chosen = tuple[Kind, tuple[str, ...]]
+"""The lines that a benchmark looks at: kind, and actions (empty for every one)."""
+_NOTHING = Second()
 
 
 class SystemWindows:
@@ -74,22 +30,23 @@ class SystemWindows:
 
     def __init__(self, *, joined_late: bool = False) -> None:
         self.producers: dict[tuple[str, int], Producer] = {}
+        self.retired: dict[tuple[str, int], Producer] = {}
         self.seconds: dict[int, dict[Line, Tally]] = {}
         self.watermark_us: int | None = None
         self.health = GeneratorHealth()
         self.duplicates: dict[Line, int] = {}
+        self.faults: set[int] = set()
+        self.heard: set[int] = set()
         self.version = 0
         self._joined_late = joined_late
-        self._faults: set[int] = set()
-        self._seen: set[int] = set()
+        self._late: tuple[int, int] | None = None
+        self._folded_s = 0
+        self._again: set[tuple[str, int, int]] = set()
+        self._sums: dict[Chosen, dict[int, Second]] = {}
 
     def merge(self, frame: FrameWindows, now_us: int) -> bool:
         """Add a frame; False, and no change but to the count of duplicates, when it was merged before."""
-        key = (frame.worker, frame.epoch)
-        producer = self.producers.get(key)
-        if producer is None:
-            producer = self.producers[key] = Producer(frame.seq if self._joined_late else 1)
-        if not producer.admit(frame, now_us):
+        if not self._producer(frame).admit(frame, now_us):
             self.health.redelivered_frames += 1
             for cell in frame.cells:
                 line = (cell.scenario, cell.action, cell.kind)
@@ -98,34 +55,51 @@ class SystemWindows:
         self.version += 1
         self.health.note(frame)
         second = frame.emitted_us // 1_000_000
-        self._seen.add(second)
+        self.heard.add(second)
         if frame.at_fault:
-            self._faults.add(second)
-        oldest = self._oldest_kept()
+            self.faults.add(second)
         for cell in frame.cells:
-            if cell.second >= oldest:
-                lines = self.seconds.setdefault(cell.second, {})
-                lines.setdefault((cell.scenario, cell.action, cell.kind), Tally()).add(cell)
+            self._add(cell)
         self._advance_watermark(now_us)
         return True
+
+    def replay(self, frame: FrameWindows) -> None:
+        """Take the cells of a frame that a restored checkpoint has counted already: it holds all but these."""
+        identity = (frame.worker, frame.epoch, frame.seq)
+        if identity in self._again:
+            return
+        self._again.add(identity)
+        producer = self.producers.get(identity[:2])
+        if producer is not None:
+            producer.note_sent(frame)
+        for cell in frame.cells:
+            self._add(cell)
+        self.version += 1
+        self._late = None
 
     def settle_joining(self) -> None:
         """From here on a new producer is expected to begin at its first frame."""
         self._joined_late = False
+        self._again.clear()
 
     def advance(self, now_us: int) -> None:
         """Let time pass: give up gaps that lasted, let silent workers leave, fold what is old."""
         for producer in self.producers.values():
             self.health.frames_given_up += producer.give_up_gap(now_us)
         self._advance_watermark(now_us)
-        self._fold()
+        self._fold(now_us)
+
+    def take_late(self) -> tuple[int, int] | None:
+        """The first and last second behind event time that frames have changed since this was asked before."""
+        late, self._late = self._late, None
+        return late
 
     def silent(self, now_us: int) -> bool:
         """True when event time has stood still past the wall-clock limit: what is here says nothing of now."""
         return self.watermark_us is None or now_us - self.watermark_us > SILENCE_US
 
     def at_fault(self, first_s: int, last_s: int) -> bool:
-        return any(first_s <= second <= last_s for second in self._faults)
+        return any(first_s <= second <= last_s for second in self.faults)
 
     def tallies(self, kind: Kind, actions: tuple[str, ...], first_s: int, last_s: int) -> Iterator[tuple[Line, Tally]]:
         """All lines of a kind within seconds ``first_s`` to ``last_s``; an empty ``actions`` means every action."""
@@ -134,17 +108,17 @@ class SystemWindows:
                 if line[2] is kind and (not actions or line[1] in actions):
                     yield line, tally
 
-    def count(self, kind: Kind, actions: tuple[str, ...], first_s: int, last_s: int) -> int:
-        return sum(tally.count for _, tally in self.tallies(kind, actions, first_s, last_s))
-
-    def latencies(
-        self, kind: Kind, actions: tuple[str, ...], first_s: int, last_s: int, *, stuck: Histogram | None = None
-    ) -> Latencies:
-        response, total_us = Histogram(), 0
-        for _, tally in self.tallies(kind, actions, first_s, last_s):
-            response.merge(tally.response)
-            total_us += tally.response_sum_us
-        return Latencies(response, total_us, stuck or Histogram())
+    def second(self, chosen: Chosen, second: int) -> Second:
+        """The sum over the chosen lines in one second, remembered until a frame changes it."""
+        if second not in self.seconds:
+            return _NOTHING
+        sums = self._sums.setdefault(chosen, {})
+        found = sums.get(second)
+        if found is None:
+            found = sums[second] = Second()
+            for _, tally in self.tallies(*chosen, second, second):
+                found.add(tally.response, tally.count, tally.response_sum_us, tally.failed)
+        return found
 
     def stuck(self, kind: Kind, actions: tuple[str, ...], now_us: int) -> Histogram:
         """Ages of what live workers have in flight or in line, as of their latest frames."""
@@ -181,6 +155,29 @@ class SystemWindows:
                 )
         return total
 
+    def whole_health(self) -> GeneratorHealth:
+        """Health over the whole run, the seconds still held included."""
+        return self.health.with_seconds(len(self.heard), len(self.faults))
+
+    def _producer(self, frame: FrameWindows) -> Producer:
+        key = (frame.worker, frame.epoch)
+        producer = self.producers.get(key)
+        if producer is None:
+            producer = self.retired.pop(key, None) or Producer(frame.seq if self._joined_late else 1)
+            self.producers[key] = producer
+        return producer
+
+    def _add(self, cell: Cell) -> None:
+        if cell.second < self._oldest_kept():
+            return
+        lines = self.seconds.setdefault(cell.second, {})
+        lines.setdefault((cell.scenario, cell.action, cell.kind), Tally()).add(cell)
+        for sums in self._sums.values():
+            sums.pop(cell.second, None)
+        if self.watermark_us is not None and cell.second < self.watermark_us // 1_000_000:
+            first, last = self._late or (cell.second, cell.second)
+            self._late = (min(first, cell.second), max(last, cell.second))
+
     def _advance_watermark(self, now_us: int) -> None:
         live = [producer for producer in self.producers.values() if producer.live(now_us)]
         marks = [producer.sequence.watermark_us for producer in live or self.producers.values()]
@@ -196,21 +193,23 @@ class SystemWindows:
     def _oldest_kept(self) -> int:
         return 0 if self.watermark_us is None else self.watermark_us // 1_000_000 - KEPT_S
 
-    def _fold(self) -> None:
+    def _fold(self, now_us: int) -> None:
         oldest = self._oldest_kept()
+        if oldest == self._folded_s:
+            return
+        self._folded_s = oldest
         for second in [s for s in self.seconds if s < oldest]:
             del self.seconds[second]
-        for producer in self.producers.values():
+            for sums in self._sums.values():
+                sums.pop(second, None)
+        for key, producer in list(self.producers.items()):
             producer.forget_before(oldest)
-        self.health.seconds += _drop_before(self._seen, oldest)
-        self.health.seconds_at_fault += _drop_before(self._faults, oldest)
-
-    def whole_health(self) -> GeneratorHealth:
-        """Health over the whole run, the seconds still held included."""
-        health = GeneratorHealth(**{name: getattr(self.health, name) for name in GeneratorHealth.__slots__})
-        health.seconds += len(self._seen)
-        health.seconds_at_fault += len(self._faults)
-        return health
+            if producer.gone(now_us, KEPT_S):
+                self.retired[key] = self.producers.pop(key).retire()
+        while len(self.retired) > MOST_RETIRED:
+            del self.retired[next(iter(self.retired))]
+        self.health.seconds += _drop_before(self.heard, oldest)
+        self.health.seconds_at_fault += _drop_before(self.faults, oldest)
 
 
 def _drop_before(seconds: set[int], oldest: int) -> int:

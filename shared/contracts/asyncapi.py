@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from shared import __version__
+from shared.contracts.attention import Acknowledge, Silence
 from shared.contracts.breach import CONTENT_TYPE as CLOUDEVENT
 from shared.contracts.breach import BreachEvent
 from shared.contracts.dead import DeadLetter
@@ -43,7 +44,21 @@ CHANNELS: dict[str, tuple[str, type[BaseModel], str, str, str]] = {
         BreachEvent,
         CLOUDEVENT,
         "BREACHES",
-        "A breach opened, escalated, updated or resolved: CloudEvents 1.0, one id per episode.",
+        "A breach opened, escalated, updated, acknowledged or resolved: CloudEvents 1.0, one id per episode.",
+    ),
+    "silence": (
+        "silence.{silence}",
+        Silence,
+        _JSON,
+        "ATTENTION",
+        "Breaches that nobody is to be called for, until when; a later word of the same id replaces it.",
+    ),
+    "acknowledge": (
+        "acknowledge.{breach}",
+        Acknowledge,
+        _JSON,
+        "ATTENTION",
+        "Somebody takes an episode on; the validator tells it as an event of the breach.",
     ),
     "scaling": (
         "scaling.{service}",

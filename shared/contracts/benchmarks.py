@@ -166,6 +166,10 @@ class Benchmark(Document):
         return self
 
     @property
+    def limits(self) -> tuple[float, float]:
+        return self.target, self.critical
+
+    @property
     def demand_limited(self) -> bool:
         """Higher is better: says nothing while less than the target is asked for, and never scales anything."""
         return self.better == "higher"
@@ -199,7 +203,7 @@ class Benchmarks(Document):
     system that just keeps every target. The significance of each benchmark is derived from it.
     """
 
-    false_breaches_per_day: float = Field(default=0.1, gt=0, le=100)
+    false_breaches_per_day: float = Field(default=1.0, gt=0, le=100)
     systems: dict[SystemId, SystemBenchmarks] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -233,6 +233,19 @@ class LostWorker(Message):
     held_requests: int
 
 
+class GoneWorkers(Message):
+    """Workers, by epoch, that are gone for so long that a state names them no more: how many, and their sums.
+
+    ``lost`` of them went without having drained, with at most ``held_requests`` that were not recorded.
+    """
+
+    epochs: int = 0
+    sent: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    held_requests: int = 0
+
+
 class DayCount(Message):
     """A day (UTC) of a run, and how many requests it had sent when the day began."""
 
@@ -241,7 +254,11 @@ class DayCount(Message):
 
 
 class RunState(Message):
-    """Where the run stands, said by its coordinator."""
+    """Where the run stands, said by its coordinator.
+
+    ``workers`` and ``lost`` name every worker and epoch that lives, and the last of those that are gone; ``gone`` sums
+    up the others, so that a state stays small however long a run goes on.
+    """
 
     run: RunId
     environment: str
@@ -253,5 +270,6 @@ class RunState(Message):
     ended_at: Instant | None = None
     workers: tuple[WorkerProgress, ...] = ()
     lost: tuple[LostWorker, ...] = ()
+    gone: GoneWorkers = GoneWorkers()
     day: DayCount | None = None
     reason: str = ""

@@ -1,6 +1,7 @@
 """What ``shared.store.results`` reads, as plain values: decision modules use them without knowing a database."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from shared.contracts.timing import Kind
 
@@ -43,15 +44,88 @@ class SeriesResult:
     service: Times
     response: Times
     streaming: Streaming | None = None
+    service_histogram: dict[int, int] = field(default_factory=dict)
+    response_histogram: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesAfter:
-    """The part of a series from a moment on: response histogram (bucket to count), exact sum, failures."""
+    """The part of a series from a moment on: response histogram (bucket to count), exact sum, failures.
+
+    ``cancelled``: how long requests had gone on that were given up; they stand in none of the others.
+    """
 
     response: dict[int, int]
     sum_us: int
     failed: int
+    cancelled: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What ended within some seconds from ``second`` on (Unix epoch): requests of a system (``scenario`` is empty), or
+    workflows of a scenario. ``kind``: ``shared.contracts.timing.Kind``."""
+
+    system: str
+    scenario: str
+    kind: int
+    second: int
+    count: int
+    failed: int
+    service_p50_ms: float
+    service_p95_ms: float
+    service_p99_ms: float
+    response_p50_ms: float
+    response_p95_ms: float
+    response_p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReading:
+    """Median of one metric of one instance over the ``seconds`` in which it was ready and told of it."""
+
+    service: str
+    system: str
+    instance: str
+    metric: str
+    median: float
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """Of the requests of a system that were looked at, how many had a connection opened for them.
+
+    ``connect_ms`` and ``service_ms``: means of those; opening is a part of the service time.
+    """
+
+    system: str
+    looked_at: int
+    opened: int
+    connect_ms: float
+    service_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpanTotals:
+    """One action (or workflow) of a run in a span of whole hours, without ramp-up and cancelled requests.
+
+    ``stored`` counts these too. ``response``: bucket to count.
+    """
+
+    run: str
+    system: str
+    scenario: str
+    action: str
+    kind: Kind
+    start: datetime
+    stored: int
+    cancelled: int
+    count: int
+    failed: int
+    sum_us: int
+    max_us: int
+    response: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,29 +5,21 @@ nearest-rank over their histograms (``percentile_disc``), means and maxima exact
 failed: an error other than a cancelled request, or an expectation not met.
 """
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from shared.contracts.timing import Check, ErrorKind, Kind
+from shared.contracts.timing import Kind
 from shared.histogram import Histogram
-from shared.store.figures import SeriesAfter, SeriesResult, Stored, Streaming, Times
+from shared.store.figures import Connecting, InstanceReading, SeriesAfter, SeriesResult, Stored, Streaming, Times
 
 Row = dict[str, Any]
 SCRAPE_GAP_S = 3
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-ROWS_FOR_TIMELINE = 1_000_000
-"""Of so many requests a time line is drawn from the rows, to the second; of more from the roll-ups."""
-WINDOW_S, HOUR_S = 10, 3_600
-HOURS_FROM_S = 86_400.0
-"""A run as long has its time line by the hour."""
-
-_FAILED = f"(t.error NOT IN ({ErrorKind.OK:d}, {ErrorKind.CANCELLED:d}) OR t.check_result = {Check.FAILED:d})"
 
 _SERIES = "SELECT series_id, system, scenario, action, kind FROM series WHERE run = %(run)s ORDER BY 3, 2, 4, 5"
 
@@ -50,47 +42,40 @@ SELECT series_id, histogram_bucket(element) AS bucket, sum(histogram_count(eleme
   FROM timing_hour CROSS JOIN LATERAL unnest({column}) AS element
  WHERE series_id = ANY(%(ids)s) AND {which} GROUP BY 1, 2
 """
-_ALL, _JUDGED = "true", "NOT ramp_up AND NOT cancelled"
+_ALL, _JUDGED, _GIVEN_UP = "true", "NOT ramp_up AND NOT cancelled", "NOT ramp_up AND cancelled"
 
 _SENT = """
 SELECT c.series_id, sum(c.sent)::bigint AS sent, (sum(c.in_flight) FILTER (WHERE NOT p.final))::bigint AS held
   FROM sent_counter c JOIN producer p USING (producer_id) WHERE p.run = %(run)s GROUP BY c.series_id
 """
 
-_TIMELINE_OF_ROWS = f"""
-WITH counted AS (
-    SELECT s.system, (floor(extract(epoch FROM t.at) / %(step)s) * %(step)s)::bigint AS second,
-           t.response_bucket AS bucket, count(*) AS n, count(*) FILTER (WHERE {_FAILED}) AS failed
-      FROM request_timing t JOIN series s USING (series_id)
-     WHERE s.run = %(run)s AND s.kind = {Kind.REQUEST:d} AND t.at >= %(since)s AND t.at < %(until)s GROUP BY 1, 2, 3
-), ranked AS (
-    SELECT *, sum(n) OVER (PARTITION BY system, second ORDER BY bucket) AS upto,
-           sum(n) OVER (PARTITION BY system, second) AS total FROM counted
-)
-SELECT system, second, sum(n)::bigint AS count, sum(failed)::bigint AS failed,
-       min(histogram_value_us(bucket)) FILTER (WHERE upto >= ceil(0.95 * total - 1e-9)) AS p95_us
-  FROM ranked GROUP BY 1, 2 ORDER BY 2, 1
-"""  # noqa: S608 - built from this module's own constants
-
-_TIMELINE_OF_ROLLUPS = f"""
-SELECT system, second, sum(n)::bigint AS count, sum(failed)::bigint AS failed,
-       histogram_percentile_us(histogram_sum(response), 0.95) AS p95_us
-  FROM (SELECT s.system, (floor(extract(epoch FROM t.at) / %(step)s) * %(step)s)::bigint AS second, t.n, t.failed,
-               t.response
-          FROM {{table}} t JOIN series s USING (series_id)
-         WHERE t.series_id = ANY(%(ids)s) AND s.kind = {Kind.REQUEST:d}) AS told
- GROUP BY 1, 2 ORDER BY 2, 1
-"""  # noqa: S608 - built from this module's own constants
-
 _RESOURCES = """
-SELECT system, metric, second, avg(told) AS mean, max(told) AS max, sum(told) AS sum
-  FROM (SELECT r.system, r.instance, v.key AS metric, floor(extract(epoch FROM r.at))::bigint AS second,
+SELECT service, system, metric, second, avg(told) AS mean, max(told) AS max, sum(told) AS sum
+  FROM (SELECT r.service, r.system, r.instance, v.key AS metric,
+               (floor(extract(epoch FROM r.at) / %(step)s) * %(step)s)::bigint AS second,
                avg((v.value #>> '{}')::float8) AS told
           FROM resource_sample r CROSS JOIN jsonb_each(r.values) AS v
          WHERE r.environment = %(environment)s AND r.at >= %(since)s AND r.at < %(until)s
            AND r.ready AND jsonb_typeof(v.value) = 'number'
-         GROUP BY 1, 2, 3, 4) AS told
- GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+         GROUP BY 1, 2, 3, 4, 5) AS told
+ GROUP BY 1, 2, 3, 4 ORDER BY 2, 3, 4
+"""
+
+_INSTANCES = """
+SELECT r.service, r.system, r.instance, v.key AS metric,
+       percentile_disc(0.5) WITHIN GROUP (ORDER BY (v.value #>> '{}')::float8) AS median,
+       count(DISTINCT floor(extract(epoch FROM r.at)))::integer AS seconds
+  FROM resource_sample r CROSS JOIN jsonb_each(r.values) AS v
+ WHERE r.environment = %(environment)s AND r.at >= %(since)s AND r.at < %(until)s
+   AND r.ready AND v.key = ANY(%(metrics)s) AND jsonb_typeof(v.value) = 'number'
+ GROUP BY 1, 2, 3, 4 ORDER BY 1, 3, 4
+"""
+
+_CONNECTING = """
+SELECT series_id, count(*) AS looked_at, count(*) FILTER (WHERE connect_us > 0) AS opened,
+       coalesce(sum(connect_us), 0)::bigint AS connect_us,
+       coalesce(sum(service_us) FILTER (WHERE connect_us > 0), 0)::bigint AS service_us
+  FROM request_timing WHERE series_id = ANY(%(ids)s) AND at >= %(since)s AND at < %(until)s GROUP BY 1
 """
 
 _REPLICAS = """
@@ -155,6 +140,8 @@ async def read_series(connection: AsyncConnection[Any], run: str) -> list[Series
             service=_times(total, "service", service.get(number)),
             response=_times(total, "response", response.get(number)),
             streaming=_streaming(total, ttft.get(number), gap.get(number)),
+            service_histogram=service[number].counts if number in service else {},
+            response_histogram=response[number].counts if number in response else {},
         )
 
     return [result(row) for row in listed]
@@ -185,12 +172,19 @@ def _streaming(total: Row | None, ttft: Histogram | None, gap: Histogram | None)
 
 
 async def read_after_ramp_up(connection: AsyncConnection[Any], run: str) -> dict[int, SeriesAfter]:
-    """By series: what was due after ramp-up, cancelled requests left out."""
+    """By series: what was due after ramp-up, cancelled requests apart."""
     asked = {"ids": [row["series_id"] for row in await _rows(connection, _SERIES, {"run": run})]}
     response = await _histograms(connection, "response", _JUDGED, asked)
+    given_up = await _histograms(connection, "response", _GIVEN_UP, asked)
+    sums = {row["series_id"]: row for row in await _rows(connection, _AFTER, asked)}
     return {
-        row["series_id"]: SeriesAfter(response[row["series_id"]].counts, row["sum_us"], row["failed"])
-        for row in await _rows(connection, _AFTER, asked)
+        number: SeriesAfter(
+            response[number].counts if number in response else {},
+            sums[number]["sum_us"] if number in sums else 0,
+            sums[number]["failed"] if number in sums else 0,
+            given_up[number].counts if number in given_up else {},
+        )
+        for number in response.keys() | given_up.keys()
     }
 
 
@@ -201,40 +195,42 @@ async def _histograms(connection: AsyncConnection[Any], column: str, which: str,
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class TimelinePlan:
-    """Seconds between two points, and from which of the store's tables they are drawn."""
-
-    step_s: int
-    table: str
-
-
-def plan_timeline(duration_s: float, stored: int, points: int) -> TimelinePlan:
-    """A time line of at most so many points of a run with so many stored events."""
-    step_s = max(1, math.ceil(duration_s / points))
-    if duration_s >= HOURS_FROM_S:
-        return TimelinePlan(math.ceil(step_s / HOUR_S) * HOUR_S, "timing_hour")
-    if stored > ROWS_FOR_TIMELINE:
-        return TimelinePlan(math.ceil(step_s / WINDOW_S) * WINDOW_S, "timing_window")
-    return TimelinePlan(step_s, "request_timing")
-
-
-async def read_timeline(
-    connection: AsyncConnection[Any], run: str, since: datetime, until: datetime, plan: TimelinePlan
-) -> list[Row]:
-    """Per system and step: ``system, second, count, failed, p95_us`` (response time), in order of time."""
-    asked: Row = {"run": run, "since": since, "until": until, "step": plan.step_s}
-    if plan.table == "request_timing":
-        return await _rows(connection, _TIMELINE_OF_ROWS, asked)
-    asked["ids"] = [row["series_id"] for row in await _rows(connection, _SERIES, asked)]
-    return await _rows(connection, _TIMELINE_OF_ROLLUPS.format(table=plan.table), asked)
-
-
 async def read_resources(
-    connection: AsyncConnection[Any], environment: str, since: datetime, until: datetime
+    connection: AsyncConnection[Any], environment: str, since: datetime, until: datetime, step_s: int = 1
 ) -> list[Row]:
-    """Per system, metric and second: ``mean``, ``max`` and ``sum`` over ready instances, in order of time."""
-    return await _rows(connection, _RESOURCES, {"environment": environment, "since": since, "until": until})
+    """Per system, metric and step of seconds: ``mean``, ``max`` and ``sum`` over ready instances, in order of time."""
+    asked = {"environment": environment, "since": since, "until": until, "step": step_s}
+    return await _rows(connection, _RESOURCES, asked)
+
+
+async def read_instances(
+    connection: AsyncConnection[Any], environment: str, since: datetime, until: datetime, metrics: Iterable[str]
+) -> list[InstanceReading]:
+    """What each instance told of some metrics while it was ready."""
+    asked = {"environment": environment, "since": since, "until": until, "metrics": list(metrics)}
+    return [InstanceReading(**row) for row in await _rows(connection, _INSTANCES, asked)]
+
+
+async def read_connecting(
+    connection: AsyncConnection[Any], run: str, slices: Sequence[tuple[datetime, datetime]]
+) -> list[Connecting]:
+    """By system, of the requests that ended within ``slices``: how many had a connection opened for them."""
+    listed = await _rows(connection, _SERIES, {"run": run})
+    systems = {row["series_id"]: row["system"] for row in listed if row["kind"] == Kind.REQUEST}
+    sums: dict[str, Counter[str]] = {}
+    for since, until in slices:
+        for row in await _rows(connection, _CONNECTING, {"ids": list(systems), "since": since, "until": until}):
+            sums.setdefault(systems[row.pop("series_id")], Counter()).update(row)
+    return [
+        Connecting(
+            system,
+            told["looked_at"],
+            told["opened"],
+            told["connect_us"] / max(1, told["opened"]) / 1e3,
+            told["service_us"] / max(1, told["opened"]) / 1e3,
+        )
+        for system, told in sorted(sums.items())
+    ]
 
 
 async def read_replicas(

@@ -11,6 +11,8 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
+from shared.store.percentiles import ranked
+
 WINDOW = timedelta(seconds=10)
 HOUR = timedelta(hours=1)
 
@@ -68,22 +70,6 @@ class StepRow:
 _PERCENTILES = (50, 90, 95, 99)
 
 
-def _ranked(name: str) -> str:
-    """Percentiles of the histogram of one row, which is gone through once for all of them."""
-    wanted = ", ".join(
-        f"min(histogram_value_us(bucket)) FILTER (WHERE upto >= greatest(1, ceil({q / 100} * total - 1e-9))) / 1000"
-        f" AS {name}_p{q}_ms"
-        for q in _PERCENTILES
-    )
-    return f"""
-  CROSS JOIN LATERAL (
-    SELECT {wanted}
-      FROM (SELECT histogram_bucket(element) AS bucket, sum(histogram_count(element)) OVER (ORDER BY element) AS upto,
-                   (sum(histogram_count(element)) OVER ())::float8 AS total
-              FROM unnest(told.{name}) AS element) AS counted
-  ) AS {name}_ranked"""  # noqa: S608 - built from this module's own constants
-
-
 def _times(name: str) -> str:
     mean, most = f"{name}_sum_us / n / 1000 AS {name}_mean_ms", f"{name}_max_us / 1000::float8 AS {name}_max_ms"
     return ", ".join([mean, *(f"{name}_p{q}_ms" for q in _PERCENTILES), most])
@@ -103,7 +89,7 @@ WITH told AS (
 )
 SELECT series_id, system, scenario, action, kind, at, n AS count, failed, cancelled, in_ramp_up, bytes_in, bytes_out,
        {_times("service")}, {_times("response")}
-  FROM told JOIN series USING (series_id) {_ranked("service")} {_ranked("response")}
+  FROM told JOIN series USING (series_id) {ranked("service", _PERCENTILES)} {ranked("response", _PERCENTILES)}
  ORDER BY at, kind, system, scenario, action
 """  # noqa: S608 - built from this module's own constants
 

@@ -100,13 +100,15 @@ class ChosenTrace:
     drawn: bool
 
 
-def plan_slices(since: datetime, until: datetime, stored: int) -> list[tuple[datetime, datetime]]:
+def plan_slices(
+    since: datetime, until: datetime, stored: int, *, rows: int = ROWS_LOOKED_AT, slices: int = SLICES
+) -> list[tuple[datetime, datetime]]:
     """The whole time of a run, or of one with very many rows so many even slices of it that not all are looked at."""
-    if stored <= ROWS_LOOKED_AT:
+    if stored <= rows:
         return [(since, until)]
-    step = (until - since) / SLICES
-    length = step * (ROWS_LOOKED_AT / stored)
-    return [(since + number * step, since + number * step + length) for number in range(SLICES)]
+    step = (until - since) / slices
+    length = step * (rows / stored)
+    return [(since + number * step, since + number * step + length) for number in range(slices)]
 
 
 async def choose_traces(

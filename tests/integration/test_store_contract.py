@@ -14,20 +14,15 @@ from services.collector.measures import Measures
 from services.collector.timescale import Timescale
 from shared.clock import wall_us
 from shared.contracts.frame import Frame
-from shared.contracts.timing import ErrorKind, EventFlag
+from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.histogram import Histogram, value_us
 from shared.store import upkeep_postgres, upkeep_timescale
+from shared.store.figures import Step
 from shared.store.ingest import TimingPart, pack
 from shared.store.keeping import Keeping
 from shared.store.migrations import Schema, Side, migrate, read_migrations
-from shared.store.results import (
-    TimelinePlan,
-    plan_timeline,
-    read_after_ramp_up,
-    read_series,
-    read_stored,
-    read_timeline,
-)
+from shared.store.results import read_after_ramp_up, read_connecting, read_series, read_stored
+from shared.store.timeline import TimelinePlan, plan_timeline, read_timeline
 from tests.unit.collector_frames import RUN, make_events, make_frame
 
 pytestmark = pytest.mark.integration
@@ -198,17 +193,45 @@ async def test_a_time_line_says_the_same_from_rows_and_from_roll_ups(store: Stor
     await store.add(run_of(1, 1), run_of(2, 2, ago_us=65_000_000), run_of(3, 3, ago_us=HOUR_US))
     since, until = datetime.now(UTC) - timedelta(hours=2), datetime.now(UTC)
 
-    async def drawn(step_s: int, table: str) -> list[dict[str, Any]]:
+    async def drawn(step_s: int, table: str) -> list[Step]:
         return await read_timeline(store.connection, RUN, since, until, TimelinePlan(step_s, table))
 
     rows = await drawn(20, "request_timing")
     assert await drawn(20, "timing_window") == rows
-    assert sum(point["count"] for point in rows) == sum(
+    assert sum(step.count for step in rows if step.kind == Kind.REQUEST) == sum(
         int(event["action"] != 2) for seed in (1, 2, 3) for event in run_of(seed, seed).events
     )
     await store.fold()
     assert await drawn(20, "timing_window") == rows
     assert await drawn(3_600, "timing_hour") == await drawn(3_600, "request_timing")
+
+
+async def test_a_step_holds_the_percentiles_of_its_own_rows(store: Store) -> None:
+    events = run_of(1, 1).events
+    await store.add(run_of(1, 1))
+    since, until = datetime.now(UTC) - timedelta(hours=2), datetime.now(UTC)
+    steps = await read_timeline(store.connection, RUN, since, until, TimelinePlan(10**9, "timing_hour"))
+    told = [step for step in steps if step.kind == Kind.REQUEST]
+    requests = events[events["action"] != 2]
+    for name, times_us in (
+        ("service", requests["service_us"]),
+        ("response", requests["service_us"].astype(np.int64) + requests["dispatch_us"]),
+    ):
+        exact = np.sort(times_us)[[int(np.ceil(q * len(times_us))) - 1 for q in (0.5, 0.95, 0.99)]] / 1e3
+        (step,) = told
+        assert [getattr(step, f"{name}_p{q}_ms") for q in (50, 95, 99)] == pytest.approx(exact, rel=0.01)
+
+
+async def test_opened_connections_are_counted_within_the_slices_alone(store: Store) -> None:
+    opened = make_events(200, 5, connect_us=np.where(np.arange(200) % 4, 0, 2_000))
+    await store.add(make_frame(1, events=opened, anchor_wall_us=wall_us() - 10_000_000, sent=200))
+    now = datetime.now(UTC)
+    (told,) = await read_connecting(store.connection, RUN, [(now - timedelta(hours=1), now)])
+    requests = opened[opened["action"] != 2]
+    assert told.looked_at == len(requests)
+    assert told.opened == np.count_nonzero(requests["connect_us"])
+    assert told.connect_ms == pytest.approx(2.0)
+    assert await read_connecting(store.connection, RUN, [(now - timedelta(hours=2), now - timedelta(hours=1))]) == []
 
 
 async def test_percentiles_in_sql_agree_with_the_histogram_bucket_for_bucket(store: Store) -> None:
@@ -271,7 +294,7 @@ async def test_timescale_compresses_old_chunks_to_few_bytes_and_takes_late_rows_
     ("duration_s", "stored", "plan"),
     [
         pytest.param(60, 1_000, TimelinePlan(1, "request_timing"), id="short: to the second"),
-        pytest.param(1_800, 900_000, TimelinePlan(3, "request_timing"), id="half an hour: at most 600 points"),
+        pytest.param(1_800, 200_000, TimelinePlan(3, "request_timing"), id="half an hour: at most 600 points"),
         pytest.param(200, 20_000_000, TimelinePlan(10, "timing_window"), id="many requests: from ten seconds"),
         pytest.param(7_300, 2_000_000, TimelinePlan(20, "timing_window"), id="longer: in whole tens"),
         pytest.param(30 * 86_400, 13_000_000, TimelinePlan(7_200, "timing_hour"), id="a month: by the hour"),

@@ -128,7 +128,7 @@ async def start(nats_url: str, environment: str, postgres_dsn: str) -> AsyncIter
 
 async def streams_exist(bench: Bench) -> None:
     """The first validator to start makes the streams."""
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 30
     while True:
         with contextlib.suppress(Exception):
             await bench.client.jetstream().stream_info(Subjects(bench.environment).stream("DEAD"))
@@ -277,39 +277,6 @@ async def test_an_event_of_another_validator_is_never_taken_for_ours(nats_url: s
         assert await forgotten.read_last() == [updated], "a lost answer to the very event is no fault"
     finally:
         await client.close()
-
-
-async def test_the_example_subscriber_prints_breaches_and_answers_nobody(nats_url: str) -> None:
-    client = await nats.connect(nats_url)
-    js = client.jetstream()
-    await js.add_stream(name="examples", subjects=["tidegate.local.breach.>"])
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "examples.subscriber", nats_url, stdout=asyncio.subprocess.PIPE
-    )
-    assert child.stdout is not None
-    line, sequence = b"", 0
-    try:
-        reading = asyncio.create_task(child.stdout.readline())
-        data = {"status": "opened", "system": "relaycore", "metric": "routing_latency"}
-        event = {"data": {**data, "value": 88.0, "unit": "ms", "limit": 50}}
-        for _ in range(100):
-            ack = await js.publish(
-                "tidegate.local.breach.relaycore.routing_latency.r",
-                json.dumps(event).encode(),
-                headers={"Content-Type": "application/cloudevents+json"},
-            )
-            sequence += 1
-            assert ack.seq == sequence, "the stream's answer, not the subscriber's"
-            done, _ = await asyncio.wait([reading], timeout=0.1)
-            if done:
-                line = reading.result()
-                break
-    finally:
-        child.terminate()
-        await child.wait()
-        await js.delete_stream("examples")
-        await client.close()
-    assert line == b"opened    relaycore routing_latency = 88 ms (limit 50)\n"
 
 
 def test_a_benchmark_that_cannot_be_judged_ends_the_process_with_one_line(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ def test_every_channel_is_a_subject_the_services_use() -> None:
         subjects.window("{run}", "{system}"),
         subjects.resource("{service}"),
         subjects.breach("{system}", "{metric}", "{series}"),
+        subjects.silence("{silence}"),
+        subjects.acknowledge("{breach}"),
         subjects.scaling("{service}"),
         subjects.dead("{service}"),
     }

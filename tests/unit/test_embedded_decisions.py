@@ -61,7 +61,7 @@ def test_a_wanted_port_is_given_or_refused_by_name() -> None:
         ("workers", 65, "--workers: 65 is outside 0 to 64"),
         ("environment", "Local", "--environment: 'Local' is not a name"),
         ("environment", "a.b", "--environment: 'a.b' is not a name"),
-        ("commands", {"collector": ("x",)}, "commands: generator, platform, scaler, validator"),
+        ("commands", {"collector": ("x",)}, "commands: forwarder, generator, platform, scaler, validator"),
     ],
 )
 def test_a_wrong_option_is_named_with_its_value(field: str, value: object, line: str) -> None:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.generator.coordination import DRAIN_DEADLINE_S, Plan, next_state
+from services.generator import coordination, membership
+from services.generator.coordination import DRAIN_DEADLINE_S, MOST_GONE, Plan, next_state
 from services.generator.membership import Member, Membership
 from services.generator.registry import Registry
 from services.generator.trace_budget import TraceBudget
@@ -171,3 +172,31 @@ def test_traces_are_recorded_up_to_the_budget_and_a_share_beyond() -> None:
 def test_desired_states_survive_their_journey() -> None:
     run = desired(requested_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
     assert RunDesired.model_validate_json(run.model_dump_json()) == run
+
+
+def test_any_number_of_restarts_keeps_a_state_small_and_counts_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker begins anew every two seconds and dies each third time; the coordinator changes now and then."""
+    monkeypatch.setattr(coordination, "GONE_US", 10_000_000)
+    monkeypatch.setattr(membership, "GONE_US", 10_000_000)
+    run, members, previous = desired(duration_s=365 * 86_400.0), Membership(), None
+    for epoch in range(1, 1_501):
+        now_us = START_US + epoch * 2_000_000
+        if epoch % 400 == 0:
+            # Another process takes over: it knows what the last state says, and what it has heard since it began.
+            members = Membership()
+        members.hear("w1", [word(sent=1_000, epoch=epoch, drained=epoch % 3 != 0)], now_us)
+        if previous is not None:
+            members.settle(previous)
+            members.recall(previous)
+        previous = next_state(run, PLAN, previous, members.of("run-1"), "w1", now_us)
+        assert count_of(previous) == epoch * 1_000
+        assert max(len(previous.workers), len(previous.lost), len(members.of("run-1"))) <= 2 * MOST_GONE
+    assert previous is not None
+    assert previous.gone.epochs + len(previous.workers) == 1_500
+    assert previous.gone.lost + len(previous.lost) == 499  # the last one lives
+    assert len(previous.model_dump_json()) < 40_000
+
+
+def count_of(found: RunState) -> int:
+    """Requests sent since the run began, as its budget counts them."""
+    return found.gone.sent + sum(system.sent for worker in found.workers for system in worker.systems)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("generator", "collector", "validator", "scaler", "console")
+SERVICES = ("generator", "collector", "validator", "scaler", "forwarder", "console")
 CODE = sorted(path for folder in ("services", "shared", "deploy", "examples") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -62,8 +62,9 @@ DECISIONS = {
     ),
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
-        *("span_tree", "hops", "hop_table"),
+        *("span_tree", "hops", "hop_table", "attention"),
     ),
+    "forwarder": ("choosing", "retrying"),
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),

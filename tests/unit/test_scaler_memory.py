@@ -9,7 +9,7 @@ from services.scaler.readings import SampleWindow
 from services.scaler.records import Scribe
 from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import Change, Observation, Reading
-from shared.contracts.breach import BreachStatus
+from shared.contracts.breach import BreachStatus, DriftMetric
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.timing import Kind
 from shared.contracts.window import Cell, FrameWindows
@@ -39,6 +39,13 @@ def test_a_redelivered_breach_changes_nothing(breach: str, sequence: int, revisi
     known.tell("s", 5, breach_event(BreachStatus.OPENED))
     known.tell("s", 7, breach_event(BreachStatus.RESOLVED, 3))
     assert not known.tell("s", sequence, breach_event(BreachStatus.OPENED, revision, breach))
+    assert known.open() == ()
+
+
+@pytest.mark.parametrize("metric", DriftMetric)
+def test_a_drift_moves_nothing_and_holds_nothing_back(metric: DriftMetric) -> None:
+    known = OpenBreaches()
+    assert not known.tell("s", 5, breach_event(BreachStatus.OPENED, metric=metric))
     assert known.open() == ()
 
 

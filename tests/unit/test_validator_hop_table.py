@@ -4,9 +4,10 @@ import random
 
 import pytest
 
+from services.validator.evidence import Evidence
 from services.validator.hop_table import ScenarioHops, TracedCall, list_hops
 from services.validator.hops import Breakdown, Hop, SlowestHop, break_down, find_slowest
-from services.validator.recommendation import Evidence, recommend
+from services.validator.recommendation import recommend
 from shared.contracts.benchmarks import Benchmark
 from shared.contracts.breach import BreachStatus
 from tests.unit.test_validator_judging import around, judge_of_a_run, play

@@ -43,14 +43,14 @@ def test_the_whole_story_of_an_episode() -> None:
         (9, CRITICAL, MET),
         (9.5, MISSED, UNSURE),
         (10, UNSURE, MET),
-        (10.9, MET, MET),
-        (11, MET, MET),
+        (10.4, MET, MET),
+        (10.5, MET, MET),
     ]:
         step = advance(episode, seen, recovery, int(second * SECOND))
         episode = follow(episode, step)
         if step.status:
             told.append((second, step.status.value, episode.revision))
-    assert told == [(3, "escalated", 2), (8, "updated", 3), (9.5, "updated", 4), (11, "resolved", 5)]
+    assert told == [(3, "escalated", 2), (8, "updated", 3), (9.5, "updated", 4), (10.5, "resolved", 5)]
 
 
 def test_a_value_that_moves_notably_is_told_before_the_usual_time() -> None:

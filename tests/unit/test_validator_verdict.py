@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from services.validator.samples import Completions, Failures, Latencies, Readings, Sample
+from services.validator.samples import Completions, Failures, Latencies, Readings, Sample, Second
 from services.validator.significance import binomial, poisson, student
-from services.validator.verdict import Verdict, judge, judge_hang
+from services.validator.verdict import Verdict, judge, judge_both, judge_hang
 from shared.contracts.benchmarks import Benchmark
-from shared.histogram import Histogram
+from shared.histogram import Histogram, bucket_of
 
 
 def response_time(**fields: object) -> Benchmark:
@@ -41,7 +41,7 @@ def times(*groups: tuple[int, float], stuck: tuple[tuple[int, float], ...] = ())
         total_us += round(count * ms * 1e3)
     for count, ms in stuck:
         waiting.merge({next(iter(Histogram.of([ms * 1e3]).counts)): count})
-    return Latencies(response, total_us, waiting)
+    return Latencies.of(response, total_us, waiting)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def times(*groups: tuple[int, float], stuck: tuple[tuple[int, float], ...] = ())
         pytest.param(THROUGHPUT, Completions(300, 10, 150), Verdict.CRITICAL, id="asked for thrice what came"),
         pytest.param(THROUGHPUT, Completions(300, 10, 30), Verdict.INSUFFICIENT, id="little asked for, little done"),
         pytest.param(CPU, Readings((0.5, 0.52, 0.49, 0.51, 0.5)), Verdict.MET, id="half of the CPU"),
-        pytest.param(CPU, Readings((0.85, 0.86, 0.85, 0.84, 0.85)), Verdict.MISSED, id="CPU over the target"),
+        pytest.param(CPU, Readings((0.85, 0.86, 0.85, 0.84, 0.85) * 3), Verdict.MISSED, id="CPU over the target"),
         pytest.param(CPU, Readings((0.99,) * 5), Verdict.CRITICAL, id="CPU at its limit and constant"),
         pytest.param(CPU, Readings((0.1,) * 9 + (60.0,)), Verdict.INSUFFICIENT, id="a single wild reading"),
         pytest.param(CPU, Readings((0.99,) * 4), Verdict.INSUFFICIENT, id="too few readings"),
@@ -92,48 +92,56 @@ def test_a_sample_gets_its_verdict(benchmark: Benchmark, sample: Sample, verdict
     assert judge(benchmark, sample).verdict is verdict
 
 
-ROUTING = Benchmark.model_validate(
-    {"metric": "routing_latency", "target": 50, "critical": 100, "unit": "ms", "better": "lower"}
-    | {"source": "resource", "significance": 0.0005}
-)
-GROWING = (58.0, 137.0, 190.0, 331.0, 453.0, 404.0)
+def windows_of(long: Sample, short: Sample, benchmark: Benchmark | None = None) -> tuple[Verdict, bool]:
+    judgement, newest = judge_both(benchmark or response_time(), long, [short], short_least=59, significance=1e-8)
+    return judgement.verdict, bool(newest)
+
+
+def seconds(*parts: tuple[int, int], ms: float = 300.0) -> Latencies:
+    """(slow, all) of each second; the others take 100 ms."""
+    made = []
+    for slow, count in parts:
+        histogram = Histogram()
+        histogram.add(bucket_of(ms * 1e3), slow)
+        histogram.add(bucket_of(100e3), count - slow)
+        made.append(Second(histogram))
+    return Latencies(made)
+
+
+SLOW, GOOD = (20, 100), (4, 100)
 
 
 @pytest.mark.parametrize(
-    ("means", "each", "verdict", "test"),
+    ("long", "short", "verdict", "newest"),
     [
-        pytest.param(GROWING, (), Verdict.INSUFFICIENT, "student", id="growing, one instance: the variance hides it"),
-        pytest.param(GROWING, GROWING * 2, Verdict.MISSED, "sign", id="growing, twelve of twelve above the target"),
-        pytest.param(GROWING, (*GROWING, *GROWING[1:], 49.0), Verdict.INSUFFICIENT, "sign", id="eleven of twelve"),
-        pytest.param(
-            (30.0, 30.0, 30.0, 30.0, 9_000.0, 30.0),
-            (30.0,) * 10 + (9_000.0,) * 2,
-            Verdict.INSUFFICIENT,
-            "student",
-            id="a single spike on both",
-        ),
-        pytest.param(
-            (60.0, 61.0) * 3, (40.0, 80.0, 40.0, 82.0) * 3, Verdict.MISSED, "student", id="one instance idles"
-        ),
-        pytest.param((48.0,) * 6, (51.0,) * 14 + (27.0,) * 2, Verdict.MET, "student", id="the mean keeps the limit"),
+        pytest.param([GOOD] * 8 + [SLOW] * 2, [GOOD, SLOW, SLOW], Verdict.MISSED, True, id="the short one reacts"),
+        pytest.param([SLOW] * 10, [SLOW] * 3, Verdict.MISSED, False, id="both: the long one tells"),
+        pytest.param([(11, 100)] * 10, [(11, 100)] * 3, Verdict.MISSED, False, id="the long one sees less"),
+        pytest.param([SLOW] * 7 + [(1, 100)] * 3, [(1, 100)] * 3, Verdict.INSUFFICIENT, False, id="it is over"),
+        pytest.param([GOOD] * 9 + [(100, 100)], [GOOD, GOOD, (100, 100)], Verdict.INSUFFICIENT, False, id="one second"),
+        pytest.param([(1, 100)] * 10, [(1, 100)] * 3, Verdict.MET, False, id="kept"),
     ],
 )
-def test_enough_readings_above_a_limit_break_it_whatever_their_variance(
-    means: tuple[float, ...], each: tuple[float, ...], verdict: Verdict, test: str
+def test_a_long_and_a_short_window_decide_together(
+    long: list[tuple[int, int]], short: list[tuple[int, int]], verdict: Verdict, newest: bool
 ) -> None:
-    judgement = judge(ROUTING, Readings(means, each=each))
-    assert judgement.verdict is verdict
-    assert judgement.test == test or not judgement.broken
+    assert windows_of(seconds(*long), seconds(*short)) == (verdict, newest)
 
 
-def test_readings_about_the_limit_break_it_no_oftener_than_the_significance() -> None:
-    rng, benchmark = random.Random(12), ROUTING.model_copy(update={"significance": 0.02})
-    broken = 0
-    for _ in range(3_000):
-        pairs = [(50 * rng.lognormvariate(0, 0.1), 50 * rng.lognormvariate(0, 0.1)) for _ in range(6)]
-        each = tuple(value for pair in pairs for value in pair)
-        broken += judge(benchmark, Readings(tuple(sum(pair) / 2 for pair in pairs), each=each)).broken
-    assert 10 < broken < 75, "2 % would be 60"
+def test_a_level_that_lasts_no_longer_is_told_as_the_one_that_does() -> None:
+    bad = [Second(part.response) for part in seconds(*[(60, 100)] * 9, ms=900).seconds]
+    now = seconds(*[(60, 100)] * 3, ms=300)
+    judgement, _ = judge_both(
+        response_time(), Latencies([*bad, *now.seconds]), [now], short_least=59, significance=1e-8
+    )
+    assert (judgement.verdict, judgement.limit) == (Verdict.MISSED, 200)
+
+
+def test_readings_that_exceed_in_the_newest_seconds_no_more_break_nothing() -> None:
+    high = Readings(tuple(0.9 + 0.001 * (n % 3) for n in range(20)))
+    assert windows_of(high, Readings((0.9, 0.9, 0.9)), CPU) == (Verdict.MISSED, False)
+    assert windows_of(high, Readings((0.7, 0.7, 0.7)), CPU) == (Verdict.INSUFFICIENT, False)
+    assert windows_of(Readings((0.5,) * 12 + (9.0,)), Readings((0.5, 0.5, 9.0)), CPU)[0] is not Verdict.MISSED
 
 
 def test_a_judgement_tells_value_limit_samples_test_and_confidence() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.validator.measuring import measure_requests
 from services.validator.producer import SILENCE_US
-from services.validator.samples import Completions
+from services.validator.samples import Completions, Latencies
 from services.validator.sequence import Sequence
 from services.validator.windows import KEPT_S, SystemWindows
 from shared.contracts.benchmarks import Benchmark
@@ -114,7 +114,7 @@ def test_event_time_does_not_pass_a_gap_until_it_is_given_up() -> None:
     assert windows.health.frames_given_up == 1
     assert windows.merge(frame(2, 2.0, [cell(2, [5.0])]), at_us(10)), "late, but never seen"
     assert not windows.merge(frame(2, 2.0, [cell(2, [5.0])]), at_us(10)), "seen now"
-    assert windows.count(Kind.REQUEST, (), START_S, START_S + 9) == 1
+    assert sum(windows.second((Kind.REQUEST, ()), START_S + s).count for s in range(10)) == 1
 
 
 def test_a_redelivery_long_after_changes_only_the_count_of_duplicates() -> None:
@@ -168,8 +168,9 @@ def test_a_request_that_waited_too_long_counts_once_before_and_once_it_has_retur
         if seq == 3:
             windows.merge(frame(3, 3.0, [cell(2, [2500.0] * 20)]), at_us(3))
         stuck = windows.stuck(Kind.REQUEST, (), at_us(3))
-        sample = windows.latencies(Kind.REQUEST, (), START_S, START_S + 3, stuck=stuck).with_stuck(limit_us)
-        counted.append((sample.above(limit_us), sample.total))
+        seconds = [windows.second((Kind.REQUEST, ()), START_S + second) for second in range(4)]
+        sample = Latencies(seconds, stuck).counted(limit_us)
+        counted.append((sample.above, sample.count))
     assert counted == [(20, 50), (20, 50)]
 
 

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-SERVICES = ("generator", "collector", "validator", "scaler")
+SERVICES = ("generator", "collector", "validator", "scaler", "forwarder")
 PASS_ON = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 

@@ -47,6 +47,7 @@ from services.console.options import DURATION, HOST, RATE, STAGES, data_option
 @click.option("--json", "json_path", metavar="FILE|-", help="Write the report as JSON.")
 @click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page.")
 @click.option("--junit", "junit_path", type=click.Path(dir_okay=False, path_type=Path), help="Write it as JUnit XML.")
+@click.option("--markdown", "markdown_path", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown.")
 @click.option("--detach", is_flag=True, help="Ask for the run, print its id, do not wait (needs a stack that is up).")
 @click.option("--list", "list_only", is_flag=True, help="List the scenarios and suites that can be named.")
 @data_option
