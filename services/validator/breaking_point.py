@@ -16,7 +16,7 @@ from scipy.special import ndtr
 
 FALSE_STEP = 1 / 30
 """How often a step says nothing of the system: what disturbed it was not seen."""
-FALSE_BOUND = 1 / 200
+FALSE_BOUND = 1 / 50
 BEND = 2.5
 """Margins bend upwards with the logarithm of the load, like exp(2.5 x): what M/M/c queues of 1 to 16 servers have in
 common from half their breaking point to a fifth beyond it, within ``ASTRAY``."""

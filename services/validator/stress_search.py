@@ -52,7 +52,7 @@ def next_move(search: StressSearch) -> Next | StressAnswer:
         return _answer(search, None, "no benchmark says anything of this load: nothing to search by")
     if limit is not None and not any(step.level <= limit for step in broken):
         return _answer(search, None, f"the generators are the limit at {_say(search, limit)}: add workers")
-    if not broken:
+    if all(_refuted(step, broken, kept) for step in broken):
         return _grow(search, kept)
     if not kept:
         return _shrink(search, broken)
@@ -72,7 +72,7 @@ def generators_limit(search: StressSearch) -> float | None:
 
 def point_of(search: StressSearch) -> tuple[Point, StressMargin] | None:
     """The lowest breaking point over all benchmarks that were ever broken, with the one it is of."""
-    told = [step for step in search.steps if step.verdict != "invalid"]
+    told = _unrefuted(search)
     names = {m.name for step in told for m in step.margins if _margin_broken(search, m)}
     if not names:
         return None
@@ -106,6 +106,12 @@ def _error(step: StressStep, margin: StressMargin, seen: Sequence[tuple[StressSt
     return (margin.error or 1.0) * math.sqrt(max(1.0, sum(alike) / len(alike) / own) if alike else 1.0)
 
 
+def _unrefuted(search: StressSearch) -> list[StressStep]:
+    told = [step for step in search.steps if step.verdict != "invalid"]
+    broken, kept = [s for s in told if is_broken(search, s)], [s for s in told if not is_broken(search, s)]
+    return [step for step in told if step not in broken or not _refuted(step, broken, kept)]
+
+
 def conclude(search: StressSearch, reason: str) -> StressAnswer:
     """The answer when the search has to end here: found only where the interval is narrow enough already."""
     located = point_of(search)
@@ -130,6 +136,9 @@ def _grow(search: StressSearch, kept: Sequence[StressStep]) -> Next | StressAnsw
 
 def _shrink(search: StressSearch, broken: Sequence[StressStep]) -> Next | StressAnswer:
     least = min(broken, key=lambda step: step.level)
+    if len(search.steps) == 1:
+        # A target that has just been woken may do better.
+        return Next(least.level)
     if len(search.steps) >= search.max_steps:
         return _answer(search, None, f"every step is broken, down to {_say(search, least.level)}")
     level = _rounded(search, least.level / GROWTH**2)
@@ -165,11 +174,19 @@ def _doubted(broken: Sequence[StressStep], kept: Sequence[StressStep]) -> float 
     low, high = min(broken, key=lambda step: step.level), max(kept, key=lambda step: step.level)
     below = [step for step in kept if low.level / CLOSE_BY <= step.level <= low.level and _far(step, -FAR)]
     above = [step for step in broken if high.level <= step.level <= high.level * CLOSE_BY and _far(step, FAR)]
+    if high.level >= low.level:
+        return None
     if len(below) >= TRIES and sum(step.level <= low.level * NEAR for step in broken) == 1:
         return low.level
     if len(above) >= TRIES and sum(step.level >= high.level / NEAR for step in kept) == 1:
         return high.level
     return None
+
+
+def _refuted(step: StressStep, broken: Sequence[StressStep], kept: Sequence[StressStep]) -> bool:
+    """As often as it was broken, the same load or more was kept by far: what broke it was no load."""
+    against = sum(one.level >= step.level * 0.98 and _far(one, -FAR) for one in kept)
+    return against > 0 and against >= sum(one.level <= step.level * NEAR for one in broken)
 
 
 def _far(step: StressStep, margin: float) -> bool:
