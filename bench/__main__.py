@@ -18,6 +18,7 @@ from bench import (
     schedule,
     soak,
     store,
+    stress,
     tracing,
     worker_loss,
 )
@@ -39,6 +40,7 @@ BENCHES = {
     "schedule": schedule.measure,
     "soak": soak.measure,
     "store": store.measure,
+    "stress": stress.measure,
     "tracing": tracing.measure,
     "worker-loss": worker_loss.measure,
 }

@@ -19,6 +19,7 @@ from services.validator.judging import Judge
 from services.validator.presiding import Presider
 from services.validator.reporter import Reporter
 from services.validator.settings import Settings
+from services.validator.stress_leader import StressLeader
 from services.validator.telling import Teller
 from services.validator.timescale import Store
 from shared.bus import open_bus
@@ -59,6 +60,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             HopFinder(store),
             canaries,
         )
+        stress = StressLeader(bus, judge, lambda: presider.presiding)
 
         def unready() -> list[str]:
             reasons = [] if bus.connected else ["not connected to NATS"]
@@ -75,5 +77,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
         reading = [inbox.read_windows(), inbox.read_resources(), inbox.read_spans(), watch_ears(bus)]
-        beside = [canaries.watch(lambda: presider.presiding), BudgetReader(store, judge).read(), checkpoints.keep()]
-        await run_until(stop, [*reading, keep(lease, name), presider.preside(), *beside])
+        presiding = [presider.preside(), stress.lead(), canaries.watch(lambda: presider.presiding)]
+        beside = [BudgetReader(store, judge).read(), checkpoints.keep()]
+        await run_until(stop, [*reading, keep(lease, name), *presiding, *beside])

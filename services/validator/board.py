@@ -62,6 +62,11 @@ class RunBoard:
     def started_s(self) -> int:
         return int(self.state.started_at.timestamp()) if self.state and self.state.started_at else 0
 
+    @property
+    def began_s(self) -> float:
+        """The moment the load began, s since the Unix epoch; 0 before it did."""
+        return self.state.started_at.timestamp() if self.state and self.state.started_at else 0.0
+
     def merge(self, frame: FrameWindows, now_us: int) -> bool:
         windows = self.windows.get(frame.system)
         if windows is None:
