@@ -27,7 +27,10 @@ SECTIONS = {
         "summary": LazyCommand(f"{COMMANDS}.summary:summary", "Show what canary runs did, day by day."),
         "export": LazyCommand(f"{COMMANDS}.export:export", "Write a run's tables as Parquet or CSV, for notebooks."),
     },
-    "Scenarios": {
+    "Scenarios and benchmarks": {
+        "benchmarks": LazyCommand(
+            f"{COMMANDS}.benchmarks:benchmarks", "Check the benchmarks; show what holds, and where it is written."
+        ),
         "import": LazyCommand(f"{COMMANDS}.import_:import_", "Make a scenario of an OpenAPI document or a HAR log."),
     },
     "What happened": {

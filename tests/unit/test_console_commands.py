@@ -140,7 +140,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], said: str) 
         (OWN.replace("path: /", "path: nowhere"), "steps.0.path"),
         (OWN.replace("path: /", "path: /, capture: {id: '$.['}"), "capture.id: '$.[' is no JSON path"),
         (OWN.replace("system: shop\n", "system: store\n", 1), "system 'store' is used by none of the steps"),
-        ("name: [", "line"),
+        ("name: [", "own.yaml:1:"),
         ("", "document"),
     ],
     ids=["target", "field", "unit", "template", "path", "json path", "system", "yaml", "empty"],

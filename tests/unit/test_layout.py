@@ -63,6 +63,17 @@ DECISIONS = {
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
         *("span_tree", "hops", "hop_table", "attention"),
+        *(
+            "course",
+            "hop_change",
+            "growth",
+            "generator_course",
+            "evidence",
+            "change_rules",
+            "run_rules",
+            "run_evidence",
+        ),
+        *("comparison", "report_advice", "report_parts", "report_tests", "report_timeline", "report_traces"),
     ),
     "forwarder": ("choosing", "retrying"),
     "scaler": (
