@@ -14,13 +14,9 @@ NAMED_TAGS = ("branch", "commit")
 
 
 def name_action(key: ActionKey) -> str:
-    """``relaycore send_ai_request``; what is no request says what it is."""
+    """``relaycore routing/send_ai_request``; what is no request says what it is."""
     kind = "" if key.kind is Kind.REQUEST else f" ({key.kind.name.lower()})"
-    return (
-        f"{key.system} {key.action}{kind}"
-        if key.scenario == key.action
-        else f"{key.system} {key.scenario}/{key.action}{kind}"
-    )
+    return f"{key.system} {key.scenario}/{key.action}{kind}"
 
 
 def list_cells(action: Judged) -> tuple[str, ...]:
