@@ -4,7 +4,9 @@ import sys
 
 from bench import (
     breach,
+    canary,
     collector,
+    compare,
     elastic,
     exactly_once,
     freshness,
@@ -16,6 +18,7 @@ from bench import (
     schedule,
     soak,
     store,
+    stress,
     tracing,
     worker_loss,
 )
@@ -23,7 +26,9 @@ from bench.bars import publish
 
 BENCHES = {
     "breach": breach.measure,
+    "canary": canary.measure,
     "collector": collector.measure,
+    "compare": compare.measure,
     "elastic": elastic.measure,
     "exactly-once": exactly_once.measure,
     "freshness": freshness.measure,
@@ -35,6 +40,7 @@ BENCHES = {
     "schedule": schedule.measure,
     "soak": soak.measure,
     "store": store.measure,
+    "stress": stress.measure,
     "tracing": tracing.measure,
     "worker-loss": worker_loss.measure,
 }

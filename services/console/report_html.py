@@ -28,6 +28,7 @@ from services.console.report_rows import (
     summarize,
 )
 from services.console.report_trace_charts import draw_hops, draw_percentiles, list_slow_calls
+from services.console.stress_words import read_stress
 from services.console.wording import compare_breach, tell_scaling, told
 from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
@@ -83,6 +84,7 @@ def _page(dossier: Dossier) -> dict[str, Any]:
     breaches = [Breach.model_validate(breach) for breach in dossier.breaches]
     return {
         "summary": summarize(report),
+        "stress": read_stress(report),
         "advice": list_advice(report),
         "comparisons": list_comparisons(report),
         "load_tests": list_load_tests(report),

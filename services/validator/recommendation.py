@@ -52,7 +52,7 @@ def out_of_memory(e: Evidence) -> Advice | None:
 def timed_out_at_limit(e: Evidence) -> Advice | None:
     """Requests given up at the scenario's own limit took longer than any figure here can show."""
     total = sum(e.errors.values())
-    if e.benchmark.source is Source.RESOURCE or not e.timed_out:
+    if not (e.benchmark.source.of_requests and e.timed_out):
         return None
     most = max(e.timed_out, key=lambda one: one.count)
     if e.benchmark.source is Source.ERROR_RATE and most.count < MAIN_SHARE * total:

@@ -80,6 +80,10 @@ DECISIONS = {
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
     ),
+    "console": tuple(
+        f"comparing/{name}"
+        for name in ("slots", "dependence", "two_runs", "measures", "verdict", "likeness", "change_points", "rows")
+    ),
 }
 
 
