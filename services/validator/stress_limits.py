@@ -1,4 +1,4 @@
-"""What a search for the breaking point has to keep: the benchmarks a run touches and its scenarios' own targets, alike."""
+"""What a search for the breaking point has to keep: the benchmarks a run touches, and its scenarios' own targets."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from shared.contracts.timing import Kind
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One metric with its limits. ``systems``: whose windows hold it; an empty ``scenario`` or ``actions`` means all."""
+    """One metric with its limits. ``systems``: whose windows hold it; empty ``scenario`` or ``actions``: all."""
 
     system: str
     metric: str
@@ -48,7 +48,7 @@ def _of_benchmarks(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[Limi
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
             if concerns(benchmarks, desired, system, benchmark):
-                yield _of_benchmark(system, benchmark)
+                yield _of_benchmark(system, benchmark.in_readings or benchmark)
 
 
 def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
