@@ -78,10 +78,9 @@ def list_(as_json: bool, data: Path) -> None:
 def remove(name: str, data: Path) -> None:
     """Forget NAME, and what it stood for before."""
     from services.console.backing import need_backing
-    from services.console.lazy_group import closest
     from services.console.reading import ask_store
     from services.console.settings import ConsoleSettings
-    from shared.errors import ConfigError
+    from shared.errors import ConfigError, closest
     from shared.settings import read_settings
     from shared.store.baselines import list_baselines, remove_baseline
 
