@@ -4,7 +4,9 @@ import sys
 
 from bench import (
     breach,
+    canary,
     collector,
+    compare,
     elastic,
     exactly_once,
     freshness,
@@ -12,9 +14,11 @@ from bench import (
     latency,
     memory,
     newcomer,
+    report,
     schedule,
     soak,
     store,
+    stress,
     tracing,
     worker_loss,
 )
@@ -22,7 +26,9 @@ from bench.bars import publish
 
 BENCHES = {
     "breach": breach.measure,
+    "canary": canary.measure,
     "collector": collector.measure,
+    "compare": compare.measure,
     "elastic": elastic.measure,
     "exactly-once": exactly_once.measure,
     "freshness": freshness.measure,
@@ -30,9 +36,11 @@ BENCHES = {
     "latency": latency.measure,
     "memory": memory.measure,
     "newcomer": newcomer.measure,
+    "report": report.measure,
     "schedule": schedule.measure,
     "soak": soak.measure,
     "store": store.measure,
+    "stress": stress.measure,
     "tracing": tracing.measure,
     "worker-loss": worker_loss.measure,
 }

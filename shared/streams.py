@@ -65,6 +65,8 @@ BUCKETS = (
     # Leases live by the server's clock alone: a key that is not renewed for LEASE_S is gone. They are on file so
     # that a server restarted within that time does not give one shard to two workers.
     KeyValueConfig(bucket="leases", ttl=LEASE_S, storage=StorageType.FILE),
+    # What the validator knows of a run, so that another goes on with it.
+    KeyValueConfig(bucket="checkpoints", ttl=7 * DAY_S, storage=StorageType.FILE),
 )
 
 

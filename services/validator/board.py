@@ -62,6 +62,11 @@ class RunBoard:
     def started_s(self) -> int:
         return int(self.state.started_at.timestamp()) if self.state and self.state.started_at else 0
 
+    @property
+    def began_s(self) -> float:
+        """The moment the load began, s since the Unix epoch; 0 before it did."""
+        return self.state.started_at.timestamp() if self.state and self.state.started_at else 0.0
+
     def merge(self, frame: FrameWindows, now_us: int) -> bool:
         windows = self.windows.get(frame.system)
         if windows is None:
@@ -69,6 +74,11 @@ class RunBoard:
         self.heard_us = now_us
         self.generator.note(frame)
         return windows.merge(frame, now_us)
+
+    def replay(self, frame: FrameWindows) -> None:
+        """Take a frame's cells again; a checkpoint counts the rest."""
+        if frame.system in self.windows:
+            self.windows[frame.system].replay(frame)
 
     def keep(self, breach: Breach) -> None:
         """Note the last event of an episode; of those that are resolved the newest few stay."""

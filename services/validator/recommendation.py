@@ -87,7 +87,7 @@ def _spent(e: Evidence, rule: str) -> Advice | None:
 
 def queue_builds(e: Evidence) -> Advice | None:
     queue, kept = e.resources.get("queue_length", 0.0), e.resources_kept.get("queue_length")
-    if e.benchmark.source is Source.ERROR_RATE or queue < QUEUE:
+    if e.benchmark.source is Source.ERROR_RATE or queue < QUEUE or (kept or 0.0) > queue:
         return None
     before = "" if kept is None else f" ({kept:.1f} while it was kept)"
     text = (
@@ -99,7 +99,7 @@ def queue_builds(e: Evidence) -> Advice | None:
 
 def cpu_saturated(e: Evidence) -> Advice | None:
     cpu, kept = e.resources.get("cpu_usage", 0.0), e.resources_kept.get("cpu_usage")
-    if e.benchmark.source is Source.ERROR_RATE or cpu < BUSY_CPU:
+    if e.benchmark.source is Source.ERROR_RATE or cpu < BUSY_CPU or (kept or 0.0) > cpu:
         return None
     before = "" if kept is None else f" ({kept:.0%} while it was kept)"
     text = f"{e.seen}; CPU at {cpu:.0%} of its limit{before}: add {e.service} replicas"

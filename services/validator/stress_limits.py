@@ -1,10 +1,11 @@
-"""What a search for the breaking point has to keep: the benchmarks a run touches and its scenarios' own targets, alike."""
+"""What a search for the breaking point has to keep: the benchmarks a run touches, and its scenarios' own targets."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from services.validator.board import concerns
+from services.validator.series import only
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source
 from shared.contracts.run import RunDesired
 from shared.contracts.scenario import Gate, Scenario
@@ -13,7 +14,7 @@ from shared.contracts.timing import Kind
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One metric with its limits. ``systems``: whose windows hold it; an empty ``scenario`` or ``actions`` means all."""
+    """One metric with its limits. ``systems``: whose windows hold it; empty ``scenario`` or ``actions``: all."""
 
     system: str
     metric: str
@@ -47,8 +48,10 @@ def limits_of(benchmarks: Benchmarks, desired: RunDesired) -> tuple[Limit, ...]:
 def _of_benchmarks(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[Limit]:
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
-            if concerns(benchmarks, desired, system, benchmark):
-                yield _of_benchmark(system, benchmark.in_readings or benchmark)
+            read = benchmark.in_readings or benchmark
+            # Spans are judged by the readings of the same; without them there is nothing to search by.
+            if concerns(benchmarks, desired, system, benchmark) and read.source is not Source.SPAN:
+                yield _of_benchmark(system, read)
 
 
 def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
@@ -62,6 +65,7 @@ def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
         benchmark.critical,
         (system,),
         benchmark.actions,
+        scenario=only(benchmark.scenarios),
         resource=benchmark.resource,
         instances=benchmark.instances,
         higher_better=benchmark.better == "higher",

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from services.validator.canary import CanaryRun
+from services.validator.canary import CanaryRun, end_of
 from services.validator.facts import Facts, Observed, Span
 from services.validator.hop_table import ScenarioHops, TracedCall
 from services.validator.hops import break_down
@@ -177,11 +177,14 @@ class Store:
         async with self._connect() as connection:
             return len(await results.read_scaling(connection, environment, since, until))
 
-    async def list_canaries(self, environment: str, since: datetime) -> list[CanaryRun]:
+    async def list_canaries(self, environment: str, since: datetime, now: datetime) -> list[CanaryRun]:
         """The canary runs of an environment that went on after a moment, the oldest first."""
         async with self._connect() as connection:
             rows = await canary.list_canaries(connection, environment, since)
-        return [CanaryRun(RunDesired.model_validate(row.desired), row.started_at, row.ended_at) for row in rows]
+        return [
+            CanaryRun(RunDesired.model_validate(row.desired), row.started_at, end_of(row.ended_at, row.said_at, now))
+            for row in rows
+        ]
 
     async def read_spans(self, spans: Sequence[tuple[str, datetime, datetime]]) -> list[SpanTotals]:
         """What every action did in these spans of whole hours, each of one run."""
