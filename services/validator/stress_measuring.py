@@ -38,7 +38,7 @@ def sight_of(
     seconds = range(first, last + 1)
     if len(seconds) == 0:
         return None
-    tallies = [_tallies(windows, Kind.REQUEST, (), "", second) for second in seconds]
+    tallies = [_tallies(windows, Chosen(Kind.REQUEST), second) for second in seconds]
     return Sight(
         number=len(search.steps) + 1,
         level=search.level,
