@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from services.validator.board import concerns
-from services.validator.series import only
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source
 from shared.contracts.run import RunDesired
 from shared.contracts.scenario import Gate, Scenario
@@ -48,10 +47,10 @@ def limits_of(benchmarks: Benchmarks, desired: RunDesired) -> tuple[Limit, ...]:
 def _of_benchmarks(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[Limit]:
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
-            read = benchmark.in_readings or benchmark
-            # Spans are judged by the readings of the same; without them there is nothing to search by.
-            if concerns(benchmarks, desired, system, benchmark) and read.source is not Source.SPAN:
-                yield _of_benchmark(system, read)
+            told = benchmark.in_readings or benchmark
+            # Spans are a sample, too small for the seconds of a step; readings of the same are not.
+            if concerns(benchmarks, desired, system, benchmark) and told.source is not Source.SPAN:
+                yield _of_benchmark(system, told)
 
 
 def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
@@ -65,7 +64,6 @@ def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
         benchmark.critical,
         (system,),
         benchmark.actions,
-        scenario=only(benchmark.scenarios),
         resource=benchmark.resource,
         instances=benchmark.instances,
         higher_better=benchmark.better == "higher",
