@@ -55,7 +55,7 @@ def summary(run: str | None, day: datetime | None, markdown: bool, limit: int, a
         return
     if not rows:
         click.echo(
-            "no summaries; they are made of runs with --profile canary, the first within a minute of its begin", err=True
+            "no summaries; they are made of runs with --profile canary, within a minute of their begin", err=True
         )
         return
     if markdown:
