@@ -179,7 +179,7 @@ def test_a_stack_that_is_up_elsewhere_but_silent_is_one_line(monkeypatch: pytest
             "critical: 100",
             "api_response_time: critical 100 must lie above target 200",
         ),
-        ("benchmarks.yaml", "unit: ms", "unit: sec", "unit"),
+        ("benchmarks.yaml", "target: 200 ms", "target: 200 miles", "unknown unit 'miles'"),
         ("scaling.yaml", "max: 10", "max: 0", "max"),
     ],
 )
