@@ -16,6 +16,7 @@ from bench import (
     soak,
     store,
     tracing,
+    validator,
     worker_loss,
 )
 from bench.bars import publish
@@ -34,6 +35,7 @@ BENCHES = {
     "soak": soak.measure,
     "store": store.measure,
     "tracing": tracing.measure,
+    "validator": validator.measure,
     "worker-loss": worker_loss.measure,
 }
 
