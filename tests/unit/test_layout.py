@@ -62,6 +62,7 @@ DECISIONS = {
     ),
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
+        *("levels", "significance", "samples", "measuring", "judging", "checkpoint"),
         *("span_tree", "hops", "hop_table", "attention"),
     ),
     "forwarder": ("choosing", "retrying"),
