@@ -135,7 +135,7 @@ def _validator(nats_url: str) -> Iterator[tuple[psutil.Popen, int]]:
         "TIDEGATE_ENVIRONMENT": ENVIRONMENT,
         "TIDEGATE_STORE_DSN": "postgresql://nobody@127.0.0.1:9/none",
         "TIDEGATE_HTTP_PORT": str(port),
-        "TIDEGATE_LOG_LEVEL": "ERROR",
+        "TIDEGATE_LOG_LEVEL": "WARNING",
     }
     process = psutil.Popen(
         [sys.executable, "-m", "services.validator"], cwd=PROJECT_ROOT, env={**os.environ, **settings}

@@ -62,7 +62,7 @@ DECISIONS = {
     ),
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
-        *("levels", "significance", "samples", "measuring", "judging", "checkpoint"),
+        *("levels", "significance", "samples", "measuring", "judging", "window_verdict", "checkpoint"),
         *("span_tree", "hops", "hop_table", "attention"),
     ),
     "forwarder": ("choosing", "retrying"),
