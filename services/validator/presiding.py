@@ -98,7 +98,8 @@ class Presider:
         rest_s = min(TICK_S, max(LEAST_S, REST_SHARE * self._took_s))
         await asyncio.sleep(rest_s)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._inbox.news.wait(), TICK_S - rest_s)
+            async with asyncio.timeout(TICK_S - rest_s):
+                await self._inbox.news.wait()
         self._inbox.news.clear()
 
     async def _turn(self) -> None:
