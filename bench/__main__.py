@@ -4,7 +4,9 @@ import sys
 
 from bench import (
     breach,
+    canary,
     collector,
+    compare,
     elastic,
     exactly_once,
     freshness,
@@ -12,9 +14,11 @@ from bench import (
     latency,
     memory,
     newcomer,
+    report,
     schedule,
     soak,
     store,
+    stress,
     tracing,
     validator,
     worker_loss,
@@ -23,7 +27,9 @@ from bench.bars import publish
 
 BENCHES = {
     "breach": breach.measure,
+    "canary": canary.measure,
     "collector": collector.measure,
+    "compare": compare.measure,
     "elastic": elastic.measure,
     "exactly-once": exactly_once.measure,
     "freshness": freshness.measure,
@@ -31,9 +37,11 @@ BENCHES = {
     "latency": latency.measure,
     "memory": memory.measure,
     "newcomer": newcomer.measure,
+    "report": report.measure,
     "schedule": schedule.measure,
     "soak": soak.measure,
     "store": store.measure,
+    "stress": stress.measure,
     "tracing": tracing.measure,
     "validator": validator.measure,
     "worker-loss": worker_loss.measure,

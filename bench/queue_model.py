@@ -1,4 +1,4 @@
-"""A queue with c servers, Poisson arrivals and exponential service (M/M/c): exact answers, and a simulation by seconds."""
+"""A queue of c servers, Poisson arrivals and exponential service (M/M/c): exact answers, and a simulation of it."""
 
 import heapq
 import math
@@ -75,5 +75,12 @@ class Simulated:
         self.now_s = until_s
 
     @property
-    def busy_until_s(self) -> float:
-        return min(self._free)
+    def in_system(self) -> int:
+        """Arrived and not ended by now."""
+        ended = sum(sum(second.values()) for at, second in self.ended.items() if at < self.now_s)
+        return sum(self.arrived.values()) - ended
+
+    def stand_still(self, seconds: float) -> None:
+        """No server begins anything for so long."""
+        self._free = [max(free, self.now_s) + seconds for free in self._free]
+        heapq.heapify(self._free)

@@ -42,6 +42,8 @@ def load_of(
     """Other users, another rate, or both, for every load or that of one scenario."""
     if desired.status == "stopped":
         raise ConfigError(f"run {desired.run} is already being stopped")
+    if desired.search is not None and desired.search.answer is None:
+        raise ConfigError(f"run {desired.run} searches its breaking point and sets its load itself; pause or stop it")
     names = [load.scenario.name for load in desired.loads]
     if scenario is not None and scenario not in names:
         raise ConfigError(f"--scenario: run {desired.run} has no {scenario!r}; it has {', '.join(names)}")

@@ -68,6 +68,8 @@ def _styled(snapshot: Snapshot) -> Text:
     line.append("━" * filled, style="cyan").append("━" * (20 - filled), style="dim")
     line.append(f" {format_clock(snapshot.elapsed_s)}/{format_clock(snapshot.duration_s)}", style="bold")
     line.append(f"  {snapshot.phase or 'waiting'}", style="dim")
+    if snapshot.level:
+        line.append(f"  {snapshot.level}", style="cyan")
     line.append(f"  {snapshot.users} users  {snapshot.rate_per_s:.0f}/s  ")
     line.append("p95 –" if snapshot.p95_ms is None else f"p95 {format_ms(snapshot.p95_ms)}", style="bold")
     line.append(f"  {snapshot.failed} errors", style="red" if snapshot.failed else "")

@@ -12,14 +12,16 @@ from typing import Any, Literal
 from pydantic_core import PydanticSerializationError
 
 from services.console.hosts import check_target
-from services.console.lazy_group import closest
 from shared.config import parse
 from shared.contracts.run import ENDLESS_S, Limits, Load, Profile, RunDesired
 from shared.contracts.scenario import MAX_ACTIONS, Scenario
+from shared.contracts.stress import StressSearch
 from shared.contracts.suite import scale_duration_s, scale_users
-from shared.errors import ConfigError
+from shared.errors import ConfigError, closest
 
 RAMP_UP_SHARE = 0.25
+STRESS_S = 1_800.0
+"""How long a search for the breaking point may take at most, unless it is said."""
 # NATS takes messages of 1 MiB unless it is told otherwise; some is left for what later changes add.
 MAX_RUN_BYTES = 900_000
 SLUG_LENGTH = 60
@@ -48,6 +50,7 @@ class PlannedRun:
     loads: tuple[Load, ...]
     suite: str | None = None
     insufficient_ok: bool = False
+    search: StressSearch | None = None
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -78,8 +81,10 @@ def plan_load(scenario: Scenario, options: LoadOptions) -> Load:
         duration_s = sum(seconds for seconds, _ in options.stages)
     elif options.duration_s is None and options.profile == "canary":
         duration_s = ENDLESS_S
+    elif options.duration_s is None and options.profile == "stress":
+        duration_s = STRESS_S
     users = scenario.users if options.users is None else options.users
-    ramp_up_s = options.ramp_up_s
+    ramp_up_s = _search_ramp_up(options) if options.profile == "stress" else options.ramp_up_s
     if options.scale is not None:
         users, duration_s = scale_users(users, options.scale), scale_duration_s(duration_s, options.scale)
     if duration_s <= 0:
@@ -96,8 +101,8 @@ def plan_load(scenario: Scenario, options: LoadOptions) -> Load:
         "rate": options.rate,
         "duration_s": duration_s,
         "ramp_up_s": ramp_up_s,
-        # A canary must not beat with anything else that comes at even times.
-        "spacing": options.spacing or ("poisson" if options.profile == "canary" else "even"),
+        # A canary must not beat with anything else that comes at even times; even arrivals flatter a breaking point.
+        "spacing": options.spacing or ("poisson" if options.profile in ("canary", "stress") else "even"),
         "stages": [{"duration_s": seconds, "level": level} for seconds, level in options.stages],
     }
     if options.rate is None:
@@ -107,6 +112,14 @@ def plan_load(scenario: Scenario, options: LoadOptions) -> Load:
     if options.max_waiting is not None:
         values["max_waiting"] = options.max_waiting
     return parse(Load, {"scenario": scenario, "profile": options.profile, **values}, f"scenario {scenario.name}")
+
+
+def _search_ramp_up(options: LoadOptions) -> float:
+    """A search settles at each of its levels by itself."""
+    for option, value in (("--ramp-up", options.ramp_up_s), ("--stages", options.stages)):
+        if value:
+            raise ConfigError(f"{option} does not go with --profile stress, whose search sets the load")
+    return 0.0
 
 
 def plan_run(scenarios: Sequence[Scenario], options: LoadOptions) -> PlannedRun:
@@ -178,6 +191,7 @@ def desire(planned: PlannedRun, run: str, request: Request, now: datetime) -> Ru
         allowed_hosts=request.allowed_hosts,
         seed=request.seed,
         limits=request.limits,
+        search=planned.search,
         tags={**{key: text for load in planned.loads for key, text in load.scenario.tags.items()}, **request.tags},
         suite=planned.suite,
         requested_by=request.requested_by,

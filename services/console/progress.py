@@ -7,16 +7,21 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from services.console.stress_words import describe_answer, describe_level, describe_step
 from services.console.wording import describe_breach, describe_scaling, format_clock, format_ms
 from shared.contracts.breach import Breach, BreachStatus
-from shared.contracts.run import Phase, RunState
+from shared.contracts.run import Phase, RunDesired, RunState
 from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.stress import StressSearch
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
 from shared.histogram import Histogram
 
 SPAN_S = 5
 STANDSTILL_S = 3.0
+REMEMBERED = 1_000
+"""Workers, by epoch, and scaling decisions: a run without end has any number of both."""
+STEP_STYLE = {"met": "green", "missed": "yellow", "critical": "red", "insufficient": "", "invalid": "magenta"}
 LEVEL_STYLE = {"target": "yellow", "critical": "red"}
 
 
@@ -43,14 +48,16 @@ class Snapshot:
     failed_share: float
     open_breaches: int
     replicas: dict[str, int]
+    level: str = ""
 
     def line(self) -> str:
         """The plain form, e.g. for a log file."""
         p95 = "p95 –" if self.p95_ms is None else f"p95 {format_ms(self.p95_ms)}"
         moved = "".join(f"  {service}×{count}" for service, count in sorted(self.replicas.items()))
+        level = f"{self.level}  " if self.level else ""
         return (
             f"{format_clock(self.elapsed_s)}/{format_clock(self.duration_s)}  {self.phase or 'waiting'}  "
-            f"{self.users} users  {self.rate_per_s:.0f}/s  {p95}  "
+            f"{level}{self.users} users  {self.rate_per_s:.0f}/s  {p95}  "
             f"{self.failed} errors ({self.failed_share:.1%})  {self.open_breaches} breaches open{moved}"
         )
 
@@ -71,12 +78,28 @@ class Progress:
         self._last_seq: dict[tuple[str, int, str], int] = {}
         self._open: dict[str, Breach] = {}
         self._decisions: dict[str, ScalingRecord] = {}
-        self._requests = self._failed = 0
+        self._requests = self._failed = self._frames = 0
         self._replicas: dict[str, int] = {}
         self._stored = 0
         self._stored_at: datetime | None = None
         self._stands_still = False
+        self._search: StressSearch | None = None
         self.state: RunState | None = None
+
+    def on_desired(self, desired: RunDesired) -> list[Notice]:
+        """A line for every step that a search has made since, and for its answer."""
+        if desired.run != self._run:
+            return []
+        self._duration_s = desired.duration_s
+        before, now = self._search, desired.search
+        if now is None:
+            return []
+        self._search = now
+        known = len(before.steps) if before else 0
+        notices = [Notice(describe_step(step, now.unit), STEP_STYLE[step.verdict]) for step in now.steps[known:]]
+        if now.answer is not None and (before is None or before.answer is None):
+            notices.append(Notice(describe_answer(now.answer, now.unit), "bold"))
+        return notices
 
     def on_state(self, state: RunState) -> None:
         """Only this run's, never an older one after a final one."""
@@ -88,7 +111,11 @@ class Progress:
         key = (windows.worker, windows.epoch, windows.system)
         if windows.run != self._run or windows.seq <= self._last_seq.get(key, -1):
             return
+        self._last_seq.pop(key, None)
         self._last_seq[key] = windows.seq
+        self._frames += 1
+        if len(self._last_seq) > REMEMBERED:
+            self._last_seq.pop(next(iter(self._last_seq)))
         for cell in windows.cells:
             if cell.kind is not Kind.REQUEST:
                 continue
@@ -103,7 +130,7 @@ class Progress:
 
     def look(self, now: datetime) -> Notice | None:
         """A line when nothing more is stored although frames wait to be, and one when it goes on."""
-        stored, behind = sum(self._last_seq.values()), self._frames_behind()
+        stored, behind = self._frames, self._frames_behind()
         if stored > self._stored or not behind or self._stored_at is None:
             self._stored, self._stored_at = stored, now
             if self._stands_still:
@@ -141,6 +168,8 @@ class Progress:
         """A line for a move, its result and its effect; None where nothing was moved."""
         if record.kind == "decision":
             self._decisions[record.decision] = record
+            if len(self._decisions) > REMEMBERED:
+                self._decisions.pop(next(iter(self._decisions)))
             if record.action in (None, Action.NO_ACTION):
                 return None
         elif record.kind == "result" and record.ready is not None:
@@ -171,6 +200,7 @@ class Progress:
             failed_share=self._failed / self._requests if self._requests else 0.0,
             open_breaches=len(self._open),
             replicas=dict(self._replicas),
+            level=describe_level(self._search) if self._search else "",
         )
 
     def _elapsed_s(self, now: datetime) -> float:

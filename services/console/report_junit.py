@@ -10,12 +10,17 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from services.console.report_rows import ComparisonRow, Report, list_comparisons, summarize
+from services.console.stress_words import StressPart, read_stress
 
 
 def render_junit(reports: Iterable[Report]) -> bytes:
     """One document for all reports: missed is a failure, what could not be judged is skipped."""
     root = ET.Element("testsuites", name="tidegate")
     for report in reports:
+        stress = read_stress(report)
+        if stress is not None:
+            root.append(_search(report, stress))
+            continue
         rows = list_comparisons(report)
         by_system: dict[str, list[ComparisonRow]] = {}
         for row in rows:
@@ -59,6 +64,23 @@ def _suite(report: Report, system: str, rows: list[ComparisonRow], share_s: floa
             ET.SubElement(properties, "property", name=name, value=_printable(str(value)))
     for row in rows:
         suite.append(_case(system, row, share_s))
+    return suite
+
+
+def _search(report: Report, stress: StressPart) -> ET.Element:
+    """A search asks one question; the benchmarks that it broke on its way are no failures."""
+    summary, time_s = summarize(report), f"{_duration_s(report.get('run') or {}):.3f}"
+    tally = {"failures": str(int(summary.tone == "bad")), "skipped": str(int(summary.tone == "unsure"))}
+    name = _printable(f"{summary.run}.stress")
+    suite = ET.Element("testsuite", {"name": name, "tests": "1", "errors": "0", "time": time_s, **tally})
+    case = ET.SubElement(suite, "testcase", classname="tidegate.stress", name="breaking point", time=time_s)
+    said = _printable(f"{summary.verdict}: {stress.answer}")
+    if summary.tone == "bad":
+        ET.SubElement(case, "failure", message=said, type=_printable(summary.verdict))
+    elif summary.tone == "unsure":
+        ET.SubElement(case, "skipped", message=said)
+    else:
+        ET.SubElement(case, "system-out").text = said
     return suite
 
 

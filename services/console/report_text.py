@@ -19,6 +19,7 @@ from services.console.report_rows import (
     summarize,
 )
 from services.console.session import Outcome
+from services.console.stress_words import StressPart, read_stress
 from services.console.wording import describe_breach, describe_scaling, told
 from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
@@ -41,6 +42,9 @@ def print_dossier(console: Console, dossier: Dossier) -> None:
     if streaming:
         print_table(console, STREAMING, streaming)
         console.print()
+    stress = read_stress(report)
+    if stress is not None:
+        _print_steps(console, stress)
     _print_comparisons(console, dossier)
     for hops in list_hops(report):
         console.print(Text(_describe_hops(hops)), soft_wrap=True)
@@ -98,6 +102,15 @@ def _print_results(console: Console, dossier: Dossier) -> None:
     console.print()
 
 
+def _print_steps(console: Console, stress: StressPart) -> None:
+    at = stress.verdict_at
+    rows: list[tuple[str | Text, ...]] = [
+        (*row[:at], Text(row[at], style=STYLES[tone]), *row[at + 1 :]) for row, tone in stress.rows
+    ]
+    print_table(console, stress.columns, rows)
+    console.print()
+
+
 def _print_comparisons(console: Console, dossier: Dossier) -> None:
     columns = ("system", "metric", "", "#actual", "#target", "#critical", "#samples", "verdict")
     rows = [
@@ -129,5 +142,10 @@ def _print_verdict(console: Console, dossier: Dossier) -> None:
         console.print(Text(f"critical: {issue}", style="red"))
     counts = ", ".join(f"{name} {count:,}" for name, count in totals.items() if count or name != "held")
     console.print(Text(f"{summary.run}: {counts}"), soft_wrap=True)
+    stress = read_stress(dossier.report)
+    if stress is not None:
+        console.print(Text(stress.answer, style="bold"), soft_wrap=True)
+        if stress.scaled:
+            console.print(Text(stress.scaled, style="yellow"), soft_wrap=True)
     verdict = Text(f"verdict {summary.verdict}, score {summary.score}", style=f"bold {STYLES[summary.tone]}")
     console.print(verdict)

@@ -40,6 +40,7 @@ from services.console.report_rows import Dossier
 from services.console.report_text import open_console, print_dossier, print_suite
 from services.console.session import REPORT_S, Outcome, Session, Stopper, publish_desired
 from services.console.settings import ConsoleSettings
+from services.console.stress_plan import SearchOptions, with_search
 from services.console.suite_plan import forgive, plan_suite, worst_exit_code
 from shared.contracts.run import Limits, Phase, Profile, RunDesired
 from shared.contracts.scenario import Scenario
@@ -67,6 +68,11 @@ class Asked:
     stages: tuple[tuple[float, float], ...] | None = None
     spacing: Literal["even", "poisson"] | None = None
     max_waiting: int | None = None
+    max_users: int | None = None
+    max_steps: int | None = None
+    break_at: Literal["target", "critical"] | None = None
+    require_users: int | None = None
+    require_rate: float | None = None
     max_rate: float | None = None
     max_requests: int | None = None
     max_per_day: int | None = None
@@ -82,6 +88,25 @@ class Asked:
     markdown_path: Path | None = None
     detach: bool = False
     requested_by: str = ""
+
+    @property
+    def search(self) -> SearchOptions:
+        return SearchOptions(
+            self.max_users, self.max_rate, self.max_steps, self.break_at, self.require_users, self.require_rate
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """A search over arrivals keeps to ``--max-rate`` by what it asks for: a cap that holds sends back would look
+        like slow answers.
+        """
+        searched = self.profile == "stress" and self.rate is not None
+        return Limits(
+            rate=None if searched else self.max_rate,
+            requests=self.max_requests,
+            requests_per_day=self.max_per_day,
+            spool=not self.no_spool,
+        )
 
     @property
     def load(self) -> LoadOptions:
@@ -110,7 +135,7 @@ def carry_out(asked: Asked) -> int:
     allowed = tuple(dict.fromkeys([*settings.allowed_hosts, *asked.allow_hosts]))
     backing = find_backing(settings, asked.data)
     if backing is None:
-        check_documents(settings.config_dir)
+        check_documents(settings, settings.environment)
     stand_in = STAND_IN if backing is None else backing.targets
     check_targets(systems, {**stand_in, **given}, allowed)
     for scenario in (load.scenario for run in planned for load in run.loads):
@@ -126,13 +151,7 @@ def carry_out(asked: Asked) -> int:
     try:
         with _backing(backing, asked, settings, allowed, systems <= set(given), console) as stack:
             targets = check_targets(systems, {**stack.targets, **given}, allowed)
-            limits = Limits(
-                rate=asked.max_rate,
-                requests=asked.max_requests,
-                requests_per_day=asked.max_per_day,
-                spool=not asked.no_spool,
-            )
-            request = Request(stack.environment, targets, allowed, asked.seed, asked.requested_by, limits, tags)
+            request = Request(stack.environment, targets, allowed, asked.seed, asked.requested_by, asked.limits, tags)
             if asked.detach:
                 return asyncio.run(_detach(stack, planned, request))
             return asyncio.run(_carry_all(stack, planned, request, console, files))
@@ -155,6 +174,12 @@ def plan(asked: Asked, catalogue: Catalogue) -> list[PlannedRun]:
             if value is not None:
                 raise ConfigError(f"{option}: a suite has its own loads; scale them with --scale")
         planned = plan_suite(suites[0], catalogue.load_scenario, asked.load)
+    if asked.profile != "stress":
+        asked.search.refuse()
+    elif suites:
+        raise ConfigError("--profile stress searches the breaking point of scenarios; name them instead of a suite")
+    else:
+        planned = [with_search(planned[0], asked.search)]
     for load in (load for run in planned for load in run.loads):
         check_json_paths(load.scenario)
     if asked.detach and len(planned) > 1:

@@ -139,6 +139,10 @@ class Session:
         subjects, run, client = self._bus.subjects, self._desired.run, self._bus.client
         progress = self._progress
 
+        async def on_desired(desired: RunDesired) -> None:
+            for notice in progress.on_desired(desired):
+                self._tell(notice)
+
         async def on_state(state: RunState) -> None:
             self._heard_at = time.monotonic()
             progress.on_state(state)
@@ -153,6 +157,7 @@ class Session:
             self._tell(progress.on_scaling(record))
 
         wanted: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = [
+            (subjects.run_desired(run), _decoded(RunDesired, on_desired)),
             (subjects.run_state(run), _decoded(RunState, on_state)),
             (subjects.window(run, "*"), _decoded(FrameWindows, on_windows)),
             (subjects.breach("*", "*", "*"), _decoded(BreachEvent, on_breach)),

@@ -18,7 +18,6 @@ import numpy as np
 from shared.contracts.run import Load, Pause
 
 SPIKE_BASE = 0.2
-STRESS_STEPS = 8
 # Arrivals of one stripe drawn at once for a Poisson process, on average.
 BLOCK = 256
 # Numbers a block may use: a Poisson count of mean 256 exceeds it less than once in 10^300.
@@ -84,9 +83,6 @@ def _levels(load: Load) -> list[tuple[float, float]]:
         base = SPIKE_BASE
         return [(0.0, 0.0 if ramp else base), (ramp, base), (third, base), (third, 1.0), (upper, 1.0), (upper, base),
                 (end, base)]  # fmt: skip
-    if load.profile == "stress":
-        steps = [(step / STRESS_STEPS, (step + 1) / STRESS_STEPS) for step in range(STRESS_STEPS)]
-        return [point for begin, level in steps for point in ((begin * end, level), (level * end, level))]
     return [(0.0, 0.0 if ramp else 1.0), (ramp, 1.0), (end, 1.0)]
 
 

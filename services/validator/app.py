@@ -9,6 +9,7 @@ from services.validator.attending import attend
 from services.validator.attention import Attention
 from services.validator.breach_stream import BreachStream
 from services.validator.breach_tracing import BreachTracing
+from services.validator.budget_reader import BudgetReader
 from services.validator.canary_watch import CanaryWatch
 from services.validator.checkpoint_store import CheckpointStore
 from services.validator.checkpointing import Checkpointer
@@ -18,11 +19,11 @@ from services.validator.judging import Judge
 from services.validator.presiding import Presider
 from services.validator.reporter import Reporter
 from services.validator.settings import Settings
+from services.validator.stress_leader import StressLeader
 from services.validator.telling import Teller
 from services.validator.timescale import Store
 from shared.bus import open_bus
-from shared.config import load_document
-from shared.contracts.benchmarks import Benchmarks
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Judge until ``stop``. Raises ``ConfigError`` for benchmarks that cannot be judged by."""
-    benchmarks = load_document(Benchmarks, settings.benchmarks_path)
+    benchmarks = load_benchmarks(settings.benchmarks_path, settings.environment).benchmarks
     async with AsyncExitStack() as stack:
         provider = configure_tracing("validator", settings.otlp_endpoint)
         # Flushing waits for the exporter, so it is done beside the loop.
@@ -59,6 +60,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             HopFinder(store),
             canaries,
         )
+        stress = StressLeader(bus, judge, lambda: presider.presiding)
 
         def unready() -> list[str]:
             reasons = [] if bus.connected else ["not connected to NATS"]
@@ -74,6 +76,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
-        reading = [inbox.read_windows(), inbox.read_resources(), watch_ears(bus)]
-        watching = canaries.watch(lambda: presider.presiding)
-        await run_until(stop, [*reading, keep(lease, name), presider.preside(), watching, checkpoints.keep()])
+        reading = [inbox.read_windows(), inbox.read_resources(), inbox.read_spans(), watch_ears(bus)]
+        presiding = [presider.preside(), stress.lead(), canaries.watch(lambda: presider.presiding)]
+        beside = [BudgetReader(store, judge).read(), checkpoints.keep()]
+        await run_until(stop, [*reading, keep(lease, name), *presiding, *beside])

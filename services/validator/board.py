@@ -62,6 +62,11 @@ class RunBoard:
     def started_s(self) -> int:
         return int(self.state.started_at.timestamp()) if self.state and self.state.started_at else 0
 
+    @property
+    def began_s(self) -> float:
+        """The moment the load began, s since the Unix epoch; 0 before it did."""
+        return self.state.started_at.timestamp() if self.state and self.state.started_at else 0.0
+
     def merge(self, frame: FrameWindows, now_us: int) -> bool:
         windows = self.windows.get(frame.system)
         if windows is None:
@@ -110,9 +115,15 @@ class RunBoard:
 def concerns(benchmarks: Benchmarks, desired: RunDesired, system: str, benchmark: Benchmark) -> bool:
     """True when a run can measure a benchmark: its scenarios call the system, or load its resources through others."""
     scenarios = [load.scenario for load in desired.loads]
-    if benchmark.source is Source.RESOURCE:
+    if not benchmark.source.of_requests:
         return system in benchmarks.reached(name for scenario in scenarios for name in scenario.systems)
     if benchmark.source is Source.WORKFLOW_TIME:
-        return any(scenario.workflow and scenario.system == system for scenario in scenarios)
-    steps = [step for scenario in scenarios for step in scenario.steps if step.system == system]
-    return any(not benchmark.actions or step.action in benchmark.actions for step in steps)
+        return any(
+            scenario.workflow and scenario.system == system and benchmark.chooses(scenario.name, "")
+            for scenario in scenarios
+        )
+    return any(
+        step.system == system and benchmark.chooses(scenario.name, step.action)
+        for scenario in scenarios
+        for step in scenario.steps
+    )

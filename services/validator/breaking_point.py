@@ -16,12 +16,14 @@ from scipy.special import ndtr
 
 FALSE_STEP = 1 / 30
 """How often a step says nothing of the system: what disturbed it was not seen."""
-FALSE_BOUND = 1 / 200
+FALSE_BOUND = 1 / 50
 BEND = 2.5
 """Margins bend upwards with the logarithm of the load, like exp(2.5 x): what M/M/c queues of 1 to 16 servers have in
 common from half their breaking point to a fifth beyond it, within ``ASTRAY``."""
 ASTRAY, ASTRAY_PER_DISTANCE, DISTURBED = 0.1, 0.8, 0.03
-"""How wrong the line is (standard deviation): a share of what it says, more of it with the distance; and in any case."""
+"""How wrong the line is (standard deviation): a share of what it says, growing with the distance; and in any case."""
+UNDERRATED, UNDERRATED_BY = 0.25, 2.0
+"""So often a step's error is told too small, and by so much: long queues are rare, and a step may see none."""
 FURTHEST = 4.0
 """Margins beyond this say on which side they are, no more."""
 SLOPES = np.geomspace(0.5, 400.0, 32)
@@ -86,12 +88,16 @@ def _log_likelihood(one: Sighting, points: Floats) -> Floats:
     astray = ((ASTRAY + ASTRAY_PER_DISTANCE * np.abs(apart)) * line) ** 2 + DISTURBED**2
     if one.bound:
         reached = ndtr((line - BOUND) / np.sqrt(astray + 1))
-        return np.log(np.where(apart > 0, (1 - FALSE_BOUND) * reached, 0.0) + FALSE_BOUND)
+        passed: Floats = np.log(np.where(apart > 0, (1 - FALSE_BOUND) * reached, 0.0) + FALSE_BOUND)
+        return passed
     seen = min(max(one.margin, -FURTHEST), FURTHEST)
-    whole = astray + one.error**2
-    centre = (line * one.error**2 + seen * astray) / whole
     side = np.sign(apart)
-    kept = ndtr(side * centre / np.sqrt(astray * one.error**2 / whole)) / ndtr(side * line / np.sqrt(astray))
-    likely = kept * np.exp(-((seen - line) ** 2) / whole / 2) / np.sqrt(2 * math.pi * whole)
-    odds: Floats = np.log((1 - FALSE_STEP) * likely + FALSE_STEP / (2 * FURTHEST))
-    return odds
+    likely = np.full(line.shape, FALSE_STEP / (2 * FURTHEST))
+    for error, share in ((one.error, 1 - UNDERRATED), (UNDERRATED_BY * one.error, UNDERRATED)):
+        whole = astray + error**2
+        centre = (line * error**2 + seen * astray) / whole
+        kept = ndtr(side * centre / np.sqrt(astray * error**2 / whole)) / ndtr(side * line / np.sqrt(astray))
+        density = np.exp(-((seen - line) ** 2) / whole / 2) / np.sqrt(2 * math.pi * whole)
+        likely += (1 - FALSE_STEP) * share * kept * density
+    told: Floats = np.log(likely)
+    return told

@@ -25,6 +25,7 @@ from shared.clock import wall_us
 from shared.config import describe
 from shared.contracts.resource import ResourceSample
 from shared.contracts.run import RunDesired, RunState
+from shared.contracts.span_window import SpanWindows
 from shared.contracts.window import FrameWindows
 from shared.reading import raw_body
 
@@ -113,6 +114,14 @@ class Inbox:
             if sample is not None:
                 self._judge.resources.add(sample)
                 self.news.set()
+
+    async def read_spans(self) -> None:
+        """Merge what is told of named spans, for ever."""
+        subjects = self._bus.subjects
+        async for message in follow(self._bus.js, subjects.stream("RESOURCES"), subjects.span("*"), self._since):
+            windows = _parse(SpanWindows, message.data, message.subject)
+            if windows is not None:
+                self._judge.spans.merge(windows)
 
     def look(self) -> None:
         """Take an empty or quiet stream for one whose past has been read."""

@@ -14,6 +14,7 @@ from services.validator.report_tests import list_distributions, list_tests
 from services.validator.report_timeline import timeline
 from services.validator.report_traces import list_hop_sections, list_slowest
 from services.validator.score import Scored, combine
+from services.validator.stress_report import answer_of, judge_search, stress_section
 from services.validator.verdict import Verdict
 from shared.contracts.benchmarks import Benchmarks
 from shared.contracts.run import Phase
@@ -29,7 +30,10 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
     overall = combine((benchmarks.systems[system].weight, scored.score) for system, scored in scores.items())
     results = list_results(facts)
     recommendations = list_recommendations(benchmarks, facts, compared, gates)
-    verdict, exit_code = decide(facts.state.phase, compared, gates, sum(row["missing"] for row in results))
+    missing = sum(row["missing"] for row in results)
+    verdict, exit_code = _decide_search(facts, missing) or decide(facts.state.phase, compared, gates, missing)
+    # A search breaks benchmarks on purpose: that is its answer, and no issue.
+    issues = ([], []) if facts.desired.search else (compared, gates)
     return {
         "run": run_section(facts),
         "verdict": verdict,
@@ -38,7 +42,8 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
         "overall_score": _round(overall.score),
         "coverage": _round(sum(s.judged for s in scores.values()) / max(1, len(compared)), 3),
         "system_scores": {system: _scored(scored) for system, scored in scores.items()},
-        "critical_issues": list_critical_issues(facts, compared, gates, results),
+        "critical_issues": list_critical_issues(facts, *issues, results),
+        "stress": stress_section(facts),
         "recommendations": [advice["text"] for advice in recommendations],
         "recommendation_details": recommendations,
         "benchmark_comparison": [_comparison(item) for item in compared],
@@ -78,6 +83,17 @@ def decide(
     return Verdict.MET.value, EXIT_MET
 
 
+def _decide_search(facts: Facts, missing: int) -> tuple[str, int] | None:
+    """As ``decide``, for a run that was to find its breaking point: beyond it benchmarks are broken on purpose."""
+    search, answer = facts.desired.search, answer_of(facts.desired, facts.state)
+    if search is None or answer is None:
+        return None
+    verdict = judge_search(search, answer, facts.state.phase, missing)
+    codes = {Verdict.MET: EXIT_MET, Verdict.MISSED: EXIT_MISSED}
+    code = EXIT_NOT_CARRIED if facts.state.phase is Phase.FAILED else codes.get(verdict, EXIT_UNMEASURED)
+    return verdict.value, code
+
+
 def score_systems(benchmarks: Benchmarks, compared: Iterable[Compared]) -> dict[str, Scored]:
     """Score of every system the run touches."""
     parts: dict[str, list[tuple[float, float | None]]] = {}
@@ -113,6 +129,9 @@ def list_critical_issues(
         f"Worker {lost.worker} was lost with at most {lost.held_requests} requests unrecorded"
         for lost in facts.state.lost
     )
+    gone = facts.state.gone
+    if gone.lost:
+        issues.append(f"{gone.lost} more workers were lost with at most {gone.held_requests} requests unrecorded")
     issues.extend(
         f"The generator was at fault: what it measured of {system} says nothing of it"
         for system in facts.observed.health

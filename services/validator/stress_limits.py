@@ -1,4 +1,4 @@
-"""What a search for the breaking point has to keep: the benchmarks a run touches and its scenarios' own targets, alike."""
+"""What a search for the breaking point has to keep: the benchmarks a run touches, and its scenarios' own targets."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from shared.contracts.timing import Kind
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One metric with its limits. ``systems``: whose windows hold it; an empty ``scenario`` or ``actions`` means all."""
+    """One metric with its limits. ``systems``: whose windows hold it; empty ``scenario`` or ``actions``: all."""
 
     system: str
     metric: str
@@ -47,8 +47,10 @@ def limits_of(benchmarks: Benchmarks, desired: RunDesired) -> tuple[Limit, ...]:
 def _of_benchmarks(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[Limit]:
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
-            if concerns(benchmarks, desired, system, benchmark):
-                yield _of_benchmark(system, benchmark)
+            told = benchmark.in_readings or benchmark
+            # Spans are a sample, too small for the seconds of a step; readings of the same are not.
+            if concerns(benchmarks, desired, system, benchmark) and told.source is not Source.SPAN:
+                yield _of_benchmark(system, told)
 
 
 def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:

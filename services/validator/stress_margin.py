@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW = 5.0
-"""Fewer beyond a limit than this say little of how alike they are."""
+"""Fewer that are beyond a limit, each on its own, say little of how alike they are."""
 
 Floats = NDArray[np.float64]
 
@@ -39,7 +39,7 @@ def share_margin(counts: Floats, beyond: Floats, allowed: float, likeness: float
     variance, lasting_s = sum_variance(beyond - share * counts)
     binomial = total * share * (1 - share)
     seen = max(1.0, variance / binomial) if binomial > 0 else 1.0
-    trust = above / (above + FEW)
+    trust = above / seen / (above / seen + FEW)
     effective = total / (trust * seen + (1 - trust) * max(1.0, likeness))
     yes, no = share * effective + 0.5, (1 - share) * effective + 0.5
     margin = math.log(yes / no) - math.log(allowed / (1 - allowed))

@@ -22,8 +22,9 @@ CLOSE = 1.2
 FAR_BELOW = -2.0
 NEAR = 1.1
 """Steps within this factor of the point speak of it directly."""
-ENOUGH = 0.10
+ENOUGH = 0.15
 """The widest (half) interval, as a share of the level, that is an answer when the steps are used up."""
+CLOSE_BY, FAR = 1.35, 1.2
 TRIES = 2
 LEAST_ERROR = 0.06
 LOWEST_SHARE = 1e-3
@@ -51,7 +52,7 @@ def next_move(search: StressSearch) -> Next | StressAnswer:
         return _answer(search, None, "no benchmark says anything of this load: nothing to search by")
     if limit is not None and not any(step.level <= limit for step in broken):
         return _answer(search, None, f"the generators are the limit at {_say(search, limit)}: add workers")
-    if not broken:
+    if all(_refuted(step, broken, kept) for step in broken):
         return _grow(search, kept)
     if not kept:
         return _shrink(search, broken)
@@ -71,7 +72,7 @@ def generators_limit(search: StressSearch) -> float | None:
 
 def point_of(search: StressSearch) -> tuple[Point, StressMargin] | None:
     """The lowest breaking point over all benchmarks that were ever broken, with the one it is of."""
-    told = [step for step in search.steps if step.verdict != "invalid"]
+    told = _unrefuted(search)
     names = {m.name for step in told for m in step.margins if _margin_broken(search, m)}
     if not names:
         return None
@@ -83,12 +84,32 @@ def point_of(search: StressSearch) -> tuple[Point, StressMargin] | None:
         if not seen:
             continue
         sightings = [
-            Sighting(step.level, m.margin or 0.0, m.error or 1.0, bound=not step.steady and (m.margin or 0.0) > 0)
+            Sighting(step.level, m.margin or 0.0, _error(step, m, seen), not step.steady and (m.margin or 0.0) > 0)
             for step, m in seen
         ]
         worst = min((pair for pair in seen if _margin_broken(search, pair[1])), key=lambda pair: pair[0].level)
         points.append((locate(sightings, lowest, highest), worst[1]))
     return min(points, key=lambda pair: pair[0].level, default=None)
+
+
+def _error(step: StressStep, margin: StressMargin, seen: Sequence[tuple[StressStep, StressMargin]]) -> float:
+    """A margin's error by how alike samples were in all steps close by.
+
+    A step that happened to be quiet shows too little of it, and would count for more just because it was quiet.
+    """
+    alike = [
+        m.samples / m.effective
+        for one, m in seen
+        if one.steady and m.effective > 0 and step.level / NEAR <= one.level <= step.level * NEAR
+    ]
+    own = margin.samples / margin.effective if margin.effective > 0 else 1.0
+    return (margin.error or 1.0) * math.sqrt(max(1.0, sum(alike) / len(alike) / own) if alike else 1.0)
+
+
+def _unrefuted(search: StressSearch) -> list[StressStep]:
+    told = [step for step in search.steps if step.verdict != "invalid"]
+    broken, kept = [s for s in told if is_broken(search, s)], [s for s in told if not is_broken(search, s)]
+    return [step for step in told if step not in broken or not _refuted(step, broken, kept)]
 
 
 def conclude(search: StressSearch, reason: str) -> StressAnswer:
@@ -115,6 +136,9 @@ def _grow(search: StressSearch, kept: Sequence[StressStep]) -> Next | StressAnsw
 
 def _shrink(search: StressSearch, broken: Sequence[StressStep]) -> Next | StressAnswer:
     least = min(broken, key=lambda step: step.level)
+    if len(search.steps) == 1:
+        # A target that has just been woken may do better.
+        return Next(least.level)
     if len(search.steps) >= search.max_steps:
         return _answer(search, None, f"every step is broken, down to {_say(search, least.level)}")
     level = _rounded(search, least.level / GROWTH**2)
@@ -134,9 +158,41 @@ def _narrow(search: StressSearch, broken: Sequence[StressStep], kept: Sequence[S
         return _answer(search, located, "")
     if len(search.steps) >= search.max_steps:
         return conclude(search, f"{len(search.steps)} steps were not enough")
-    # No more precise than helps: a third of the interval that is left.
-    error = max(LEAST_ERROR, point.slope * max(search.precision, point.precision / 3))
+    doubted = _doubted(broken, kept)
+    if doubted is not None:
+        return Next(doubted)
+    # No more precise than helps: half of what is wanted, a quarter of the interval that is left.
+    error = max(LEAST_ERROR, point.slope * max(search.precision / 2, point.precision / 4))
     return Next(_rounded(search, min(point.level, search.max_level)), error)
+
+
+def _doubted(broken: Sequence[StressStep], kept: Sequence[StressStep]) -> float | None:
+    """The level of a single step that all that was seen close by speaks against: it is tried again.
+
+    Otherwise one disturbance would have the load creep up to where it happened, and never beyond.
+    """
+    low, high = min(broken, key=lambda step: step.level), max(kept, key=lambda step: step.level)
+    below = [step for step in kept if low.level / CLOSE_BY <= step.level <= low.level and _far(step, -FAR)]
+    above = [step for step in broken if high.level <= step.level <= high.level * CLOSE_BY and _far(step, FAR)]
+    if high.level >= low.level:
+        return None
+    if len(below) >= TRIES and sum(step.level <= low.level * NEAR for step in broken) == 1:
+        return low.level
+    if len(above) >= TRIES and sum(step.level >= high.level / NEAR for step in kept) == 1:
+        return high.level
+    return None
+
+
+def _refuted(step: StressStep, broken: Sequence[StressStep], kept: Sequence[StressStep]) -> bool:
+    """As often as it was broken, the same load or more was kept by far: what broke it was no load."""
+    against = sum(one.level >= step.level * 0.98 and _far(one, -FAR) for one in kept)
+    return against > 0 and against >= sum(one.level <= step.level * NEAR for one in broken)
+
+
+def _far(step: StressStep, margin: float) -> bool:
+    """The margins are all far below, or one is far above a limit."""
+    margins = [m.margin for m in step.margins if m.margin is not None]
+    return all(one < margin for one in margins) if margin < 0 else any(one > margin for one in margins)
 
 
 def _tells(search: StressSearch, step: StressStep) -> bool:

@@ -29,6 +29,7 @@ FAR = 1.5
 DRIFT = 3.5
 FAULTY_SHARE = 0.25
 OVERLOAD_S = 3
+HANG_S = 5
 SLOWER = 1.1
 LEAST_OVERLOADED = 20
 
@@ -68,6 +69,8 @@ def look(sight: Sight, wanted_error: float | None) -> StressStep | None:
     least_s, most_s = (GROW_WATCH_S, GROW_MOST_S) if growing else (NARROW_WATCH_S, NARROW_MOST_S)
     if sight.seconds < SETTLE_S + OVERLOAD_S:
         return None
+    if sight.seconds >= SETTLE_S + GROW_WATCH_S and not sight.counts[-HANG_S:].any():
+        return _hung(sight)
     if _overloaded(sight):
         last = _since(sight, sight.seconds - OVERLOAD_S)
         return _finish(sight, last, steady=False, note="overloaded: what is asked for piles up")
@@ -105,6 +108,16 @@ def _enough(track: Track, searched: str, seconds: Seconds, wanted_error: float |
 def _none_beyond(margin: Margin) -> bool:
     """Where nothing lies beyond a limit the error is as large as the margin, and the limit kept all the same."""
     return abs(margin.margin) > 1.5 * margin.error
+
+
+def _hung(sight: Sight) -> StressStep | None:
+    """A step in whose last seconds nothing was answered although much waits; None where little was asked."""
+    margins = tuple(margin for track in sight.tracks if (margin := track.hung(sight.searched)) is not None)
+    if not margins and sight.seconds < GROW_MOST_S:
+        return None
+    note = "nothing is answered any more" if margins else "nothing was answered"
+    step = _finish(sight, _since(sight, sight.seconds - HANG_S), steady=False, note=note)
+    return step.model_copy(update={"margins": margins, "verdict": _combine(margins)})
 
 
 def _overloaded(sight: Sight) -> bool:

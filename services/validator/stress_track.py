@@ -6,7 +6,7 @@ completions a second. Tests are exact on as many samples as the stretch is worth
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from scipy.special import stdtr
 from services.validator.significance import binomial
 from services.validator.stress_limits import Limit
 from services.validator.stress_margin import Margin, likeness_of, mean_margin, share_margin
+from services.validator.verdict import MIN_STUCK
 from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Source, samples_to_confirm
 from shared.contracts.stress import StepVerdict, StressMargin
 from shared.histogram import BASE, Histogram, bucket_of, value_us
@@ -23,6 +24,7 @@ SIGNIFICANCE = 0.01
 LEAST_SECONDS = 5
 ONE_IN = 1e-3
 FAR_MEAN = 5
+HUNG = 4.0
 
 Floats = NDArray[np.float64]
 Seconds = NDArray[np.bool_]
@@ -31,7 +33,8 @@ Seconds = NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Track:
     """Sums of each second. ``responses``: histograms of a percentile's times; ``beyond``: what lies beyond the target
-    and the critical limit of a share; ``offered``: what was asked for, of a limit that is judged only where enough is.
+    and the critical limit of a share; ``offered``: what was asked for, of a limit that is judged only where enough is;
+    ``stuck``: ages of what is not answered yet.
     """
 
     limit: Limit
@@ -40,15 +43,22 @@ class Track:
     beyond: tuple[Floats, Floats] | None = None
     responses: Sequence[Mapping[int, int]] = ()
     offered: Floats | None = None
+    stuck: Histogram = field(default_factory=Histogram)
 
     @classmethod
-    def of_times(cls, limit: Limit, responses: Sequence[Mapping[int, int]], sums_ms: Sequence[float]) -> "Track":
+    def of_times(
+        cls,
+        limit: Limit,
+        responses: Sequence[Mapping[int, int]],
+        sums_ms: Sequence[float] | Floats,
+        stuck: Histogram | None = None,
+    ) -> "Track":
         counts = np.array([sum(response.values()) for response in responses], dtype=float)
         sums = np.array(sums_ms, dtype=float)
         if limit.statistic not in QUANTILES:
-            return cls(limit, counts, sums)
+            return cls(limit, counts, sums, stuck=stuck or Histogram())
         beyond = _above(responses, limit.target), _above(responses, limit.critical)
-        return cls(limit, counts, sums, beyond, responses)
+        return cls(limit, counts, sums, beyond, responses, stuck=stuck or Histogram())
 
     @classmethod
     def of_failures(cls, limit: Limit, counts: Sequence[float], failed: Sequence[float]) -> "Track":
@@ -118,6 +128,28 @@ class Track:
         far_ms = self.limit.target * math.log(ONE_IN) / math.log(1 - q)
         chosen = [self.responses[second] for second in np.flatnonzero(seconds).tolist()]
         return bool(np.all(_above(chosen, far_ms) > 0.5 * self.counts[seconds]))
+
+    def hung(self, searched: str) -> StressMargin | None:
+        """The limit as broken by what waits beyond it, where that is enough to be a hang."""
+        worst = self.limit.critical if math.isfinite(self.limit.critical) else self.limit.target
+        count = self.stuck.above(worst * 1e3)
+        oldest_us = self.stuck.percentile_us(1.0)
+        if self.limit.unit != "ms" or count < MIN_STUCK or oldest_us is None:
+            return None
+        return StressMargin(
+            system=self.limit.system,
+            metric=self.limit.metric,
+            statistic=self.limit.statistic,
+            action=self.limit.actions[0] if len(self.limit.actions) == 1 else "",
+            unit=self.limit.unit,
+            limit=self._bound(searched),
+            value=round(oldest_us / 1e3, 3),
+            verdict="critical" if math.isfinite(self.limit.critical) else "missed",
+            samples=count,
+            effective=float(count),
+            margin=HUNG,
+            error=1.0,
+        )
 
     def _likeness(self, seconds: Seconds) -> float:
         if not self.responses:

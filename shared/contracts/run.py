@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from shared.contracts.base import Instant, Message, RunId, SystemId
 from shared.contracts.scenario import Scenario
+from shared.contracts.stress import StressSearch
 
 Profile = Literal["steady", "ramp", "spike", "soak", "stress", "canary"]
 Number = TypeVar("Number", int, float)
@@ -107,7 +108,10 @@ class Load(Message):
 
 
 class RunDesired(Message):
-    """What should be so. ``shards`` is how many stripes the load is cut into (bounds how many workers can share it)."""
+    """What should be so. ``shards`` is how many stripes the load is cut into (bounds how many workers can share it).
+
+    ``search``: of a run that looks for its breaking point; whoever presides over the validators leads it on.
+    """
 
     run: RunId
     environment: str
@@ -121,6 +125,7 @@ class RunDesired(Message):
     traces_per_s: float = Field(default=100.0, ge=0)
     pauses: tuple[Pause, ...] = ()
     limits: Limits = Limits()
+    search: StressSearch | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     suite: str | None = None
     requested_by: str = ""

@@ -64,7 +64,7 @@ class StressStep(Message):
 
 
 class FirstBroken(Message):
-    """What broke first: the benchmark with its value, and the breach that told of it with the hop that spent the time."""
+    """What broke first: the benchmark with its value, and the breach that told of it, with the slowest hop."""
 
     margin: StressMargin
     level: float

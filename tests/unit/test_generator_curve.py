@@ -65,9 +65,6 @@ loads = st.builds(
         ("spike", 20, 10),
         ("spike", 10, 1),
         ("spike", 50, 2),
-        ("stress", 1, 1.25),
-        ("stress", 30, 6.25),
-        ("stress", 59, 10),
     ],
 )
 def test_profiles_have_their_shape(profile: Profile, elapsed_s: float, users: float) -> None:

@@ -1,6 +1,5 @@
 """``tidegate run``: what is asked becomes planned runs; everything is checked before anything starts."""
 
-import getpass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,20 @@ from services.console.options import DURATION, HOST, RATE, STAGES, data_option
     type=click.Choice(["steady", "ramp", "spike", "soak", "stress", "canary"]),
     default="steady",
     show_default=True,
-    help="Shape of the load; stress climbs in 8 steps, canary is without end unless --duration says so.",
+    help="Shape of the load; stress searches the breaking point, canary is without end unless --duration says so.",
 )
 @click.option("--stages", type=STAGES, help="The shape drawn by hand, e.g. 30s:0.5,2m:1,30s:0 (how long:level to).")
 @click.option("--spacing", type=click.Choice(["even", "poisson"]), help="Of the arrivals of --rate; even by default.")
 @click.option("--max-waiting", type=click.IntRange(0), help="Refuse (and count) arrivals past so many in line.")
+@click.option("--max-users", type=click.IntRange(1, 100_000), help="stress: the most users to try.")
+@click.option("--max-steps", type=click.IntRange(2, 100), help="stress: the most levels to try; 11 by default.")
+@click.option(
+    "--break-at",
+    type=click.Choice(["target", "critical"]),
+    help="stress: which limit of a benchmark counts as broken; target by default.",
+)
+@click.option("--require-users", type=click.IntRange(1, 100_000), help="stress: miss unless so many users are held.")
+@click.option("--require-rate", type=RATE, help="stress: miss unless so many arrivals are held.")
 @click.option("--max-rate", type=RATE, help="Never send more requests per second than this.")
 @click.option("--max-per-day", type=click.IntRange(1), help="Stop the run when it has sent so many in a day (UTC).")
 @click.option("--max-requests", type=click.IntRange(1), help="Never send more requests than this in all.")
@@ -61,9 +69,11 @@ def run(names: tuple[str, ...], list_only: bool, **options: Any) -> int:
       tidegate run platform --scale 0.1
       tidegate run smoke --rate 50/s --spacing poisson --stages 30s:0.5,2m:1,30s:0
       tidegate run smoke --profile canary --rate 1/s --detach
+      tidegate run relaycore_request_routing --profile stress --rate 20/s --require-rate 100/s
       tidegate run relaycore_request_routing --rate 100/s --target relaycore=https://staging.example.com \\
           --allow-host staging.example.com
     """
+    from services.console.person import who
     from services.console.run_command import Asked, carry_out, print_catalogue
 
     if list_only:
@@ -71,11 +81,4 @@ def run(names: tuple[str, ...], list_only: bool, **options: Any) -> int:
         return 0
     if not names:
         raise click.UsageError("name a scenario or suite; tidegate run --list shows them")
-    return carry_out(Asked(names=names, requested_by=_who(), **options))
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
+    return carry_out(Asked(names=names, requested_by=who(), **options))
