@@ -20,6 +20,7 @@ from bench import (
     store,
     stress,
     tracing,
+    validator,
     worker_loss,
 )
 from bench.bars import publish
@@ -42,6 +43,7 @@ BENCHES = {
     "store": store.measure,
     "stress": stress.measure,
     "tracing": tracing.measure,
+    "validator": validator.measure,
     "worker-loss": worker_loss.measure,
 }
 

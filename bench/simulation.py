@@ -42,6 +42,15 @@ class Setting:
     change: Change | None = None
 
 
+def in_readings(benchmarks: Benchmarks) -> Benchmarks:
+    """The document with what is measured by spans measured by readings: spans are judged as requests are."""
+    systems = {
+        system: owner.model_copy(update={"benchmarks": tuple(one.in_readings or one for one in owner.benchmarks)})
+        for system, owner in benchmarks.systems.items()
+    }
+    return benchmarks.model_copy(update={"systems": systems})
+
+
 def only(benchmarks: Benchmarks, *sources: Source) -> Benchmarks:
     """The document with the benchmarks of some sources alone; their significances stay those of the whole."""
     levels = derive_levels(benchmarks)

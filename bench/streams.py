@@ -65,6 +65,8 @@ class Worker:
     lines: list[Line]
     rng: np.random.Generator
     scenario: str = "steady"
+    worker: str = "w1"
+    epoch_s: int = EPOCH_S
     seq: int = 0
 
     def frames(self, begin_s: float, end_s: float) -> Iterator[tuple[float, FrameWindows]]:
@@ -74,13 +76,13 @@ class Worker:
         for at in range(number):
             self.seq += 1
             cut_s = begin_s + (at + 1) * FRAME_S
-            cut_us = round((EPOCH_S + cut_s) * 1e6)
+            cut_us = round((self.epoch_s + cut_s) * 1e6)
             yield (
                 cut_s,
                 FrameWindows.model_construct(
                     run=self.run,
                     environment="bench",
-                    worker="w1",
+                    worker=self.worker,
                     epoch=1,
                     system=self.system,
                     seq=self.seq,
@@ -108,7 +110,7 @@ class Worker:
         cells: list[Cell | None] = [
             Cell.model_construct(
                 **names,
-                second=EPOCH_S + math.floor(begin_s + at * FRAME_S + 1e-6),
+                second=self.epoch_s + math.floor(begin_s + at * FRAME_S + 1e-6),
                 count=sum(response.values()),
                 failed=failed[at],
                 errors={8: failed[at]} if failed[at] else {},

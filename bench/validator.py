@@ -17,11 +17,11 @@ import numpy as np
 import psutil
 
 from bench.bars import Bar
-from bench.simulation import Setting, only, simulate
+from bench.simulation import Setting, in_readings, only, simulate
 from bench.streams import Change, Floats
 from bench.validator_speed import measure_speed
-from shared.config import load_document
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.contracts.breach import Breach, BreachStatus
 from shared.settings import PROJECT_ROOT
 
@@ -48,7 +48,7 @@ class Steady:
 
 
 def measure() -> list[Bar]:
-    benchmarks = load_document(Benchmarks, FILE)
+    benchmarks = in_readings(load_benchmarks(FILE, "bench").benchmarks)
     setting = Setting(benchmarks, SEED, share=SHARE, rate=RATE, sigma=SIGMA, reading_sigma=READING_SIGMA)
     with ProcessPoolExecutor(PROCESSES) as pool:
         parts = [(replace(setting, seed=SEED + 10 * part), HOURS / PROCESSES) for part in range(PROCESSES)]

@@ -19,6 +19,8 @@ from shared.errors import ConfigError
 from shared.settings import ServiceSettings, read_settings
 from shared.telemetry import configure_logging
 
+CANCEL_AGAIN_S = 1.0
+
 S = TypeVar("S", bound=ServiceSettings)
 logger = logging.getLogger(__name__)
 
@@ -87,10 +89,18 @@ async def run_until(stop: asyncio.Event, tasks: Iterable[Coroutine[Any, Any, Non
                 task.result()
             raise RuntimeError("a side task ended before the service was asked to stop")
     finally:
-        stopped.cancel()
-        for task in running:
+        await _end([stopped, *running])
+
+
+async def _end(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel until all have ended: in Python 3.11 a result that comes just then lets ``asyncio.wait_for`` go on."""
+    every = set(tasks)
+    left = every
+    while left:
+        for task in left:
             task.cancel()
-        await asyncio.gather(stopped, *running, return_exceptions=True)
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*every, return_exceptions=True)
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> bool:

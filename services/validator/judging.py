@@ -19,12 +19,12 @@ from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
 from services.validator.levels import derive_levels
 from services.validator.lifecycle import Episode, Step, advance, close, open_episode
-from services.validator.measuring import Measured, is_stale, measure_requests, measure_resource, recovery_samples
+from services.validator.measuring import Measured, is_stale, measure_requests, measure_resource
 from services.validator.resources import ResourceWindows
-from services.validator.samples import Latencies
 from services.validator.series import episode_id, series_of
 from services.validator.spans import SpanSeconds, measure_spans
-from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
+from services.validator.verdict import Verdict
+from services.validator.window_verdict import judge_recovery, judge_windows
 from shared.contracts.attention import Acknowledge
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
@@ -284,7 +284,7 @@ class Judge:
             breach = episode_id(self.environment, *key, measured.end_us)
             step = open_episode(breach, judged.judgement, measured.end_us)
         else:
-            recovery = _judge_recovery(judged)
+            recovery = judged.recovery or judge_recovery(judged.benchmark, judged.measured)
             step = advance(episode, judged.judgement, recovery, measured.end_us)
             if step.status is BreachStatus.RESOLVED:
                 judged = replace(judged, judgement=recovery)
@@ -333,36 +333,3 @@ def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
     board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
     board.breaches[breach.breach] = breach
     return breach
-
-
-def judge_windows(
-    benchmark: Benchmark, measured: Measured | None, level: float, *, valued: bool
-) -> tuple[Judgement, Measured | None]:
-    """The verdict at a significance, and the window it is of. ``valued``: with its value, also where nothing broke."""
-    if measured is None:
-        nothing = Judgement(Verdict.INSUFFICIENT, None, benchmark.target, 0, 0.0, "none", "nothing was measured yet")
-        return nothing, None
-    if measured.spoiled or measured.sample is None:
-        return invalid(benchmark, measured.spoiled or "no whole second yet"), measured
-    judgement, which = judge_both(
-        benchmark,
-        measured.sample,
-        [short for short in (measured.recovery, measured.recent) if short is not None],
-        short_least=recovery_samples(benchmark),
-        significance=level,
-        valued=valued,
-    )
-    if measured.recent is not None and judgement.verdict is not Verdict.CRITICAL:
-        judgement = judge_hang(benchmark, measured.recent) or judgement
-    return judgement, replace(measured, first_s=measured.begins_s[which])
-
-
-def _judge_recovery(judged: Judged) -> Judgement:
-    """Whether the newest window confirms that the benchmark is kept again."""
-    if judged.recovery is not None:
-        return judged.recovery
-    benchmark, measured = judged.benchmark, judged.measured
-    if measured is None or measured.spoiled or measured.recovery is None:
-        return invalid(benchmark, "nothing to recover by")
-    least = 3 if isinstance(measured.recovery, Latencies) else 2
-    return judge(benchmark, measured.recovery, min_samples=least)

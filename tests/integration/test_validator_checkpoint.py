@@ -172,9 +172,11 @@ class Story(Bench):
 
 
 def told(report: dict[str, Any], story: Story) -> dict[str, Any]:
-    """What only the stream tells."""
+    """What only the stream tells; moments from the beginning of the story."""
     users = [(point["users"], point["in_flight"]) for point in report["timeline"]["points"] if point["users"]]
-    health = {name: value for name, value in report["generator_health"].items() if name != "lost"}
+    health = dict(report["generator_health"])
+    began = int(story.began.timestamp())
+    health["course"] = [{**point, "second": point["second"] - began} for point in health["course"]]
     return {
         "health": health,
         "users": users,

@@ -63,6 +63,7 @@ DECISIONS = {
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
         *("burn_rate", "budgets", "spans"),
+        *("levels", "significance", "samples", "measuring", "judging", "window_verdict", "checkpoint"),
         *("span_tree", "hops", "hop_table", "attention"),
         *(
             "course",

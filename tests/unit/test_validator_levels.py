@@ -7,11 +7,11 @@ from scipy.stats import norm
 
 from services.validator.levels import LOOK_S, derive_levels, independent_looks_per_s, significance_for
 from services.validator.significance import scatter_of, scattered
-from shared.config import load_document
-from shared.contracts.benchmarks import Benchmark, Benchmarks
+from shared.contracts.benchmarks import Benchmark
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.settings import PROJECT_ROOT
 
-SHIPPED = load_document(Benchmarks, PROJECT_ROOT / "config" / "benchmarks.yaml")
+SHIPPED = load_benchmarks(PROJECT_ROOT / "config" / "benchmarks.yaml", "test").benchmarks
 
 
 @pytest.mark.parametrize("window_s", [3.0, 10.0, 30.0])
