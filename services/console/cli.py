@@ -22,6 +22,9 @@ SECTIONS = {
         "runs": LazyCommand(f"{COMMANDS}.runs:runs", "List runs, newest first."),
         "report": LazyCommand(f"{COMMANDS}.report:report", "Show or write the report of a run."),
         "summary": LazyCommand(f"{COMMANDS}.summary:summary", "Show what canary runs did, day by day."),
+        "scalability": LazyCommand(
+            f"{COMMANDS}.scalability:scalability", "How throughput grows with replicas, from stress runs."
+        ),
         "export": LazyCommand(f"{COMMANDS}.export:export", "Write a run's tables as Parquet or CSV, for notebooks."),
     },
     "Scenarios": {

@@ -19,6 +19,7 @@ GROWTH = 2.0
 """Factor from one level to the next while nothing is broken; its square where nothing is near a limit either."""
 CLOSE = 1.2
 """Factor where a step was too close to a limit to be sure."""
+CLOSE_TO = 0.7
 FAR_BELOW = -2.0
 NEAR = 1.1
 """Steps within this factor of the point speak of it directly."""
@@ -130,8 +131,13 @@ def _grow(search: StressSearch, kept: Sequence[StressStep]) -> Next | StressAnsw
         return _answer(search, None, f"nothing is broken after {len(search.steps)} steps; begin higher")
     margins = [m.margin for m in top.margins if m.margin is not None]
     far = all(margin < FAR_BELOW for margin in margins) and len(kept) > 1
-    factor = CLOSE if top.verdict == "insufficient" else GROWTH**2 if far else GROWTH
+    factor = CLOSE if any(_close(m) for m in top.margins) else GROWTH**2 if far else GROWTH
     return Next(_rounded(search, min(top.level * factor, search.max_level)))
+
+
+def _close(margin: StressMargin) -> bool:
+    """Undecided for being near its limit, and not for having seen too little."""
+    return margin.verdict == "insufficient" and margin.value is not None and margin.value > CLOSE_TO * margin.limit
 
 
 def _shrink(search: StressSearch, broken: Sequence[StressStep]) -> Next | StressAnswer:

@@ -56,7 +56,7 @@ def test_margins_of_shares_are_log_odds_and_independent_seconds_count_fully() ->
 def test_samples_that_come_in_crowds_count_for_fewer() -> None:
     random = np.random.default_rng(4)
     busy = np.repeat(random.random(40) < 0.1, 10)
-    margin = share_margin(np.full(400, 100.0), 50.0 * busy, 0.05)
+    margin = share_margin(np.full(400, 100.0), np.array([50.0 * one for one in busy.tolist()]), 0.05)
     assert margin.effective < 40_000 / 50
     assert margin.lasting_s > 4
 
