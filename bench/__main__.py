@@ -4,7 +4,9 @@ import sys
 
 from bench import (
     breach,
+    canary,
     collector,
+    compare,
     elastic,
     exactly_once,
     freshness,
@@ -12,6 +14,7 @@ from bench import (
     latency,
     memory,
     newcomer,
+    report,
     schedule,
     soak,
     store,
@@ -23,7 +26,9 @@ from bench.bars import publish
 
 BENCHES = {
     "breach": breach.measure,
+    "canary": canary.measure,
     "collector": collector.measure,
+    "compare": compare.measure,
     "elastic": elastic.measure,
     "exactly-once": exactly_once.measure,
     "freshness": freshness.measure,
@@ -31,6 +36,7 @@ BENCHES = {
     "latency": latency.measure,
     "memory": memory.measure,
     "newcomer": newcomer.measure,
+    "report": report.measure,
     "schedule": schedule.measure,
     "soak": soak.measure,
     "store": store.measure,

@@ -87,7 +87,7 @@ class Worker:
                     watermark_us=cut_us,
                     emitted_us=cut_us,
                     actions=tuple(actions[at] for actions, _ in columns),
-                    cells=tuple(cells[at] for _, cells in columns if cells[at] is not None),
+                    cells=tuple(cell for _, cells in columns if (cell := cells[at]) is not None),
                 ),
             )
 
@@ -95,7 +95,7 @@ class Worker:
         self, line: Line, begin_s: float, end_s: float, number: int
     ) -> tuple[list[ActionNow], list[Cell | None]]:
         sent, done = line.made(self.rng, begin_s, end_s)
-        cuts = begin_s + FRAME_S * np.arange(1, number + 1)
+        cuts: Floats = begin_s + FRAME_S * np.arange(1, number + 1, dtype=np.float64)
         new = np.searchsorted(np.sort(sent[len(line.pending[0]) :]), cuts)
         ages = self._in_flight(sent, done, cuts)
         out = done >= end_s

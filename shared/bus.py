@@ -23,6 +23,8 @@ from shared.subjects import Subjects
 
 # A broker that does not answer must not keep a process from ending in order.
 CLOSE_S = 3.0
+WRONG_LAST_SEQUENCE = 10071
+"""JetStream's error code where another has written to a subject meanwhile."""
 STREAMS_AGAIN_S = 2.0
 logger = logging.getLogger(__name__)
 

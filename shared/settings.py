@@ -24,7 +24,8 @@ class ServiceSettings(BaseSettings):
     """What every service needs to find its neighbours.
 
     ``otlp_endpoint``, ``otlp_metrics_endpoint``: base URLs of OTLP/HTTP receivers for spans and for what ``/metrics``
-    shows, the latter every ``otlp_metrics_interval_s``; nothing is sent where they are not given.
+    shows, the latter every ``otlp_metrics_interval_s``; nothing is sent where they are not given. ``benchmarks``: file
+    to judge by, ``benchmarks.yaml`` in ``config_dir`` where it is not given.
     """
 
     model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", frozen=True)
@@ -36,10 +37,15 @@ class ServiceSettings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=0, ge=0, le=65535)
     config_dir: Path = PROJECT_ROOT / "config"
+    benchmarks: Path | None = None
     otlp_endpoint: str | None = None
     otlp_metrics_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
     otlp_metrics_interval_s: float = Field(default=10.0, ge=0.1, le=600)
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @property
+    def benchmarks_path(self) -> Path:
+        return self.benchmarks or self.config_dir / "benchmarks.yaml"
 
 
 def read_settings(kind: type[S]) -> S:

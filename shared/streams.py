@@ -50,7 +50,7 @@ STREAMS = (
     StreamSpec("RUNS", ("run.*.desired", "run.*.state"), 30 * DAY_S, GIB, last_of_each=1_000),
     StreamSpec("TIMINGS", ("timing.*.*",), 7 * DAY_S, 8 * GIB, work_queue=True),
     StreamSpec("WINDOWS", ("window.*.*",), 3_600.0, 2 * GIB),
-    StreamSpec("RESOURCES", ("resource.*",), 3_600.0, GIB),
+    StreamSpec("RESOURCES", ("resource.*", "span.*"), 3_600.0, GIB),
     StreamSpec("BREACHES", ("breach.*.*.*",), 30 * DAY_S, GIB),
     # What is said of a breach is kept as long as the breach; a silence ends before.
     StreamSpec("ATTENTION", ("silence.*", "acknowledge.*"), 31 * DAY_S, GIB // 16, last_of_each=1),
@@ -65,6 +65,8 @@ BUCKETS = (
     # Leases live by the server's clock alone: a key that is not renewed for LEASE_S is gone. They are on file so
     # that a server restarted within that time does not give one shard to two workers.
     KeyValueConfig(bucket="leases", ttl=LEASE_S, storage=StorageType.FILE),
+    # What the validator knows of a run, so that another goes on with it.
+    KeyValueConfig(bucket="checkpoints", ttl=7 * DAY_S, storage=StorageType.FILE),
 )
 
 

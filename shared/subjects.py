@@ -38,6 +38,9 @@ class Subjects:
     def resource(self, service: str) -> str:
         return f"{self.prefix}.resource.{service}"
 
+    def span(self, system: str) -> str:
+        return f"{self.prefix}.span.{system}"
+
     def breach(self, system: str, metric: str, series: str) -> str:
         return f"{self.prefix}.breach.{system}.{metric}.{series}"
 

@@ -28,13 +28,16 @@ from services.collector.sampling import Sampler
 from services.collector.settings import CollectorSettings
 from services.collector.source_config import Resources
 from services.collector.source_set import make_sources
+from services.collector.span_announcer import SpanAnnouncer
 from services.collector.span_door import SpanDoor
 from services.collector.span_queue import SpanQueue
+from services.collector.span_tally import SpanTally, named_in
 from services.collector.timescale import CONNECT_TIMEOUT_S, Timescale
 from services.collector.timings import Timings
 from services.collector.upkeep import Upkeep
 from shared.bus import Bus, open_bus
 from shared.config import load_document
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.errors import ConfigError, TransientError
 from shared.http import HttpDoor
 from shared.reading import watch_ears
@@ -70,6 +73,7 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
     """Run until ``stop``. Raises ``ConfigError`` for bad configuration, ``TooManyDeadError`` past that limit."""
     dsn = _checked_dsn(settings.store_dsn)
     resource_config = load_document(Resources, settings.config_dir / "resources.yaml")
+    benchmarks = load_benchmarks(settings.benchmarks_path, settings.environment).benchmarks
     ready = Readiness()
     async with AsyncExitStack() as stack:
         stores = [
@@ -82,7 +86,8 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
         ready.stores = [spans, control, resources, tended, frame_store]
         upkeep = Upkeep(tended, settings.keeping)
         mark = round(settings.span_queue * settings.span_sample_above)
-        span_door = SpanDoor(spans, SpanQueue(settings.span_queue, mark, settings.spans_per_second))
+        tally = SpanTally(named_in(benchmarks))
+        span_door = SpanDoor(spans, SpanQueue(settings.span_queue, mark, settings.spans_per_second), tally)
         door = await stack.enter_async_context(
             HttpDoor(settings.http_host, settings.http_port, ready.reasons, span_door.routes)
         )
@@ -115,7 +120,7 @@ async def serve(settings: CollectorSettings, stop: asyncio.Event) -> None:
         flowing = asyncio.ensure_future(pipeline.run())
         writing = asyncio.ensure_future(span_door.write())
         tasks = [_through(flowing), _through(writing), control_plane.watch(), watch_ears(bus), upkeep.run()]
-        tasks.append(watch_depth(bus))
+        tasks += [watch_depth(bus), SpanAnnouncer(bus, tally).announce()]
         outbox = Outbox(bus, resources)
         made = make_sources(resource_config, settings.platform_url, settings.scrape_interval_s)
         tasks += [outbox.write(), *(Sampler(source, bus, outbox, every_s).run() for source, every_s in made)]

@@ -17,6 +17,7 @@ from aiohttp import web
 from services.collector import backoff
 from services.collector.otlp import JSON, PROTOBUF, Spans, parse_export, spans_of, write_response
 from services.collector.span_queue import QueueFullError, SpanQueue
+from services.collector.span_tally import SpanTally
 from services.collector.timescale import Timescale
 from shared import metrics
 from shared.errors import BadMessageError, TransientError
@@ -34,8 +35,8 @@ logger = logging.getLogger(__name__)
 class SpanDoor:
     """Owns its queue from here on."""
 
-    def __init__(self, store: Timescale, queue: SpanQueue) -> None:
-        self._store, self._queue = store, queue
+    def __init__(self, store: Timescale, queue: SpanQueue, tally: SpanTally) -> None:
+        self._store, self._queue, self._tally = store, queue, tally
         self._arrived = asyncio.Event()
         self._closing = False
 
@@ -63,6 +64,7 @@ class SpanDoor:
             given_up = self._queue.offer(spans.rows)
         except QueueFullError as error:
             return _refusal(429, str(error))
+        self._tally.add(spans.rows)
         metrics.SPANS_WAITING.set(len(self._queue))
         _count_dropped("malformed", spans.rejected)
         _count_dropped("sampled", given_up.spans)

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from services.console.data_files import with_rows
-from services.console.lazy_group import closest
-from shared.config import parse, read_yaml
+from shared.config import parse, read_written
 from shared.contracts.scenario import Scenario
 from shared.contracts.suite import Suite
-from shared.errors import ConfigError
+from shared.errors import ConfigError, closest
 
 D = TypeVar("D", Scenario, Suite)
 
@@ -57,7 +56,8 @@ class Catalogue:
 
 
 def _read(kind: type[D], path: Path) -> D:
-    return parse(kind, with_rows(read_yaml(path), path), str(path))
+    written = read_written(path)
+    return parse(kind, with_rows(written.data, path), str(path), written.line)
 
 
 def _names(folder: Path) -> list[str]:

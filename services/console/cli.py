@@ -21,13 +21,19 @@ SECTIONS = {
         "stop": LazyCommand(f"{COMMANDS}.steer:stop", "Stop a run, or all; what was measured is kept and reported."),
         "runs": LazyCommand(f"{COMMANDS}.runs:runs", "List runs, newest first."),
         "report": LazyCommand(f"{COMMANDS}.report:report", "Show or write the report of a run."),
+        "compare": LazyCommand(f"{COMMANDS}.compare:compare", "Find what regressed from one run to another."),
+        "baseline": LazyCommand(f"{COMMANDS}.baseline:baseline", "Name runs that others are compared with."),
+        "history": LazyCommand(f"{COMMANDS}.history:history", "Find where figures changed over the runs so far."),
         "summary": LazyCommand(f"{COMMANDS}.summary:summary", "Show what canary runs did, day by day."),
         "scalability": LazyCommand(
             f"{COMMANDS}.scalability:scalability", "How throughput grows with replicas, from stress runs."
         ),
         "export": LazyCommand(f"{COMMANDS}.export:export", "Write a run's tables as Parquet or CSV, for notebooks."),
     },
-    "Scenarios": {
+    "Scenarios and benchmarks": {
+        "benchmarks": LazyCommand(
+            f"{COMMANDS}.benchmarks:benchmarks", "Check the benchmarks; show what holds, and where it is written."
+        ),
         "import": LazyCommand(f"{COMMANDS}.import_:import_", "Make a scenario of an OpenAPI document or a HAR log."),
     },
     "What happened": {

@@ -1,16 +1,16 @@
 """The documents a stack is started with, read before it starts: a mistake in one is one line, not a dead service."""
 
-from pathlib import Path
-
 from shared.config import load_document
-from shared.contracts.benchmarks import Benchmarks
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.contracts.scaling_rules import ScalingRules
 from shared.contracts.webhooks import Webhooks
+from shared.settings import ServiceSettings
 
 
-def check_documents(config_dir: Path) -> None:
+def check_documents(settings: ServiceSettings, environment: str) -> None:
     """``ConfigError`` naming file and field when the benchmarks, the scaling rules or the webhooks cannot be used."""
-    load_document(Benchmarks, config_dir / "benchmarks.yaml")
+    load_benchmarks(settings.benchmarks_path, environment)
+    config_dir = settings.config_dir
     load_document(ScalingRules, config_dir / "scaling.yaml")
     if (config_dir / "webhooks.yaml").exists():
         load_document(Webhooks, config_dir / "webhooks.yaml")

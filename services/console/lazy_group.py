@@ -3,7 +3,6 @@
 Owns how commands are found and how errors become exit codes; what a command does is its own module's.
 """
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from shared.errors import TidegateError
+from shared.errors import TidegateError, closest
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -85,10 +84,3 @@ def fail(message: str, code: int = EXIT_USAGE) -> None:
     """Exit with one line on standard error, whatever the message holds."""
     click.echo("error: " + " ".join(message.split()), err=True)
     sys.exit(code)
-
-
-def closest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    """`` (did you mean 'x'?)`` where a known name is near, else nothing."""
-    begun = [candidate for candidate in known if len(name) > 1 and candidate.startswith(name)]
-    near = begun or difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""

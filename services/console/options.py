@@ -77,6 +77,22 @@ class HostType(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class ShareType(click.ParamType[float]):
+    """A part of a whole, written ``5%`` or ``0.05``."""
+
+    name = "SHARE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{value!r} is no share; write e.g. 5% or 0.05", param, ctx)
+        if not 0 < share < 1:
+            self.fail(f"{value!r} is outside 0 to 100%; write e.g. 5% or 0.05", param, ctx)
+        return share
+
+
 class TextType(click.ParamType[str]):
     """A line that people read: not empty, without control characters."""
 
@@ -96,6 +112,7 @@ class TextType(click.ParamType[str]):
 DURATION = DurationType()
 TEXT = TextType()
 RATE = RateType()
+SHARE = ShareType()
 HOST = HostType()
 STAGES = StagesType()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,22 +29,14 @@ class ReportFiles:
 
     def check(self) -> None:
         """``ConfigError`` for a path that cannot be written."""
-        named = {
-            "--json": self.json_path,
-            "--html": self.html_path,
-            "--junit": self.junit_path,
-            "--markdown": self.markdown_path,
-        }
-        for option, path in named.items():
-            if path is None or path == "-":
-                continue
-            folder = Path(path).absolute().parent
-            if not folder.is_dir():
-                raise ConfigError(f"{option}: {path}: folder {folder} does not exist")
-            if Path(path).is_dir():
-                raise ConfigError(f"{option}: {path} is a folder; name a file")
-            if not os.access(path if Path(path).exists() else folder, os.W_OK):
-                raise ConfigError(f"{option}: {path}: no permission to write there")
+        check_writable(
+            {
+                "--json": self.json_path,
+                "--html": self.html_path,
+                "--junit": self.junit_path,
+                "--markdown": self.markdown_path,
+            }
+        )
 
     def write(self, dossiers: list[Dossier]) -> list[str]:
         """Write what was asked for, return the files written. Several runs (a suite) become one document each."""
@@ -69,3 +62,17 @@ class ReportFiles:
             self.markdown_path.write_text(render_markdown(dossiers), encoding="utf-8")
             written.append(str(self.markdown_path))
         return written
+
+
+def check_writable(named: Mapping[str, str | Path | None]) -> None:
+    """``ConfigError`` for the path of an option that cannot be written; None and ``-`` are no path."""
+    for option, path in named.items():
+        if path is None or path == "-":
+            continue
+        folder = Path(path).absolute().parent
+        if not folder.is_dir():
+            raise ConfigError(f"{option}: {path}: folder {folder} does not exist")
+        if Path(path).is_dir():
+            raise ConfigError(f"{option}: {path} is a folder; name a file")
+        if not os.access(path if Path(path).exists() else folder, os.W_OK):
+            raise ConfigError(f"{option}: {path}: no permission to write there")

@@ -12,13 +12,12 @@ from typing import Any, Literal
 from pydantic_core import PydanticSerializationError
 
 from services.console.hosts import check_target
-from services.console.lazy_group import closest
 from shared.config import parse
 from shared.contracts.run import ENDLESS_S, Limits, Load, Profile, RunDesired
 from shared.contracts.scenario import MAX_ACTIONS, Scenario
 from shared.contracts.stress import StressSearch
 from shared.contracts.suite import scale_duration_s, scale_users
-from shared.errors import ConfigError
+from shared.errors import ConfigError, closest
 
 RAMP_UP_SHARE = 0.25
 STRESS_S = 1_800.0

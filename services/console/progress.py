@@ -19,6 +19,8 @@ from shared.histogram import Histogram
 
 SPAN_S = 5
 STANDSTILL_S = 3.0
+REMEMBERED = 1_000
+"""Workers, by epoch, and scaling decisions: a run without end has any number of both."""
 STEP_STYLE = {"met": "green", "missed": "yellow", "critical": "red", "insufficient": "", "invalid": "magenta"}
 LEVEL_STYLE = {"target": "yellow", "critical": "red"}
 
@@ -76,7 +78,7 @@ class Progress:
         self._last_seq: dict[tuple[str, int, str], int] = {}
         self._open: dict[str, Breach] = {}
         self._decisions: dict[str, ScalingRecord] = {}
-        self._requests = self._failed = 0
+        self._requests = self._failed = self._frames = 0
         self._replicas: dict[str, int] = {}
         self._stored = 0
         self._stored_at: datetime | None = None
@@ -109,7 +111,11 @@ class Progress:
         key = (windows.worker, windows.epoch, windows.system)
         if windows.run != self._run or windows.seq <= self._last_seq.get(key, -1):
             return
+        self._last_seq.pop(key, None)
         self._last_seq[key] = windows.seq
+        self._frames += 1
+        if len(self._last_seq) > REMEMBERED:
+            self._last_seq.pop(next(iter(self._last_seq)))
         for cell in windows.cells:
             if cell.kind is not Kind.REQUEST:
                 continue
@@ -124,7 +130,7 @@ class Progress:
 
     def look(self, now: datetime) -> Notice | None:
         """A line when nothing more is stored although frames wait to be, and one when it goes on."""
-        stored, behind = sum(self._last_seq.values()), self._frames_behind()
+        stored, behind = self._frames, self._frames_behind()
         if stored > self._stored or not behind or self._stored_at is None:
             self._stored, self._stored_at = stored, now
             if self._stands_still:
@@ -162,6 +168,8 @@ class Progress:
         """A line for a move, its result and its effect; None where nothing was moved."""
         if record.kind == "decision":
             self._decisions[record.decision] = record
+            if len(self._decisions) > REMEMBERED:
+                self._decisions.pop(next(iter(self._decisions)))
             if record.action in (None, Action.NO_ACTION):
                 return None
         elif record.kind == "result" and record.ready is not None:

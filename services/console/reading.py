@@ -6,9 +6,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 
-from services.console.lazy_group import closest
 from services.console.report_rows import Dossier
-from shared.errors import ConfigError, TransientError
+from shared.errors import ConfigError, TransientError, closest
 from shared.store.breaches import list_breaches
 from shared.store.listings import find_last_reported, read_latest_report
 from shared.store.runs import FINAL, list_runs, read_run

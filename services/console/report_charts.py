@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.console.report_figure import Chart, Json, Line, collect, color, draw_lines, plain
+from services.console.report_figure import Chart, Json, Line, collect, color, draw_lines, plain, thin
 from services.console.report_rows import Dossier, Report
 from services.console.wording import format_value
 from shared.contracts.breach import Breach
@@ -18,6 +18,8 @@ RESOURCES = (
     ("queue_length", "Requests in line", ""),
     ("requests_in_flight", "Requests in flight", ""),
 )
+MOST_STEPS = 300
+"""Of a figure: more could not be told apart, and would make a page large."""
 SHADED = "Shaded: a breach was open."
 Points = Sequence[Mapping[str, Any]]
 
@@ -25,7 +27,7 @@ Points = Sequence[Mapping[str, Any]]
 def draw_course(dossier: Dossier) -> list[Chart]:
     """Every figure over time that the report has something for."""
     timeline = dossier.report.get("timeline") or {}
-    points: Points = timeline.get("points") or []
+    points: Points = thin(timeline.get("points") or [], MOST_STEPS)
     breaches = [Breach.model_validate(breach) for breach in dossier.breaches]
     shapes = [_shade(breach, points) for breach in breaches] if points else []
     charts = [
@@ -164,7 +166,7 @@ def _resources(report: Report, points: Points, shapes: list[Json]) -> Iterator[C
 
 
 def _generator(report: Report) -> Iterator[Chart | None]:
-    course: Points = (report.get("generator_health") or {}).get("course") or []
+    course: Points = thin((report.get("generator_health") or {}).get("course") or [], MOST_STEPS)
     late = collect(
         course,
         lambda at: {

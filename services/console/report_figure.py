@@ -8,7 +8,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from services.console.wording import format_value
@@ -69,7 +69,7 @@ def draw_lines(title: str, lines: Iterable[Line], y_title: str, *, note: str = "
             "mode": "lines",
             "name": plain(line.name),
             "x": [x for x, _ in line.points],
-            "y": [y for _, y in line.points],
+            "y": [float(f"{y:.4g}") for _, y in line.points],  # a bucket is ten times as wide
             "line": {"color": color(line.color), "dash": line.dash, "shape": line.shape, "width": 1.8},
         }
         for line in drawn
@@ -87,6 +87,23 @@ def summarize_line(line: Line) -> tuple[str, ...]:
 def finite(value: Any) -> float | None:
     """A number that can be drawn, or None."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def thin(points: Sequence[Mapping[str, Any]], most: int) -> Sequence[Mapping[str, Any]]:
+    """At most so many points: of those taken together the highest value of each quantity, the mean of rates."""
+    size = math.ceil(len(points) / most) if points else 1
+    return points if size == 1 else [_together(points[at : at + size]) for at in range(0, len(points), size)]
+
+
+def _together(points: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    whole: dict[str, Any] = {}
+    for key in {key: None for point in points for key in point}:
+        told = [value for point in points if (value := point.get(key)) is not None]
+        if told and isinstance(told[0], Mapping):
+            whole[key] = _together(told)
+        elif told:
+            whole[key] = told[0] if key == "second" else fmean(told) if key == "rate" else max(told)
+    return whole
 
 
 def collect(points: Iterable[Mapping[str, Any]], read: Any) -> dict[str, list[tuple[float, float]]]:

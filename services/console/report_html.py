@@ -43,18 +43,24 @@ _environment = Environment(
 
 
 class _Figures:
-    """The figures of a page, numbered in the order in which it asks for them."""
+    """The figures of a page, numbered in the order in which it asks for them.
+
+    Lines over time mostly have the same moments: ``x`` is a number in ``moments``, which holds each list of them once.
+    """
 
     def __init__(self) -> None:
         self._figures: list[Json] = []
+        self._moments: dict[tuple[Any, ...], int] = {}
 
     def number(self, chart: Chart) -> int:
-        self._figures.append({"data": chart.data, "layout": chart.layout})
+        data = [{**trace, "x": self._moments.setdefault(tuple(trace["x"]), len(self._moments))} for trace in chart.data]
+        self._figures.append({"data": data, "layout": chart.layout})
         return len(self._figures) - 1
 
     def embed(self) -> Markup:
         """As JSON within an element: nothing in it can end the element."""
-        text = json.dumps(self._figures, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        whole = {"figures": self._figures, "moments": list(self._moments)}
+        text = json.dumps(whole, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 

@@ -135,7 +135,7 @@ def carry_out(asked: Asked) -> int:
     allowed = tuple(dict.fromkeys([*settings.allowed_hosts, *asked.allow_hosts]))
     backing = find_backing(settings, asked.data)
     if backing is None:
-        check_documents(settings.config_dir)
+        check_documents(settings, settings.environment)
     stand_in = STAND_IN if backing is None else backing.targets
     check_targets(systems, {**stand_in, **given}, allowed)
     for scenario in (load.scenario for run in planned for load in run.loads):

@@ -12,13 +12,12 @@ from services.console.backing import Backing
 from services.console.changes import load_of, pause_of, resume_of, stop_of
 from services.console.connecting import connected
 from services.console.reading import ask_store, find_run
-from shared.bus import Bus, publish_after
+from shared.bus import WRONG_LAST_SEQUENCE, Bus, publish_after
 from shared.contracts.run import RunDesired, RunState
 from shared.errors import ConfigError, TransientError
 
 STOPPED_BY_OPERATOR = "stopped by the operator"
 ATTEMPTS = 5
-_WRONG_LAST_SEQUENCE = 10071
 Decide = Callable[[RunDesired, float], RunDesired]
 """From the newest desired state and the seconds since the run's start to the next one; the same one changes nothing."""
 
@@ -95,7 +94,7 @@ async def _change(bus: Bus, run: str, decide: Decide) -> bool:
         try:
             await publish_after(bus.js, bus.subjects.run_desired(run), wanted.model_dump_json().encode(), kept.seq or 0)
         except nats.js.errors.APIError as error:
-            if error.err_code != _WRONG_LAST_SEQUENCE:
+            if error.err_code != WRONG_LAST_SEQUENCE:
                 raise TransientError(f"the bus did not keep the change: {error}") from error
         except (nats.errors.Error, TimeoutError) as error:
             raise TransientError(f"the bus did not keep the change: {error or type(error).__name__}") from error

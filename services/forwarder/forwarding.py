@@ -84,6 +84,7 @@ class Forwarding:
         subscription = await self._subscribe()
         try:
             while True:
+                _heed_cancellation()
                 if not self._may_act() or len(self._held) >= MOST_PENDING:
                     await asyncio.sleep(0.2)
                     continue
@@ -149,6 +150,7 @@ class Forwarding:
         """Send one event if it is to be sent, and acknowledge it; tried again for as long as the broker is away."""
         sequence, sent = int(message.metadata.sequence.stream), False
         while True:
+            _heed_cancellation()
             try:
                 if not sent and wants(self._http.endpoint, event.data, await self._told.read(event.data.breach)):
                     failure = await self._send(message, event)
@@ -173,6 +175,7 @@ class Forwarding:
         endpoint = self._http.endpoint
         began, attempt = time.monotonic(), 0
         while True:
+            _heed_cancellation()
             if not self._may_act():
                 await asyncio.sleep(0.2)
                 continue
@@ -201,3 +204,10 @@ class Forwarding:
             body=message.data,
             reason=reason,
         )
+
+
+def _heed_cancellation() -> None:
+    """Of Python 3.11, ``wait_for`` forgets a cancellation that comes together with its result; nats-py waits by it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

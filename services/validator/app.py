@@ -9,7 +9,10 @@ from services.validator.attending import attend
 from services.validator.attention import Attention
 from services.validator.breach_stream import BreachStream
 from services.validator.breach_tracing import BreachTracing
+from services.validator.budget_reader import BudgetReader
 from services.validator.canary_watch import CanaryWatch
+from services.validator.checkpoint_store import CheckpointStore
+from services.validator.checkpointing import Checkpointer
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
@@ -20,8 +23,7 @@ from services.validator.stress_leader import StressLeader
 from services.validator.telling import Teller
 from services.validator.timescale import Store
 from shared.bus import open_bus
-from shared.config import load_document
-from shared.contracts.benchmarks import Benchmarks
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Judge until ``stop``. Raises ``ConfigError`` for benchmarks that cannot be judged by."""
-    benchmarks = load_document(Benchmarks, settings.benchmarks_path)
+    benchmarks = load_benchmarks(settings.benchmarks_path, settings.environment).benchmarks
     async with AsyncExitStack() as stack:
         provider = configure_tracing("validator", settings.otlp_endpoint)
         # Flushing waits for the exporter, so it is done beside the loop.
@@ -66,11 +68,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
         await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, unready))
         stack.push_async_callback(presider.close)
+        checkpoints = Checkpointer(bus, judge, inbox, lease, CheckpointStore(await bus.bucket("checkpoints")))
+        await checkpoints.take_up()
+        stack.push_async_callback(checkpoints.close)
         inbox.listen()
         attend(bus, attention)
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
-        reading = [inbox.read_windows(), inbox.read_resources(), watch_ears(bus)]
+        reading = [inbox.read_windows(), inbox.read_resources(), inbox.read_spans(), watch_ears(bus)]
         presiding = [presider.preside(), stress.lead(), canaries.watch(lambda: presider.presiding)]
-        await run_until(stop, [*reading, keep(lease, name), *presiding])
+        beside = [BudgetReader(store, judge).read(), checkpoints.keep()]
+        await run_until(stop, [*reading, keep(lease, name), *presiding, *beside])

@@ -3,8 +3,9 @@
 Days differ more than requests do, so days are the sample. A value is compared with the median of the past days, those
 of the same weekday where there are enough of them; the scale is the biweight midvariance of all days about the medians
 of their weekdays (Mosteller and Tukey, Data Analysis and Regression, 1977), which a few bad days hardly move. With
-which probability a further normal day lies so many such scales beyond such a median has no closed form; it is the mean
-of the normal tail over simulated pasts of the same shape, exact up to their number however small it is.
+which probability a further day lies so many such scales beyond such a median has no closed form; it is the mean of the
+normal tail over simulated pasts of the same shape, exact up to their number however small it is. Their days are normal
+and, as real ones, like the day before (AR(1)).
 """
 
 import math
@@ -20,6 +21,8 @@ from scipy.special import betaln, gammaln, ndtr
 LEAST_WEEKS = 5
 """So many days of a weekday tell what is usual on it."""
 SIMULATED = 20_000
+ALIKE = 0.5
+"""Correlation that neighbouring days are taken to have: days that have none are held by a band a little too wide."""
 TUNING = 9.0
 """Deviations beyond so many median deviations count nothing."""
 
@@ -149,17 +152,26 @@ def _biweight(apart: Values, floor: float) -> Values:
 
 
 @lru_cache(maxsize=32)
-def _pasts(sizes: tuple[int, ...]) -> tuple[Values, Values]:
-    """Medians and scales of simulated normal pasts with groups of these sizes."""
+def _pasts(sizes: tuple[int, ...]) -> tuple[Values, Values, Values]:
+    """Medians and scales of simulated pasts with groups of these sizes, and what their last day is."""
+    whole = len(sizes) == 1
+    days = sizes[0] if whole else 7 * max(sizes)
     rng = np.random.default_rng(20_260_301)
-    return _usual_and_scale([rng.standard_normal((SIMULATED, size)) for size in sizes])
+    drawn = rng.standard_normal((SIMULATED, days))
+    for ago in range(1, days):
+        drawn[:, ago] = ALIKE * drawn[:, ago - 1] + math.sqrt(1 - ALIKE**2) * drawn[:, ago]
+    # Newest first: a week ago was the weekday of the new day, which is that of the first group.
+    groups = [drawn] if whole else [drawn[:, (number - 1) % 7 :: 7][:, :size] for number, size in enumerate(sizes)]
+    usual, scale = _usual_and_scale(groups)
+    return usual, scale, drawn[:, 0]
 
 
 def _beyond(far: float, sizes: tuple[int, ...]) -> float:
-    """Mean probability that a normal day lies ``far`` scales beyond the median of its past."""
+    """Mean probability that one more day lies ``far`` scales beyond the median of its past."""
     first, *others = sizes
-    usual, scale = _pasts((first, *sorted(others)))
-    return max(float(ndtr(-(usual + far * scale)).mean()), 1e-300)
+    usual, scale, last = _pasts((first, *sorted(others)))
+    away = (usual + far * scale - ALIKE * last) / math.sqrt(1 - ALIKE**2)
+    return max(float(ndtr(-away).mean()), 1e-300)
 
 
 @lru_cache(maxsize=256)

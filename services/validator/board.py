@@ -75,6 +75,11 @@ class RunBoard:
         self.generator.note(frame)
         return windows.merge(frame, now_us)
 
+    def replay(self, frame: FrameWindows) -> None:
+        """Take a frame's cells again; a checkpoint counts the rest."""
+        if frame.system in self.windows:
+            self.windows[frame.system].replay(frame)
+
     def keep(self, breach: Breach) -> None:
         """Note the last event of an episode; of those that are resolved the newest few stay."""
         self.breaches.pop(breach.breach, None)
@@ -110,9 +115,15 @@ class RunBoard:
 def concerns(benchmarks: Benchmarks, desired: RunDesired, system: str, benchmark: Benchmark) -> bool:
     """True when a run can measure a benchmark: its scenarios call the system, or load its resources through others."""
     scenarios = [load.scenario for load in desired.loads]
-    if benchmark.source is Source.RESOURCE:
+    if not benchmark.source.of_requests:
         return system in benchmarks.reached(name for scenario in scenarios for name in scenario.systems)
     if benchmark.source is Source.WORKFLOW_TIME:
-        return any(scenario.workflow and scenario.system == system for scenario in scenarios)
-    steps = [step for scenario in scenarios for step in scenario.steps if step.system == system]
-    return any(not benchmark.actions or step.action in benchmark.actions for step in steps)
+        return any(
+            scenario.workflow and scenario.system == system and benchmark.chooses(scenario.name, "")
+            for scenario in scenarios
+        )
+    return any(
+        step.system == system and benchmark.chooses(scenario.name, step.action)
+        for scenario in scenarios
+        for step in scenario.steps
+    )

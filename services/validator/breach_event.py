@@ -10,10 +10,10 @@ from services.validator.board import Key, RunBoard
 from services.validator.evidence import Evidence
 from services.validator.hops import SlowestHop
 from services.validator.lifecycle import Episode
-from services.validator.measuring import Measured, kind_of
+from services.validator.measuring import Measured, chosen_by
 from services.validator.recommendation import recommend, spent_elsewhere
 from services.validator.resources import ResourceWindows
-from services.validator.series import series_token
+from services.validator.series import only, series_of
 from services.validator.tally import worst_of
 from services.validator.verdict import Judgement
 from shared.contracts.attention import Acknowledge
@@ -30,7 +30,7 @@ UNRECORDED_SHOWN = 2
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One benchmark of one run at one moment."""
+    """One benchmark of one run at one moment; ``recovery`` where that was judged already."""
 
     board: RunBoard
     system: str
@@ -38,10 +38,11 @@ class Judged:
     benchmark: Benchmark
     measured: Measured | None
     judgement: Judgement
+    recovery: Judgement | None = None
 
     @property
     def key(self) -> Key:
-        return (self.system, self.benchmark.metric, series_token(self.board.run))
+        return (self.system, self.benchmark.metric, series_of(self.board.run, self.benchmark))
 
 
 def describe(
@@ -76,7 +77,10 @@ def describe(
         service=judged.owner.service,
         metric=benchmark.metric,
         series=judged.key[2],
+        scenario=only(benchmark.scenarios),
+        action=only(benchmark.actions),
         level=level,
+        severity=benchmark.severity.at(level),
         statistic=benchmark.statistic,
         value=value,
         worst=before.worst if before and not worse else value,
@@ -128,16 +132,19 @@ def with_acknowledgement(last: Breach, revision: int, said: Acknowledge) -> Brea
 def _exemplars(judged: Judged, measured: Measured) -> tuple[Exemplar, ...]:
     """The worst recorded requests of the window, and worse ones that were not recorded, slowest first.
 
-    For a resource of a system that the run does not call itself: those of the systems it does call.
+    Of spans, those of the slowest. For a resource of a system that the run does not call itself: those of the systems
+    it does call.
     """
+    if measured.worst:
+        return measured.worst[:RECORDED_SHOWN]
     boards = judged.board.windows
     own = [boards[judged.system]] if judged.system in boards else list(boards.values())
-    kind = kind_of(judged.benchmark)
+    chosen = chosen_by(judged.benchmark)
     worst = worst_of(
         (
             exemplar
             for windows in own
-            for _, tally in windows.tallies(kind, judged.benchmark.actions, measured.first_s, measured.last_s)
+            for _, tally in windows.tallies(chosen, measured.first_s, measured.last_s)
             for exemplar in tally.worst
         ),
         keep=1000,
@@ -158,7 +165,7 @@ def _evidence(resources: ResourceWindows, judged: Judged, measured: Measured, va
     errors: Counter[int] = Counter()
     by_action: dict[str, Histogram] = {}
     if windows:
-        tallies = windows.tallies(Kind.REQUEST, benchmark.actions, measured.first_s, measured.last_s)
+        tallies = windows.tallies(chosen_by(benchmark)._replace(kind=Kind.REQUEST), measured.first_s, measured.last_s)
         for (_, action, _), tally in tallies:
             errors.update(tally.errors)
             by_action.setdefault(action, Histogram()).merge(tally.response)

@@ -14,12 +14,11 @@ from nats.js.api import Header
 from nats.js.errors import BadRequestError, NotFoundError
 from pydantic import ValidationError
 
+from shared.bus import WRONG_LAST_SEQUENCE
 from shared.contracts.breach import CONTENT_TYPE, Breach, BreachEvent
 from shared.errors import TransientError
 from shared.reading import read_last
 from shared.subjects import Subjects
-
-WRONG_LAST_SEQUENCE = 10071
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from shared.contracts.run import Load, RunDesired
 
 TAG = "canary"
 HOUR = timedelta(hours=1)
+SILENT = timedelta(days=1)
 Asked = tuple[tuple[str, float], ...]
 """Scenario and rate (or users, of a closed load) of each load of a run."""
 
@@ -53,8 +54,11 @@ class CanaryRun:
         return tuple(sorted(asked))
 
 
-def is_canary(desired: RunDesired) -> bool:
-    return any(load.profile == "canary" for load in desired.loads)
+def end_of(ended: datetime | None, said: datetime | None, now: datetime) -> datetime | None:
+    """When a run ended; one of which nobody has said anything for a day (each second is usual) ended with that word."""
+    if ended is None and said is not None and now - said > SILENT:
+        return said
+    return ended
 
 
 def _level(load: Load, at_s: float) -> float:

@@ -79,7 +79,7 @@ class CanaryWatch:
     async def look(self, now: datetime) -> None:
         """Judge what is over and sum it up. Raises ``TransientError``; what was done stays done."""
         environment = self._judge.environment
-        runs = await self._store.list_canaries(environment, now - timedelta(days=self._rules.days + 2))
+        runs = await self._store.list_canaries(environment, now - timedelta(days=self._rules.days + 2), now)
         live = [run for run in runs if run.ended is None]
         self._note_faults(live, now)
         for run in live:
@@ -136,7 +136,7 @@ class CanaryWatch:
     def _unless_at_fault(self, run: CanaryRun, span: Span, finding: Finding) -> Finding:
         if not self._faults.at_fault((run.run, finding.system), span.start, span.stop):
             return finding
-        return replace(finding, verdict=Verdict.INVALID, improved=False, note="the generator was at fault")
+        return replace(finding, verdict=Verdict.INVALID, improved=False, note="the generator was at fault or silent")
 
     async def _find_exemplars(
         self, run: CanaryRun, span: Span, findings: Sequence[Finding]

@@ -50,7 +50,7 @@ def own_time_rose(e: Evidence) -> Advice | None:
 def _matters(e: Evidence, change: HopChange) -> bool:
     if change.hop.service in ("", GENERATOR) or change.factor < ROSE:
         return False
-    if e.benchmark.source is Source.RESOURCE:
+    if not e.benchmark.source.of_requests:
         return change.hop.service == e.service and change.path_rise_ms > 0
     whole_ms = sum(one.kept_path_ms for one in e.changes)
     return change.path_rise_ms >= PATH_SHARE * whole_ms
@@ -74,7 +74,7 @@ def one_bad_replica(e: Evidence) -> Advice | None:
     """An instance several times as slow as its neighbours: by the metric itself, or by Little's law over its load."""
     if e.benchmark.source is Source.ERROR_RATE or len(e.instances) < 2:
         return None
-    metric = e.benchmark.resource if e.benchmark.source is Source.RESOURCE and _timed(e.benchmark) else ""
+    metric = e.benchmark.resource if _timed(e.benchmark) else ""
     times = {name: values[metric] for name, values in e.instances.items() if metric in values}
     if len(times) < 2:
         metric = "time in the instance"

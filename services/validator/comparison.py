@@ -18,10 +18,12 @@ from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source
 from shared.contracts.scenario import Gate, Scenario
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram, value_us
+from shared.store.spans import SpanTimes
 
 RUN_SIGNIFICANCE = 0.01
 """One judgement a run, not thousands a day: the usual level instead of the windows'."""
 LEAST_READINGS = 5
+RESTED = "its schedule did not apply all through the run"
 GENERATOR = "the generator was at fault for more than 5 % of the run"
 _GATE_SOURCES = {
     "workflow_execution_time": Source.WORKFLOW_TIME,
@@ -61,9 +63,10 @@ def compare(benchmarks: Benchmarks, facts: Facts) -> list[Compared]:
     """Every benchmark of every system the run touches."""
     results = []
     for system, owner in benchmarks.systems.items():
-        for benchmark in owner.benchmarks:
-            if not concerns(benchmarks, facts.desired, system, benchmark):
+        for written in owner.benchmarks:
+            if not concerns(benchmarks, facts.desired, system, written):
                 continue
+            benchmark = _told_by(facts, system, written)
             judgement = _judge(facts, system, benchmark)
             judged = counts(judgement.verdict) and judgement.value is not None
             results.append(
@@ -114,8 +117,16 @@ def _advise_gate(benchmarks: Benchmarks, facts: Facts, of: Scenario, result: Gat
     return _advise(benchmarks, facts, Broken(system, owner, benchmark, judgement))
 
 
+def _told_by(facts: Facts, system: str, benchmark: Benchmark) -> Benchmark:
+    """A benchmark on spans, or on readings of the same where there are none."""
+    told = facts.spans.get((system, benchmark.span))
+    return benchmark if told is not None and told.times else benchmark.in_readings or benchmark
+
+
 def _judge(facts: Facts, system: str, benchmark: Benchmark) -> Judgement:
-    if benchmark.source is not Source.RESOURCE and facts.at_fault(system):
+    if not benchmark.schedule.covers_all(facts.span.judged_from, facts.span.ended):
+        return invalid(benchmark, RESTED)
+    if benchmark.source.of_requests and facts.at_fault(system):
         return invalid(benchmark, GENERATOR)
     least = samples_to_confirm(benchmark.statistic) if benchmark.statistic in QUANTILES else 2
     if benchmark.source is Source.RESOURCE:
@@ -129,7 +140,12 @@ def _sample(facts: Facts, system: str, benchmark: Benchmark) -> Sample:
     if benchmark.source is Source.RESOURCE:
         values = facts.readings(system, benchmark.resource, benchmark.instances)
         return Readings(values, _concurrency(facts, system) if benchmark.demand_limited else None)
-    total = facts.total_after(kind_of(benchmark), system=system, actions=benchmark.actions)
+    if benchmark.source is Source.SPAN:
+        told = facts.spans.get((system, benchmark.span), SpanTimes({}, 0))
+        return Latencies.of(Histogram(told.times), told.sum_us)
+    total = facts.total_after(
+        kind_of(benchmark), system=system, scenarios=benchmark.scenarios, actions=benchmark.actions
+    )
     if benchmark.source is Source.ERROR_RATE:
         return Failures(total.count, total.failed)
     if benchmark.source is Source.THROUGHPUT:
@@ -158,7 +174,7 @@ def _judge_gate(facts: Facts, of: Scenario, gate: Gate) -> GateResult:
     scenario = of.name
     kind = Kind.WORKFLOW if gate.metric == "workflow_execution_time" else Kind.REQUEST
     actions = (gate.action,) if gate.action and kind is Kind.REQUEST else ()
-    total = facts.total_after(kind, scenario=scenario, actions=actions)
+    total = facts.total_after(kind, scenarios=(scenario,), actions=actions)
     if any(facts.at_fault(system) for system in of.systems):
         return GateResult(scenario, gate, Verdict.INVALID, None, total.count, GENERATOR)
     actual = _gate_value(facts, gate, total)

@@ -48,7 +48,7 @@ def follow(facts: Facts, system: str, benchmark: Benchmark) -> Course:
 
 
 def _values(facts: Facts, system: str, benchmark: Benchmark) -> Iterator[tuple[int, float]]:
-    if benchmark.source is Source.RESOURCE:
+    if not benchmark.source.of_requests:
         for row in facts.resources:
             if row["system"] == system and row["metric"] == benchmark.resource:
                 yield row["second"], float(row[benchmark.instances])

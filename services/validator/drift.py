@@ -59,6 +59,14 @@ class Window:
     weekday: int
     seconds: float
     totals: Mapping[Key, SpanTotals] = field(default_factory=dict)
+    _known: dict[tuple[Key, float], float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def log_percentile(self, key: Key, q: float) -> float:
+        """Logarithm (of ms) of a percentile of an action; remembered, since many windows are compared with one."""
+        known = self._known.get((key, q))
+        if known is None:
+            known = self._known[key, q] = _log_percentile(self.totals[key], q)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +147,10 @@ class _Comparison:
         if held is None or (why := self._why_not(held.count, statistic, [told.count for _, told in days])):
             return replace(blank, note=NOTHING if held is None else why)
         q = QUANTILES[statistic]
-        values = tuple(_log_percentile(told, q) for _, told in days)
+        values = tuple(window.log_percentile(key, q) for window, _ in days)
         past = Past(values, tuple(window.weekday for window, _ in days), self.now.weekday)
         band = Band.of(past, max(_log_error(held, q), LEAST_SPREAD))
-        return self._held_against(blank, _log_percentile(held, q), held.count, band)
+        return self._held_against(blank, self.now.log_percentile(key, q), held.count, band)
 
     def throughput(self, system: str, scenario: str) -> Finding:
         counts = [(window, _requests(window, system, scenario)) for window in self.past]

@@ -15,6 +15,7 @@ from shared.contracts.run import RunDesired, RunState
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram
 from shared.store.figures import Connecting, InstanceReading, SeriesAfter, SeriesResult, Step
+from shared.store.spans import SpanTimes
 
 FAULT_SHARE = 0.05
 """Beyond this share of seconds with the generator at fault, what it measured says nothing of the target."""
@@ -58,6 +59,7 @@ class Facts:
     scaling: tuple[Mapping[str, Any], ...] = ()
     observed: Observed = field(default_factory=Observed)
     hops: tuple[ScenarioHops, ...] = ()
+    spans: Mapping[tuple[str, str], SpanTimes] = field(default_factory=dict)
     instances: tuple[InstanceReading, ...] = ()
     connecting: tuple[Connecting, ...] = ()
     step_s: int = 1
@@ -88,16 +90,16 @@ class Facts:
         )
 
     def total_after(
-        self, kind: Kind, *, system: str = "", scenario: str = "", actions: Iterable[str] = ()
+        self, kind: Kind, *, system: str = "", scenarios: Iterable[str] = (), actions: Iterable[str] = ()
     ) -> "TotalAfter":
         """Sum over the series that match, after ramp-up; an empty filter lets everything through."""
-        chosen = set(actions)
+        wanted, chosen = set(scenarios), set(actions)
         response, cancelled, sum_us, failed = Histogram(), Histogram(), 0, 0
         for series in self.series:
             part = self.after.get(series.series_id)
             if part is None or series.kind is not kind:
                 continue
-            if (system and series.system != system) or (scenario and series.scenario != scenario):
+            if (system and series.system != system) or (wanted and series.scenario not in wanted):
                 continue
             if chosen and series.action not in chosen:
                 continue

@@ -1,4 +1,7 @@
-"""When the generator was at fault, by the hour: readings of a counter that only grows. Pure and bounded."""
+"""When the generator was at fault or silent, by the hour: readings of counters that only grow. Pure and bounded.
+
+A worker is heard each second, so a second in which none was heard was the generator's, not the system's.
+"""
 
 from collections import deque
 from collections.abc import Set as AbstractSet
@@ -37,13 +40,15 @@ class FaultLog:
             readings.append(Reading(at, seconds, at_fault))
 
     def at_fault(self, of: Of, start: datetime, stop: datetime) -> bool:
-        """True when too many of the seconds known of a time were spoiled; what is not known of spoils nothing."""
+        """True when too many of the seconds known of a time were spoiled or silent; the unknown spoil nothing."""
         readings = self._readings.get(of)
         if not readings:
             return False
         before = next((one for one in reversed(readings) if one.at <= start), readings[0])
         after = next((one for one in readings if one.at >= stop), readings[-1])
-        return after.at_fault - before.at_fault > FAULT_SHARE * max(1, after.seconds - before.seconds)
+        elapsed_s = (after.at - before.at).total_seconds()
+        silent_s = max(0.0, elapsed_s - (after.seconds - before.seconds))
+        return after.at_fault - before.at_fault + silent_s > FAULT_SHARE * max(1.0, elapsed_s)
 
     def keep_only(self, runs: AbstractSet[str]) -> None:
         """Forget every other run."""

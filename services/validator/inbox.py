@@ -7,6 +7,7 @@ next message is as good. Nothing is judged before the past of WINDOWS has been r
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from faststream.nats import JStream, NatsMessage
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from pydantic import BaseModel, ValidationError
 
+from services.validator.checkpoint import READ_AGAIN, Checkpoint, Position
 from services.validator.judging import Judge
 from services.validator.stream_reader import follow
 from shared import metrics
@@ -23,6 +25,7 @@ from shared.clock import wall_us
 from shared.config import describe
 from shared.contracts.resource import ResourceSample
 from shared.contracts.run import RunDesired, RunState
+from shared.contracts.span_window import SpanWindows
 from shared.contracts.window import FrameWindows
 from shared.reading import raw_body
 
@@ -43,6 +46,9 @@ class Inbox:
         self._bus, self._judge = bus, judge
         self._since = datetime.now(UTC) - look_back
         self._heard_at = time.monotonic()
+        self._counted: dict[str, int] = {}
+        self._known = 0
+        self.position: Position | None = None
         self.done: dict[str, None] = {}
         self.joined = False
         self.news = asyncio.Event()
@@ -72,18 +78,33 @@ class Inbox:
                 decoder=raw_body,
             )(hear)
 
+    def begin_at(self, position: Position, checkpoints: Iterable[Checkpoint]) -> None:
+        """Read from before a position, where frames are counted already; only their cells are taken again."""
+        self._known, self._counted = position.sequence, {one.run: one.position for one in checkpoints}
+        self._since = position.at - READ_AGAIN
+        self._judge.settle_joining()
+
     async def read_windows(self) -> None:
         """Merge every frame's windows, for ever."""
         subjects = self._bus.subjects
         async for message in follow(self._bus.js, subjects.stream("WINDOWS"), subjects.window("*", "*"), self._since):
             self._heard_at = time.monotonic()
             frame = _parse(FrameWindows, message.data, message.subject)
+            sequence = message.metadata.sequence.stream
             if frame is not None and frame.run not in self.done:
-                self._judge.board(frame.run).merge(frame, wall_us())
-                metrics.FRAMES_MERGED.inc()
+                self._take(frame, sequence)
                 self.news.set()
+            self.position = Position(sequence=sequence, at=message.metadata.timestamp)
             if not self.joined and message.metadata.num_pending == 0:
                 self._join()
+
+    def _take(self, frame: FrameWindows, sequence: int) -> None:
+        """Merge a frame; one that a checkpoint has counted gives its cells only, and none if its run is forgotten."""
+        if sequence > self._counted.get(frame.run, self._known):
+            self._judge.board(frame.run).merge(frame, wall_us())
+            metrics.FRAMES_MERGED.inc()
+        elif frame.run in self._counted:
+            self._judge.board(frame.run).replay(frame)
 
     async def read_resources(self) -> None:
         """Keep every resource sample, for ever."""
@@ -93,6 +114,14 @@ class Inbox:
             if sample is not None:
                 self._judge.resources.add(sample)
                 self.news.set()
+
+    async def read_spans(self) -> None:
+        """Merge what is told of named spans, for ever."""
+        subjects = self._bus.subjects
+        async for message in follow(self._bus.js, subjects.stream("RESOURCES"), subjects.span("*"), self._since):
+            windows = _parse(SpanWindows, message.data, message.subject)
+            if windows is not None:
+                self._judge.spans.merge(windows)
 
     def look(self) -> None:
         """Take an empty or quiet stream for one whose past has been read."""
@@ -108,6 +137,7 @@ class Inbox:
 
     def _join(self) -> None:
         self.joined = True
+        self._counted.clear()
         self._judge.settle_joining()
 
 

@@ -7,10 +7,13 @@ may judge, belongs to ``app.py``.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
+from itertools import chain
 
 from services.validator.board import Key, RunBoard, concerns
 from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
+from services.validator.budgets import BURN_RATE, Budgets
 from services.validator.drift_breach import DriftFound
 from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
@@ -19,9 +22,11 @@ from services.validator.lifecycle import Episode, Step, advance, close, open_epi
 from services.validator.measuring import Measured, is_stale, measure_requests, measure_resource, recovery_samples
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Latencies
-from services.validator.series import episode_id, series_token
+from services.validator.series import episode_id, series_of
+from services.validator.spans import SpanSeconds, measure_spans
 from services.validator.verdict import Judgement, Verdict, invalid, judge, judge_both, judge_hang
 from shared.contracts.attention import Acknowledge
+from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import RunDesired
@@ -45,8 +50,10 @@ class Judge:
         self.environment = environment
         self.benchmarks = benchmarks
         self.resources = ResourceWindows()
+        self.spans = SpanSeconds()
         self.boards: dict[str, RunBoard] = {}
         self.verdicts: Counter[Verdict] = Counter()
+        self.budgets = Budgets(benchmarks)
         self._levels = derive_levels(benchmarks)
         self._memos: dict[str, _Memo] = {}
         self.joining = True
@@ -87,15 +94,18 @@ class Judge:
                 windows.advance(now_us)
             if board.live:
                 events.extend(self._revise(board, now_us))
-                for judged in self.judge_run(board, now_us):
+                events.extend(self._rest(board, now_us))
+                for judged in chain(self.judge_run(board, now_us), self.budgets.judge(board, now_us)):
                     self.verdicts[judged.judgement.verdict] += 1
                     events.extend(self._follow(judged))
         return events
 
     def judge_run(self, board: RunBoard, now_us: int) -> Iterator[Judged]:
-        """Every benchmark the run can measure, held against its window; again only where something has changed."""
-        memo = self._memo(board)
+        """Every benchmark the run can measure and whose schedule applies; again only where something has changed."""
+        memo, now = self._memo(board), utc_of_us(now_us)
         for key, owner, benchmark in memo.concerned:
+            if not benchmark.schedule.covers(now):
+                continue
             seen = self._seen(board, key, benchmark, now_us)
             last = memo.judged.get(key)
             if last is None or last[0] != seen:
@@ -144,24 +154,9 @@ class Judge:
     def end_run(self, board: RunBoard) -> list[Breach]:
         """Resolve what is open when a run is over: nothing more will be measured of it."""
         phase = board.state.phase.value if board.state else "gone"
-        events = []
-        for key, episode in list(board.episodes.items()):
-            step = close(episode)
-            last = board.breaches[episode.breach]
-            ended = (board.state.ended_at or board.state.at) if board.state else last.window.end
-            events.append(
-                last.model_copy(
-                    update={
-                        "revision": step.episode.revision if step.episode else last.revision + 1,
-                        "status": BreachStatus.RESOLVED,
-                        "resolved_at": max(ended, last.opened_at),
-                        "note": f"the run ended ({phase}) while the breach was open",
-                    }
-                )
-            )
-            del board.episodes[key]
-            board.keep(events[-1])
-        return events
+        ended = (board.state.ended_at or board.state.at) if board.state else None
+        note = f"the run ended ({phase}) while the breach was open"
+        return [_let_go(board, key, note, ended) for key in list(board.episodes)]
 
     def forget_episodes(self) -> None:
         """What was judged may not have been told; ``restore`` then takes up what was."""
@@ -174,6 +169,7 @@ class Judge:
 
     def forget(self, run: str) -> None:
         self.boards.pop(run, None)
+        self.budgets.forget(run)
         self._memos.pop(run, None)
 
     def _memo(self, board: RunBoard) -> "_Memo":
@@ -181,7 +177,7 @@ class Judge:
         if memo is None or memo.desired is not board.desired:
             desired = board.desired
             concerned = [
-                ((system, benchmark.metric, series_token(board.run)), owner, benchmark)
+                ((system, benchmark.metric, series_of(board.run, benchmark)), owner, benchmark)
                 for system, owner in self.benchmarks.systems.items()
                 for benchmark in owner.benchmarks
                 if desired is not None and concerns(self.benchmarks, desired, system, benchmark)
@@ -191,10 +187,14 @@ class Judge:
 
     def _seen(self, board: RunBoard, key: Key, benchmark: Benchmark, now_us: int) -> tuple[object, ...]:
         """All that a judgement depends on: while it stays the same, so does the judgement."""
-        windows, open_or_not = board.windows.get(key[0]), (board.floors_s.get(key), key in board.episodes)
+        windows = board.windows.get(key[0])
+        open_or_not: tuple[object, ...] = (board.floors_s.get(key), key in board.episodes)
         told = (windows.version, windows.silent(now_us)) if windows else ()
-        if benchmark.source is not Source.RESOURCE:
+        if benchmark.source.of_requests:
             return (*open_or_not, *told)
+        if benchmark.source is Source.SPAN:
+            lately = self.spans.lately(key[0], benchmark.span, board.started_s, now_us)
+            open_or_not = (*open_or_not, self.spans.version, lately)
         stale = is_stale(self.resources, key[0], now_us)
         return (*open_or_not, self.resources.version, stale, board.started_s, told if benchmark.demand_limited else ())
 
@@ -208,10 +208,17 @@ class Judge:
         until_us: int | None = None,
     ) -> Judged:
         system = key[0]
+        if benchmark.source is Source.SPAN:
+            benchmark = self._told_by(board, system, benchmark, now_us)
         measured = self._measure(board, system, benchmark, board.floors_s.get(key, 0), now_us, until_us)
         level, valued = self._levels[key[:2]], key in board.episodes
         judgement, measured = judge_windows(benchmark, measured, level, valued=valued)
         return Judged(board, system, owner, benchmark, measured, judgement)
+
+    def _told_by(self, board: RunBoard, system: str, benchmark: Benchmark, now_us: int) -> Benchmark:
+        """A benchmark on spans, or on readings of the same where no spans come: no traces, or none of this system."""
+        lately = self.spans.lately(system, benchmark.span, board.started_s, now_us)
+        return benchmark if lately else benchmark.in_readings or benchmark
 
     def _measure(
         self, board: RunBoard, system: str, benchmark: Benchmark, floor_s: int, now_us: int, until_us: int | None
@@ -221,6 +228,8 @@ class Judge:
             offered = float(windows.in_flight(now_us)) if windows and benchmark.demand_limited else None
             floor_s = max(floor_s, board.started_s)
             return measure_resource(benchmark, self.resources, system, floor_s, now_us, offered)
+        if benchmark.source is Source.SPAN:
+            return measure_spans(benchmark, self.spans, system, max(floor_s, board.started_s), now_us)
         return measure_requests(benchmark, windows, floor_s, now_us, until_us) if windows else None
 
     def _revise(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
@@ -228,7 +237,7 @@ class Judge:
         late = {system: windows.take_late() for system, windows in board.windows.items()}
         for key, owner, benchmark in self._memo(board).concerned if any(late.values()) else ():
             changed = late.get(key[0])
-            if changed is None or benchmark.source is Source.RESOURCE:
+            if changed is None or not benchmark.source.of_requests:
                 continue
             again = partial(self._judge, board, key, owner, benchmark, now_us)
             if key in board.episodes:
@@ -240,6 +249,18 @@ class Judge:
                 if second > last_s and key not in board.episodes:
                     break
                 yield from self._follow(again(until_us=second * 1_000_000))
+
+    def _rest(self, board: RunBoard, now_us: int) -> Iterator[Breach]:
+        """Benchmarks whose schedule does not apply: what is open is let go, and what comes meanwhile never counts."""
+        now = utc_of_us(now_us)
+        for (system, name, series), _, benchmark in self._memo(board).concerned:
+            if benchmark.schedule.covers(now):
+                continue
+            for metric in (name, f"{name}{BURN_RATE}"):
+                key = (system, metric, series)
+                board.floors_s[key] = now_us // 1_000_000
+                if key in board.episodes:
+                    yield _let_go(board, key, "its schedule does not apply any more: it is not judged", now)
 
     def _refute(self, episode: Episode, again: Callable[..., Judged]) -> Iterator[Breach]:
         """End an episode whose opening, with what has come late, breaks nothing; unless it is broken now."""
@@ -288,6 +309,25 @@ class Judge:
         yield breach
 
 
+def _let_go(board: RunBoard, key: Key, note: str, ended: datetime | None) -> Breach:
+    """Resolve an open episode without having seen it mended."""
+    episode = board.episodes.pop(key)
+    last = board.breaches[episode.breach]
+    step = close(episode)
+    board.hops.pop(episode.breach, None)
+    board.refutable.discard(episode.breach)
+    told = last.model_copy(
+        update={
+            "revision": step.episode.revision if step.episode else last.revision + 1,
+            "status": BreachStatus.RESOLVED,
+            "resolved_at": max(ended or last.window.end, last.opened_at),
+            "note": note,
+        }
+    )
+    board.keep(told)
+    return told
+
+
 def _retell(board: RunBoard, key: Key, breach: Breach) -> Breach:
     """Note an event that repeats the last one of an open episode with something added."""
     board.episodes[key] = replace(board.episodes[key], revision=breach.revision)
@@ -319,6 +359,8 @@ def judge_windows(
 
 def _judge_recovery(judged: Judged) -> Judgement:
     """Whether the newest window confirms that the benchmark is kept again."""
+    if judged.recovery is not None:
+        return judged.recovery
     benchmark, measured = judged.benchmark, judged.measured
     if measured is None or measured.spoiled or measured.recovery is None:
         return invalid(benchmark, "nothing to recover by")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from services.validator.levels import NEWEST_S, short_seconds
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Completions, Failures, Latencies, Readings, Sample, Second
-from services.validator.windows import SystemWindows
+from services.validator.windows import Chosen, SystemWindows
 from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Benchmark, Source, samples_to_confirm
 from shared.contracts.timing import Kind
+from shared.contracts.window import Exemplar
 from shared.histogram import Histogram
 
 LEAST_READINGS = 3
@@ -27,7 +28,8 @@ class Measured:
 
     ``recovery`` is of a shorter, newer window, from ``short_s`` on: in it a large excess shows soonest, whether a
     small one still lasts, and a broken benchmark that it is kept again. ``recent`` is of the last two seconds, in
-    which a step and a hang show. ``unanswered``: requests beyond the target that have not returned count in it.
+    which a step and a hang show. ``worst``: of spans, the slowest by their traces. ``unanswered``: requests beyond
+    the target that have not returned count in it.
     """
 
     first_s: int
@@ -38,6 +40,7 @@ class Measured:
     short_s: int = 0
     recent: Latencies | None = None
     spoiled: str = ""
+    worst: tuple[Exemplar, ...] = ()
     unanswered: bool = False
 
     @property
@@ -48,6 +51,11 @@ class Measured:
 
 def kind_of(benchmark: Benchmark) -> Kind:
     return Kind.WORKFLOW if benchmark.source is Source.WORKFLOW_TIME else Kind.REQUEST
+
+
+def chosen_by(benchmark: Benchmark) -> Chosen:
+    """The lines of a run's windows that a benchmark is about."""
+    return Chosen(kind_of(benchmark), benchmark.actions, benchmark.scenarios)
 
 
 def recovery_samples(benchmark: Benchmark) -> int:
@@ -81,7 +89,7 @@ def measure_requests(
     newest_s = short_seconds(benchmark)
     short_s = _reach_back(benchmark, windows, last_s, newest_s, floor_s, least=recovery_samples(benchmark))
     if benchmark.source in (Source.RESPONSE_TIME, Source.WORKFLOW_TIME):
-        stuck = windows.stuck(kind_of(benchmark), benchmark.actions, now_us) if until_us is None else Histogram()
+        stuck = windows.stuck(chosen_by(benchmark), now_us) if until_us is None else Histogram()
         earliest_s = min(first_s, short_s, last_s - NEWEST_S + 1)
         seconds = _seconds(benchmark, windows, earliest_s, last_s)
         long, short, recent = (
@@ -142,12 +150,12 @@ def _reach_back(
     count = sum(second.count for second in _seconds(benchmark, windows, first_s, last_s))
     while count < least and first_s > furthest_s:
         first_s -= 1
-        count += windows.second((kind_of(benchmark), benchmark.actions), first_s).count
+        count += windows.second(chosen_by(benchmark), first_s).count
     return first_s
 
 
 def _seconds(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int) -> list[Second]:
-    chosen = (kind_of(benchmark), benchmark.actions)
+    chosen = chosen_by(benchmark)
     return [windows.second(chosen, second) for second in range(first_s, last_s + 1)]
 
 
@@ -156,5 +164,5 @@ def _counts(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: 
     if benchmark.source is Source.ERROR_RATE:
         return Failures.of(within)
     seconds = last_s - first_s + 1
-    offered = windows.offered(benchmark.actions, first_s, last_s, now_us)
+    offered = windows.offered(chosen_by(benchmark), first_s, last_s, now_us)
     return Completions(sum(second.count for second in within), float(seconds), offered / seconds)

@@ -52,7 +52,7 @@ def out_of_memory(e: Evidence) -> Advice | None:
 def timed_out_at_limit(e: Evidence) -> Advice | None:
     """Requests given up at the scenario's own limit took longer than any figure here can show."""
     total = sum(e.errors.values())
-    if e.benchmark.source is Source.RESOURCE or not e.timed_out:
+    if not (e.benchmark.source.of_requests and e.timed_out):
         return None
     most = max(e.timed_out, key=lambda one: one.count)
     if e.benchmark.source is Source.ERROR_RATE and most.count < MAIN_SHARE * total:
@@ -87,7 +87,7 @@ def _spent(e: Evidence, rule: str) -> Advice | None:
 
 def queue_builds(e: Evidence) -> Advice | None:
     queue, kept = e.resources.get("queue_length", 0.0), e.resources_kept.get("queue_length")
-    if e.benchmark.source is Source.ERROR_RATE or queue < QUEUE:
+    if e.benchmark.source is Source.ERROR_RATE or queue < QUEUE or (kept or 0.0) > queue:
         return None
     before = "" if kept is None else f" ({kept:.1f} while it was kept)"
     text = (
@@ -99,7 +99,7 @@ def queue_builds(e: Evidence) -> Advice | None:
 
 def cpu_saturated(e: Evidence) -> Advice | None:
     cpu, kept = e.resources.get("cpu_usage", 0.0), e.resources_kept.get("cpu_usage")
-    if e.benchmark.source is Source.ERROR_RATE or cpu < BUSY_CPU:
+    if e.benchmark.source is Source.ERROR_RATE or cpu < BUSY_CPU or (kept or 0.0) > cpu:
         return None
     before = "" if kept is None else f" ({kept:.0%} while it was kept)"
     text = f"{e.seen}; CPU at {cpu:.0%} of its limit{before}: add {e.service} replicas"

@@ -129,6 +129,9 @@ def list_critical_issues(
         f"Worker {lost.worker} was lost with at most {lost.held_requests} requests unrecorded"
         for lost in facts.state.lost
     )
+    gone = facts.state.gone
+    if gone.lost:
+        issues.append(f"{gone.lost} more workers were lost with at most {gone.held_requests} requests unrecorded")
     issues.extend(
         f"The generator was at fault: what it measured of {system} says nothing of it"
         for system in facts.observed.health

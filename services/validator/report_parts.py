@@ -80,6 +80,7 @@ def generator_health(facts: Facts) -> Json:
         "at_fault": any(entry["at_fault"] for entry in systems.values()),
         "workers": len({worker.worker for worker in facts.state.workers} | {x.worker for x in facts.state.lost}),
         "lost": [lost.model_dump(mode="json") for lost in facts.state.lost],
+        "gone": facts.state.gone.model_dump(mode="json"),
         "clock_skew_ms": {
             worker.worker: worker.clock_skew_ms for worker in facts.state.workers if worker.clock_skew_ms is not None
         },

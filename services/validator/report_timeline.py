@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.validator.facts import Facts
-from shared.contracts.benchmarks import Benchmarks, Source
+from shared.contracts.benchmarks import Benchmarks
 from shared.contracts.timing import Kind
 from shared.store.figures import Step
 
@@ -35,7 +35,7 @@ def timeline(benchmarks: Benchmarks, facts: Facts) -> Json:
         benchmark.resource
         for owner in benchmarks.systems.values()
         for benchmark in owner.benchmarks
-        if benchmark.source is Source.RESOURCE
+        if benchmark.resource
     }
     for told in facts.resources:
         if told["metric"] in shown:

@@ -92,7 +92,9 @@ class Reporter:
         """Write the report as it is now; returns the traces it would tell of if they were in the store."""
 
         async def write() -> tuple[int, Sequence[str]]:
-            facts = await self._store.gather(desired, state, Observed.of(board), board.breaches)
+            facts = await self._store.gather(
+                desired, state, Observed.of(board), board.breaches, self._benchmarks.named_spans
+            )
             return await self._store.write_report(desired.run, build_report(self._benchmarks, facts)), (
                 facts.missing_traces
             )

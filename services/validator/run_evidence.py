@@ -40,7 +40,7 @@ def gather_evidence(benchmarks: Benchmarks, facts: Facts, broken: Broken) -> Evi
     for series in facts.series:
         if series.system != system or series.kind is not Kind.REQUEST:
             continue
-        if benchmark.actions and series.action not in benchmark.actions:
+        if not benchmark.chooses(series.scenario, series.action):
             continue
         errors.update({kind: count for kind, count in series.errors.items() if kind != ErrorKind.CANCELLED})
         slow[series.action] = max(slow.get(series.action, 0.0), series.response.percentiles.get("p95", 0.0))

@@ -54,8 +54,8 @@ class Counted:
         return cls(above, count, above - worst[0], count - worst[1])
 
     def lasts(self, share: float) -> bool:
-        """Whether more than a share lie beyond the limit also without the worst second."""
-        return self.rest_above > share * self.rest_count
+        """Whether more than a share lie beyond the limit also without the worst second and one request more."""
+        return self.rest_above > share * self.rest_count + 1
 
 
 class Latencies:

@@ -15,35 +15,35 @@ class Sequence:
     that of the contiguous part, None before there is any.
     """
 
-    __slots__ = ("_ahead", "contiguous", "missing", "watermark_us")
+    __slots__ = ("ahead", "contiguous", "missing", "watermark_us")
 
     def __init__(self, start: int = 1) -> None:
         self.contiguous = start - 1
         self.watermark_us: int | None = None
         self.missing: set[int] = set()
-        self._ahead: dict[int, int] = {}
+        self.ahead: dict[int, int] = {}
 
     @property
     def gap(self) -> bool:
         """True while frames have come beyond one that has not."""
-        return bool(self._ahead)
+        return bool(self.ahead)
 
     def admit(self, seq: int, watermark_us: int) -> bool:
         """Note one frame; False when it was seen before."""
         if seq in self.missing:
             self.missing.discard(seq)
             return True
-        if seq <= self.contiguous or seq in self._ahead:
+        if seq <= self.contiguous or seq in self.ahead:
             return False
-        self._ahead[seq] = watermark_us
+        self.ahead[seq] = watermark_us
         self._advance()
         return True
 
     def give_up(self) -> int:
         """Stop waiting for the frames before the first one ahead; returns how many. They still count if they come."""
-        if not self._ahead:
+        if not self.ahead:
             return 0
-        first = min(self._ahead)
+        first = min(self.ahead)
         lost = range(self.contiguous + 1, first)
         self.missing.update(lost)
         while len(self.missing) > MAX_MISSING:
@@ -53,6 +53,6 @@ class Sequence:
         return len(lost)
 
     def _advance(self) -> None:
-        while (watermark_us := self._ahead.pop(self.contiguous + 1, None)) is not None:
+        while (watermark_us := self.ahead.pop(self.contiguous + 1, None)) is not None:
             self.contiguous += 1
             self.watermark_us = max(watermark_us, self.watermark_us or watermark_us)

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from shared.contracts.benchmarks import Benchmark
 from shared.subjects import token
 
 MAX_TOKEN = 120
@@ -16,6 +17,16 @@ def series_token(run: str, scenario: str = "", action: str = "") -> str:
     if len(text) <= MAX_TOKEN:
         return text
     return f"{text[: MAX_TOKEN - 13]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def series_of(run: str, benchmark: Benchmark) -> str:
+    """The token of a benchmark's breaches in a run."""
+    return series_token(run, only(benchmark.scenarios), only(benchmark.actions))
+
+
+def only(names: tuple[str, ...]) -> str:
+    """The one name of a restriction to one, else nothing."""
+    return names[0] if len(names) == 1 else ""
 
 
 def episode_id(environment: str, system: str, metric: str, series: str, opened_us: int) -> str:

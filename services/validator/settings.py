@@ -1,7 +1,6 @@
 """The validator's settings."""
 
 from datetime import UTC, datetime, tzinfo
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
@@ -12,12 +11,8 @@ from shared.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """``benchmarks``: file to judge by, ``benchmarks.yaml`` in ``config_dir`` where it is not given.
+    """``day_zone``: time zone by whose days canary runs are summed up and compared. ``drift_*``: see ``DriftRules``."""
 
-    ``day_zone``: time zone by whose days canary runs are summed up and compared. ``drift_*``: see ``DriftRules``.
-    """
-
-    benchmarks: Path | None = None
     day_zone: str = "UTC"
     drift_false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
     drift_change: float = Field(default=0.05, gt=0, le=10)
@@ -37,10 +32,6 @@ class Settings(ServiceSettings):
         if not whole_hours(zone, datetime.now(UTC).year):
             raise ValueError("its days do not begin on a whole hour of UTC, by which the store keeps what is old")
         return name
-
-    @property
-    def benchmarks_path(self) -> Path:
-        return self.benchmarks or self.config_dir / "benchmarks.yaml"
 
     @property
     def zone(self) -> tzinfo:

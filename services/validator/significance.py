@@ -67,7 +67,7 @@ class Scatter:
         return count / min(self.inflation, float(count))
 
 
-def scatter_of(readings: Sequence[float]) -> Scatter:
+def scatter_of(readings: Sequence[float] | NDArray[np.float64]) -> Scatter:
     """What readings taken one after the other tell of their noise, as an autoregression of first order.
 
     Split where that explains most (a step of level is no noise), then the correlation of neighbours about the levels,

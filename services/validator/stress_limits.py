@@ -47,8 +47,10 @@ def limits_of(benchmarks: Benchmarks, desired: RunDesired) -> tuple[Limit, ...]:
 def _of_benchmarks(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[Limit]:
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
-            if concerns(benchmarks, desired, system, benchmark):
-                yield _of_benchmark(system, benchmark)
+            told = benchmark.in_readings or benchmark
+            # Spans are a sample, too small for the seconds of a step; readings of the same are not.
+            if concerns(benchmarks, desired, system, benchmark) and told.source is not Source.SPAN:
+                yield _of_benchmark(system, told)
 
 
 def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:

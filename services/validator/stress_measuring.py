@@ -10,7 +10,7 @@ from services.validator.stress_limits import Limit
 from services.validator.stress_step import Sight
 from services.validator.stress_track import Track
 from services.validator.tally import Tally
-from services.validator.windows import SystemWindows
+from services.validator.windows import Chosen, SystemWindows
 from shared.contracts.benchmarks import Source
 from shared.contracts.stress import StressSearch
 from shared.contracts.timing import Kind
@@ -38,7 +38,7 @@ def sight_of(
     seconds = range(first, last + 1)
     if len(seconds) == 0:
         return None
-    tallies = [_tallies(windows, Kind.REQUEST, (), "", second) for second in seconds]
+    tallies = [_tallies(windows, Chosen(Kind.REQUEST), second) for second in seconds]
     return Sight(
         number=len(search.steps) + 1,
         level=search.level,
@@ -64,7 +64,8 @@ def _track(board: RunBoard, resources: ResourceWindows, limit: Limit, seconds: r
     if limit.source is Source.RESOURCE:
         offered = [float(in_flight(board, now_us))] * len(seconds) if limit.higher_better else None
         return Track.of_readings(limit, [_reading(resources, limit, second) for second in seconds], offered)
-    tallies = [_tallies(windows, limit.kind, limit.actions, limit.scenario, second) for second in seconds]
+    chosen = Chosen(limit.kind, limit.actions, (limit.scenario,) if limit.scenario else ())
+    tallies = [_tallies(windows, chosen, second) for second in seconds]
     counts = [float(sum(tally.count for tally in one)) for one in tallies]
     if limit.source is Source.ERROR_RATE:
         return Track.of_failures(limit, counts, [float(sum(tally.failed for tally in one)) for one in tallies])
@@ -72,7 +73,7 @@ def _track(board: RunBoard, resources: ResourceWindows, limit: Limit, seconds: r
         return Track.of_readings(limit, counts, [float(sum(_sent(one, s) for one in windows)) for s in seconds])
     stuck = Histogram()
     for one in windows:
-        stuck.merge(one.stuck(limit.kind, limit.actions, now_us))
+        stuck.merge(one.stuck(chosen, now_us))
     sums = [sum(tally.response_sum_us for tally in one) / 1e3 for one in tallies]
     return Track.of_times(limit, [_merged(one) for one in tallies], sums, stuck)
 
@@ -81,15 +82,8 @@ def _reading(resources: ResourceWindows, limit: Limit, second: int) -> float | N
     return next(iter(resources.values(limit.system, limit.resource, limit.instances, second, second)), None)
 
 
-def _tallies(
-    windows: Iterable[SystemWindows], kind: Kind, actions: tuple[str, ...], scenario: str, second: int
-) -> list[Tally]:
-    return [
-        tally
-        for one in windows
-        for line, tally in one.tallies(kind, actions, second, second)
-        if not scenario or line[0] == scenario
-    ]
+def _tallies(windows: Iterable[SystemWindows], chosen: Chosen, second: int) -> list[Tally]:
+    return [tally for one in windows for _, tally in one.tallies(chosen, second, second)]
 
 
 def _merged(tallies: Iterable[Tally]) -> dict[int, int]:

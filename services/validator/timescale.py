@@ -6,7 +6,7 @@ store is a ``TransientError``.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from services.validator.canary import CanaryRun
+from services.validator.canary import CanaryRun, end_of
 from services.validator.facts import Facts, Observed, Span
 from services.validator.hop_table import ScenarioHops, TracedCall
 from services.validator.hops import break_down
@@ -24,8 +24,9 @@ from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.window import Exemplar
 from shared.errors import TransientError
-from shared.store import canary, reports, results, spans, summaries, timeline
+from shared.store import budgets, canary, reports, results, spans, summaries, timeline
 from shared.store.breaches import list_breaches
+from shared.store.budgets import BudgetOf
 from shared.store.figures import SpanTotals, Stored, TraceSpan
 from shared.store.spans import ChosenTrace
 
@@ -69,11 +70,17 @@ class Store:
             return await reports.write_report(connection, run, body)
 
     async def gather(
-        self, desired: RunDesired, state: RunState, observed: Observed, breaches: dict[str, Breach]
+        self,
+        desired: RunDesired,
+        state: RunState,
+        observed: Observed,
+        breaches: dict[str, Breach],
+        named: Mapping[tuple[str, str], str] | None = None,
     ) -> Facts:
         """Everything known of a run that is over, from one snapshot of the store.
 
         ``breaches``: the latest events this validator knows; the store may be behind them or know older ones.
+        ``named``: the spans, by system and name, whose times are wanted, with the service they come from.
         """
         span = Span.of(desired, state)
         hops = await self._gather_hops(desired.run, span)
@@ -114,6 +121,10 @@ class Store:
                 scaling=tuple(await results.read_scaling(connection, desired.environment, span.started, until)),
                 observed=observed,
                 hops=hops,
+                spans={
+                    (system, name): await spans.read_span_times(connection, service, name, span.judged_from, span.ended)
+                    for (system, name), service in (named or {}).items()
+                },
                 step_s=plan.step_s,
             )
 
@@ -122,6 +133,11 @@ class Store:
         async with self._bounded(LOOK_MS) as connection:
             rows = await list_breaches(connection, environment, open_only=True, limit=None)
         return [Breach.model_validate(row.event["data"]) for row in rows]
+
+    async def read_spending(self, budget: BudgetOf, since: datetime, until: datetime) -> list[tuple[int, int, int]]:
+        """What a run has spent of an error budget, by step of time."""
+        async with self._bounded(HOPS_MS) as connection:
+            return await budgets.read_spending(connection, budget, since, until)
 
     async def read_traces(
         self, trace_ids: Sequence[str], since: datetime, until: datetime
@@ -161,11 +177,14 @@ class Store:
         async with self._connect() as connection:
             return len(await results.read_scaling(connection, environment, since, until))
 
-    async def list_canaries(self, environment: str, since: datetime) -> list[CanaryRun]:
+    async def list_canaries(self, environment: str, since: datetime, now: datetime) -> list[CanaryRun]:
         """The canary runs of an environment that went on after a moment, the oldest first."""
         async with self._connect() as connection:
             rows = await canary.list_canaries(connection, environment, since)
-        return [CanaryRun(RunDesired.model_validate(row.desired), row.started_at, row.ended_at) for row in rows]
+        return [
+            CanaryRun(RunDesired.model_validate(row.desired), row.started_at, end_of(row.ended_at, row.said_at, now))
+            for row in rows
+        ]
 
     async def read_spans(self, spans: Sequence[tuple[str, datetime, datetime]]) -> list[SpanTotals]:
         """What every action did in these spans of whole hours, each of one run."""

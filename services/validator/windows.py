@@ -6,6 +6,7 @@ lies further back is folded away: the store keeps it. Pure: ``now_us`` (wall clo
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from services.validator.health import GeneratorHealth
 from services.validator.producer import SILENCE_US, Line, Producer
@@ -20,9 +21,20 @@ KEPT_S = 150
 MOST_RETIRED = 1_000
 """Producers that have left are remembered, so that their frames stay recognisable; beyond it the oldest are not."""
 
-Chosen = tuple[Kind, tuple[str, ...]]
-"""The lines that a benchmark looks at: kind, and actions (empty for every one)."""
 _NOTHING = Second()
+
+
+class Chosen(NamedTuple):
+    """The lines that a benchmark looks at; no ``actions`` or no ``scenarios`` means all of them."""
+
+    kind: Kind
+    actions: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
+
+    def has(self, line: Line) -> bool:
+        scenario, action, kind = line
+        named = (not self.actions or action in self.actions) and (not self.scenarios or scenario in self.scenarios)
+        return named and kind is self.kind
 
 
 class SystemWindows:
@@ -101,11 +113,11 @@ class SystemWindows:
     def at_fault(self, first_s: int, last_s: int) -> bool:
         return any(first_s <= second <= last_s for second in self.faults)
 
-    def tallies(self, kind: Kind, actions: tuple[str, ...], first_s: int, last_s: int) -> Iterator[tuple[Line, Tally]]:
-        """All lines of a kind within seconds ``first_s`` to ``last_s``; an empty ``actions`` means every action."""
+    def tallies(self, chosen: Chosen, first_s: int, last_s: int) -> Iterator[tuple[Line, Tally]]:
+        """The chosen lines within seconds ``first_s`` to ``last_s``."""
         for second in range(first_s, last_s + 1):
             for line, tally in self.seconds.get(second, {}).items():
-                if line[2] is kind and (not actions or line[1] in actions):
+                if chosen.has(line):
                     yield line, tally
 
     def second(self, chosen: Chosen, second: int) -> Second:
@@ -116,17 +128,17 @@ class SystemWindows:
         found = sums.get(second)
         if found is None:
             found = sums[second] = Second()
-            for _, tally in self.tallies(*chosen, second, second):
+            for _, tally in self.tallies(chosen, second, second):
                 found.add(tally.response, tally.count, tally.response_sum_us, tally.failed)
         return found
 
-    def stuck(self, kind: Kind, actions: tuple[str, ...], now_us: int) -> Histogram:
+    def stuck(self, chosen: Chosen, now_us: int) -> Histogram:
         """Ages of what live workers have in flight or in line, as of their latest frames."""
         ages = Histogram()
         for producer in self.producers.values():
             if producer.live(now_us):
                 for action in producer.actions:
-                    if action.kind is kind and (not actions or action.action in actions):
+                    if chosen.has((action.scenario, action.action, action.kind)):
                         ages.merge(action.ages)
         return ages
 
@@ -140,18 +152,18 @@ class SystemWindows:
             if action.kind is Kind.REQUEST
         )
 
-    def offered(self, actions: tuple[str, ...], first_s: int, last_s: int, now_us: int) -> int:
+    def offered(self, chosen: Chosen, first_s: int, last_s: int, now_us: int) -> int:
         """Requests sent within the seconds, and those in line at their end that should have been."""
         total = 0
         for producer in self.producers.values():
             for line in producer.sent:
-                if line[2] is Kind.REQUEST and (not actions or line[1] in actions):
+                if chosen.has(line):
                     total += producer.sent_between(line, first_s, last_s)
             if producer.live(now_us):
                 total += sum(
                     action.waiting
                     for action in producer.actions
-                    if action.kind is Kind.REQUEST and (not actions or action.action in actions)
+                    if chosen.has((action.scenario, action.action, action.kind))
                 )
         return total
 

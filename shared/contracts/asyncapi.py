@@ -18,6 +18,7 @@ from shared.contracts.dead import DeadLetter
 from shared.contracts.resource import ResourceSample
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.scaling import ScalingRecord
+from shared.contracts.span_window import SpanWindows
 from shared.contracts.window import FrameWindows
 
 # channel: (address after "tidegate.{environment}.", message, content type, stream, what it carries)
@@ -37,6 +38,13 @@ CHANNELS: dict[str, tuple[str, type[BaseModel], str, str, str]] = {
         _JSON,
         "WINDOWS",
         "One-second aggregates of one committed frame; merge each frame identity once.",
+    ),
+    "span": (
+        "span.{system}",
+        SpanWindows,
+        _JSON,
+        "RESOURCES",
+        "One-second aggregates of the spans that benchmarks name; merge each collector's numbers once.",
     ),
     "resource": ("resource.{service}", ResourceSample, _JSON, "RESOURCES", "What one instance used at one moment."),
     "breach": (

@@ -1,69 +1,29 @@
-"""The benchmarks as people write them in ``config/benchmarks.yaml``: what is measured, from what, against which limits.
+"""The benchmarks that hold in one environment: what is measured, from what, against which limits, and when.
 
 A document that could never give an honest verdict is refused here, in one line: limits on the wrong side of each
-other, a unit that does not measure the source, too few samples to ever confirm a percentile.
+other, a unit that does not measure the source, too few samples to ever confirm a percentile. How the file inherits and
+what an environment changes is ``benchmarks_file.py``.
 """
 
 import math
 from collections.abc import Iterable
-from enum import StrEnum
-from typing import Literal
+from functools import cached_property
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
-from shared.contracts.units import Duration
+from shared.contracts.burn import STANDARD, BurnRate, refuse_never_firing
+from shared.contracts.schedule import Schedule
+from shared.contracts.sources import BUDGETED, MIN_SAMPLES, RESOURCE_METRICS, STATISTICS, better_of, unit_of
+from shared.contracts.sources import Source as Source
+from shared.contracts.sources import Statistic as Statistic
+from shared.contracts.units import Duration, parse_quantity
+from shared.errors import WrongFieldError, closest
 
-Statistic = Literal["mean", "rate", "p50", "p90", "p95", "p99", "p999"]
 QUANTILES: dict[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 CONFIRM_P = 0.05
 """A pass is confirmed when a system just at its limit would look this good in fewer than one of twenty windows."""
-
-
-class Source(StrEnum):
-    """Where the samples come from."""
-
-    RESPONSE_TIME = "response_time"
-    WORKFLOW_TIME = "workflow_time"
-    THROUGHPUT = "throughput"
-    ERROR_RATE = "error_rate"
-    RESOURCE = "resource"
-
-
-_UNIT = {
-    Source.RESPONSE_TIME: "ms",
-    Source.WORKFLOW_TIME: "ms",
-    Source.THROUGHPUT: "requests/s",
-    Source.ERROR_RATE: "ratio",
-}
-_RESOURCE_UNIT = {
-    "cpu_usage": "ratio",
-    "memory_usage": "MB",
-    "memory_ratio": "ratio",
-    "gpu_usage": "ratio",
-    "queue_length": "requests",
-    "requests_in_flight": "requests in flight",
-    "request_rate": "requests/s",
-    "routing_latency": "ms",
-    "cost_optimization_time": "ms",
-    "model_load_time": "ms",
-    "concurrent_inferences": "requests in flight",
-}
-_HIGHER = frozenset({"concurrent_inferences"})
-_STATISTICS: dict[Source, tuple[Statistic, ...]] = {
-    Source.RESPONSE_TIME: ("p95", "p50", "p90", "p99", "p999", "mean"),
-    Source.WORKFLOW_TIME: ("p95", "p50", "p90", "p99", "p999", "mean"),
-    Source.THROUGHPUT: ("rate",),
-    Source.ERROR_RATE: ("rate",),
-    Source.RESOURCE: ("mean",),
-}
-_MIN_SAMPLES = {
-    Source.RESPONSE_TIME: 200,
-    Source.WORKFLOW_TIME: 100,
-    Source.THROUGHPUT: 1,
-    Source.ERROR_RATE: 200,
-    Source.RESOURCE: 5,
-}
 
 
 def samples_to_confirm(statistic: str) -> int:
@@ -75,14 +35,40 @@ def samples_to_confirm(statistic: str) -> int:
     return 2 if q is None else math.ceil(math.log(CONFIRM_P) / math.log(q))
 
 
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[Name, ...], BeforeValidator(_one_or_more)]
+"""One name, or several."""
+
+
+class Severity(Document):
+    """A label that travels on a breach, for those who forward it; one for both levels may be written as a word."""
+
+    target: Name = "ticket"
+    critical: Name = "page"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_for_both(cls, data: object) -> object:
+        return {"target": data, "critical": data} if isinstance(data, str) else data
+
+    def at(self, level: str) -> str:
+        return self.critical if level == "critical" else self.target
+
+
 class Benchmark(Document):
     """One metric of one system. ``target`` is what should be reached, ``critical`` where it hurts; both in ``unit``.
 
     ``window`` slides over event time and reaches back as far as ``max_window`` where it holds fewer than
     ``min_samples``. ``significance``: how improbable an observation must be, if the limit were kept, to call the
     limit broken; left out, it follows from ``Benchmarks.false_breaches_per_day``. ``required``: a run that touches
-    the system and cannot measure this ends without a verdict. ``actions`` restricts request metrics to actions;
-    ``instances`` says how a resource's instances become one value.
+    the system and cannot measure this ends without a verdict.
+    ``scenarios`` and ``actions`` restrict request metrics; ``instances`` says how a resource's instances become one
+    value; ``span`` names what a system's traces call the work that is measured, ``resource`` then the readings of the
+    same for where no spans come. ``objective``: the share of requests
+    that should be good (answered, for times within ``target``), from which ``burn_rates`` follow.
     """
 
     metric: Name
@@ -92,13 +78,19 @@ class Benchmark(Document):
     better: Literal["lower", "higher"]
     source: Source
     statistic: Statistic = "p95"
-    actions: tuple[Name, ...] = ()
+    scenarios: Names = ()
+    actions: Names = ()
     resource: str = ""
+    span: str = ""
     instances: Literal["mean", "sum", "max"] = "mean"
     window: Duration = 10.0
     max_window: Duration = 60.0
     min_samples: int = Field(default=200, ge=1)
     significance: float | None = Field(default=None, gt=0, le=0.05)
+    severity: Severity = Severity()
+    schedule: Schedule = Schedule()
+    objective: float | None = None
+    burn_rates: tuple[BurnRate, ...] = ()
     required: bool = False
     weight: float = Field(default=1.0, gt=0)
 
@@ -108,9 +100,26 @@ class Benchmark(Document):
         if not isinstance(data, dict) or data.get("source") not in set(Source):
             return data
         source = Source(data["source"])
-        filled = {"statistic": _STATISTICS[source][0], "min_samples": _MIN_SAMPLES[source], **data}
+        filled = {"statistic": STATISTICS[source][0], "min_samples": MIN_SAMPLES[source], **data}
         if source is Source.RESOURCE:
             filled.setdefault("resource", data.get("metric", ""))
+        resource, metric = filled.get("resource", ""), data.get("metric", "benchmark")
+        unit = unit_of(source, resource)
+        if unit is None:
+            raise WrongFieldError(
+                f"{metric}: unknown resource metric {resource!r}{closest(str(resource), RESOURCE_METRICS)}; "
+                f"known: {', '.join(sorted(RESOURCE_METRICS))}",
+                "resource" if "resource" in data else "metric",
+            )
+        filled = {"unit": unit, "better": better_of(source, resource), **filled}
+        if filled.get("objective") is not None and source in BUDGETED:
+            filled.setdefault("burn_rates", STANDARD)
+        for name, figure in (("target", unit), ("critical", unit), ("objective", "ratio")):
+            if filled["unit"] == unit and isinstance(filled.get(name), str):
+                try:
+                    filled[name] = parse_quantity(filled[name], figure, name)
+                except ValueError as error:
+                    raise WrongFieldError(f"{metric}: {error}", name) from error
         return filled
 
     @model_validator(mode="after")
@@ -118,51 +127,95 @@ class Benchmark(Document):
         wrong = self.critical <= self.target if self.better == "lower" else self.critical >= self.target
         if wrong:
             side = "above" if self.better == "lower" else "below"
-            raise ValueError(
+            raise WrongFieldError(
                 f"{self.metric}: critical {self.critical:g} must lie {side} target {self.target:g}, "
-                f"since {self.better} is better"
+                f"since {self.better} is better",
+                "critical",
             )
         return self
 
     @model_validator(mode="after")
     def _source_fits(self) -> "Benchmark":
-        units = _RESOURCE_UNIT.get(self.resource) if self.source is Source.RESOURCE else _UNIT[self.source]
-        if units is None:
-            raise ValueError(
-                f"{self.metric}: unknown resource metric {self.resource!r}; known: {', '.join(sorted(_RESOURCE_UNIT))}"
+        unit = unit_of(self.source, self.resource)
+        if self.resource and self.source.of_requests:
+            raise WrongFieldError(
+                f"{self.metric}: resource belongs to source resource or span, not {self.source}", "resource"
             )
-        if self.source is not Source.RESOURCE and self.resource:
-            raise ValueError(f"{self.metric}: resource belongs to source resource, not {self.source}")
-        if self.unit != units:
-            raise ValueError(
-                f"{self.metric}: unit {self.unit!r} does not measure {self.resource or self.source}; use {units!r}"
+        if self.source is Source.SPAN and self.resource and RESOURCE_METRICS.get(self.resource) != unit:
+            raise WrongFieldError(
+                f"{self.metric}: resource {self.resource!r} does not tell times in {unit}; leave it out", "resource"
             )
-        higher = self.source is Source.THROUGHPUT or self.resource in _HIGHER
-        if (self.better == "higher") != higher:
-            raise ValueError(f"{self.metric}: better must be {'higher' if higher else 'lower'}")
-        if self.actions and self.source in (Source.RESOURCE, Source.WORKFLOW_TIME):
-            raise ValueError(f"{self.metric}: source {self.source} has no actions to choose from")
+        if bool(self.span) != (self.source is Source.SPAN):
+            says = (
+                "needs span, the name of the spans"
+                if not self.span
+                else f"span belongs to source span, not {self.source}"
+            )
+            raise WrongFieldError(f"{self.metric}: {says}", "span")
+        if self.unit != unit:
+            raise WrongFieldError(
+                f"{self.metric}: unit {self.unit!r} does not measure {self.resource or self.source}; use {unit!r}",
+                "unit",
+            )
+        if self.better != better_of(self.source, self.resource):
+            raise WrongFieldError(f"{self.metric}: better must be {better_of(self.source, self.resource)}", "better")
         if self.source is Source.ERROR_RATE and not 0 < self.target < self.critical < 1:
-            raise ValueError(f"{self.metric}: an error rate's target and critical lie between 0 and 1, ends excluded")
+            raise WrongFieldError(
+                f"{self.metric}: an error rate's target and critical lie between 0 and 1, ends excluded", "critical"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _choice_fits(self) -> "Benchmark":
+        if self.actions and (not self.source.of_requests or self.source is Source.WORKFLOW_TIME):
+            raise WrongFieldError(f"{self.metric}: source {self.source} has no actions to choose from", "actions")
+        if self.scenarios and not self.source.of_requests:
+            raise WrongFieldError(f"{self.metric}: source {self.source} has no scenarios to choose from", "scenarios")
         return self
 
     @model_validator(mode="after")
     def _confirmable(self) -> "Benchmark":
-        if self.statistic not in _STATISTICS[self.source]:
-            raise ValueError(
+        if self.statistic not in STATISTICS[self.source]:
+            raise WrongFieldError(
                 f"{self.metric}: statistic {self.statistic!r} cannot be taken of source {self.source}; "
-                f"use {', '.join(_STATISTICS[self.source])}"
+                f"use {', '.join(STATISTICS[self.source])}",
+                "statistic",
             )
         least = samples_to_confirm(self.statistic) if self.statistic != "rate" else 1
         if self.min_samples < least:
-            raise ValueError(
+            raise WrongFieldError(
                 f"{self.metric}: min_samples {self.min_samples} can never confirm {self.statistic} at 95 %; "
-                f"use at least {least}"
+                f"use at least {least}",
+                "min_samples" if "min_samples" in self.model_fields_set else "statistic",
             )
         if self.window < 1:
-            raise ValueError(f"{self.metric}: window of {self.window:g} s is shorter than the 1 s of a cell")
+            raise WrongFieldError(
+                f"{self.metric}: window of {self.window:g} s is shorter than the 1 s of a cell", "window"
+            )
         if self.max_window < self.window:
-            raise ValueError(f"{self.metric}: max_window of {self.max_window:g} s is below window {self.window:g} s")
+            raise WrongFieldError(
+                f"{self.metric}: max_window of {self.max_window:g} s is below window {self.window:g} s", "max_window"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _budget_fits(self) -> "Benchmark":
+        if self.objective is None:
+            if self.burn_rates:
+                raise WrongFieldError(
+                    f"{self.metric}: burn_rates need an objective, e.g. objective: 99.5 %", "burn_rates"
+                )
+            return self
+        if self.source not in BUDGETED:
+            raise WrongFieldError(
+                f"{self.metric}: an objective is of {', '.join(BUDGETED)}, not of {self.source}", "objective"
+            )
+        if not 0 < self.objective < 1:
+            raise WrongFieldError(
+                f"{self.metric}: objective {self.objective:g} must lie between 0 and 1, e.g. 99.5 % or 0.995",
+                "objective",
+            )
+        refuse_never_firing(self.objective, self.burn_rates, self.metric)
         return self
 
     @property
@@ -173,6 +226,19 @@ class Benchmark(Document):
     def demand_limited(self) -> bool:
         """Higher is better: says nothing while less than the target is asked for, and never scales anything."""
         return self.better == "higher"
+
+    @cached_property
+    def in_readings(self) -> "Benchmark | None":
+        """The same by the means of a resource metric, for where there are no spans; None where none is named."""
+        if self.source is not Source.SPAN or not self.resource:
+            return None
+        changes = {"source": Source.RESOURCE, "statistic": "mean", "min_samples": MIN_SAMPLES[Source.RESOURCE]}
+        return self.model_copy(update=changes)
+
+    def chooses(self, scenario: str, action: str) -> bool:
+        """Whether what a scenario does in an action counts; of a workflow the action is its own."""
+        chosen = not self.scenarios or scenario in self.scenarios
+        return chosen and (not self.actions or action in self.actions)
 
 
 class SystemBenchmarks(Document):
@@ -190,14 +256,36 @@ class SystemBenchmarks(Document):
     @model_validator(mode="after")
     def _metrics_once(self) -> "SystemBenchmarks":
         names = [benchmark.metric for benchmark in self.benchmarks]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"metric {name!r} stands there {names.count(name)} times")
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise WrongFieldError(
+                    f"metric {name!r} stands there {names.count(name)} times; give each a name of its own",
+                    *("benchmarks", place, "metric"),
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "SystemBenchmarks":
+        """At the rate that the system is asked for, ``max_window`` must hold ``min_samples``."""
+        asked = [
+            one.target
+            for one in self.benchmarks
+            if one.source is Source.THROUGHPUT and not (one.scenarios or one.actions)
+        ]
+        for place, one in enumerate(self.benchmarks):
+            most = max(asked, default=math.inf) * one.max_window
+            if one.source in (Source.RESPONSE_TIME, Source.ERROR_RATE) and one.min_samples > most:
+                raise WrongFieldError(
+                    f"{one.metric}: {max(asked):g} requests/s, this system's throughput, never give min_samples "
+                    f"{one.min_samples} within max_window {one.max_window:g} s; use a max_window of at least "
+                    f"{math.ceil(one.min_samples / max(asked))} s",
+                    *("benchmarks", place, "min_samples"),
+                )
         return self
 
 
 class Benchmarks(Document):
-    """The whole file: system id to its benchmarks.
+    """All systems, by their id.
 
     ``false_breaches_per_day``: how many breaches a day of one run one accepts, over all benchmarks together, of a
     system that just keeps every target. The significance of each benchmark is derived from it.
@@ -209,10 +297,24 @@ class Benchmarks(Document):
     @model_validator(mode="after")
     def _calls_known(self) -> "Benchmarks":
         for system, owner in self.systems.items():
-            for called in owner.calls:
+            for place, called in enumerate(owner.calls):
                 if called not in self.systems:
-                    raise ValueError(f"{system} calls {called!r}, which is no system here: {', '.join(self.systems)}")
+                    raise WrongFieldError(
+                        f"{system} calls {called!r}, which is no system here{closest(called, self.systems)}: "
+                        f"{', '.join(self.systems)}",
+                        *("systems", system, "calls", place),
+                    )
         return self
+
+    @property
+    def named_spans(self) -> dict[tuple[str, str], str]:
+        """By system and name of the spans that benchmarks are measured by: the service they come from."""
+        return {
+            (system, one.span): owner.service
+            for system, owner in self.systems.items()
+            for one in owner.benchmarks
+            if one.source is Source.SPAN
+        }
 
     def reached(self, systems: Iterable[str]) -> frozenset[str]:
         """These systems and all that they call, directly or through others."""

@@ -4,14 +4,13 @@ Owns: which metrics a rule may name, their units and how they answer to replicas
 from the document alone. What follows from the rules is the scaler's policy.
 """
 
-import re
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
-from shared.contracts.units import Duration
+from shared.contracts.units import Duration, parse_quantity
 
 
 class Shape(StrEnum):
@@ -38,7 +37,7 @@ RULE_METRICS: dict[str, Metric] = {
     "cpu_usage": Metric("ratio", Shape.LOAD, True),
     "memory_ratio": Metric("ratio", Shape.LOAD, True),
     "gpu_usage": Metric("ratio", Shape.LOAD, True),
-    "request_rate": Metric("/s", Shape.LOAD, True),
+    "request_rate": Metric("requests/s", Shape.LOAD, True),
     "requests_in_flight": Metric("requests", Shape.LOAD, True),
     "queue_length": Metric("requests", Shape.QUEUE, True),
     "response_time": Metric("ms", Shape.LATENCY, False),
@@ -65,28 +64,12 @@ _NO_DRIVERS = {
     "model_load_time": "it is paid once per replica, so more replicas pay it more often",
 }
 
-_UNITS = {
-    "ratio": {"": 1.0, "%": 0.01},
-    "ms": {"": 1.0, "ms": 1.0, "s": 1000.0},
-    "/s": {"": 1.0, "/s": 1.0, "/min": 1 / 60},
-    "requests": {"": 1.0, "requests": 1.0},
-}
-_QUANTITY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(\S*)\s*$")
-
 
 def _threshold(value: object, metric: str | None) -> float:
     """A threshold in the metric's own unit from ``0.8``, ``"80%"``, ``"300 ms"``, ``"150/s"``."""
     if metric is None:
         raise ValueError("has no meaning without a valid metric")
-    unit = RULE_METRICS[metric].unit
-    match = None if isinstance(value, bool) else _QUANTITY.match(str(value))
-    known = _UNITS[unit]
-    if not match:
-        raise ValueError(f"{value!r} is no threshold; write a number in {unit}")
-    if match[2] not in known:
-        names = ", ".join(name for name in known if name) or "a bare number"
-        raise ValueError(f"unknown unit {match[2]!r} in {value!r}; {metric} is in {unit}, write it with {names}")
-    threshold = float(match[1]) * known[match[2]]
+    threshold = parse_quantity(value, RULE_METRICS[metric].unit, metric)
     if threshold <= 0:
         raise ValueError(f"{value!r} must be above 0")
     return threshold

@@ -53,3 +53,9 @@ async def list_baselines(connection: AsyncConnection[Any], environment: str) -> 
             (environment,),
         )
         return await cursor.fetchall()
+
+
+async def remove_baseline(connection: AsyncConnection[Any], environment: str, name: str) -> bool:
+    """Forget a name with all it ever stood for; False where it was never set."""
+    cursor = await connection.execute("DELETE FROM baseline WHERE environment = %s AND name = %s", (environment, name))
+    return cursor.rowcount > 0

@@ -38,13 +38,13 @@ SELECT s.run, s.system, s.scenario, s.action, s.kind, a.start, sum(t.n)::bigint 
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """A run with canary load: the JSON of its ``RunDesired``, and of its last ``RunState`` (None before the first)."""
+    """A run with canary load: the JSON of its ``RunDesired``. ``said_at``: when its last state was said."""
 
     run: str
     desired: dict[str, Any]
-    state: dict[str, Any] | None
     started_at: datetime
     ended_at: datetime | None
+    said_at: datetime | None
 
 
 async def list_canaries(connection: AsyncConnection[Any], environment: str, since: datetime) -> list[CanaryRow]:
@@ -52,7 +52,7 @@ async def list_canaries(connection: AsyncConnection[Any], environment: str, sinc
     async with connection.cursor(row_factory=class_row(CanaryRow)) as cursor:
         await cursor.execute(
             """
-            SELECT run, desired, state, started_at, ended_at FROM run
+            SELECT run, desired, started_at, ended_at, (state ->> 'at')::timestamptz AS said_at FROM run
             WHERE environment = %s AND started_at IS NOT NULL AND (ended_at IS NULL OR ended_at >= %s)
                 AND desired @? '$.loads[*] ? (@.profile == "canary")'
             ORDER BY started_at, run

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from shared.contracts.resource import ResourceSample
 from shared.contracts.timing import Kind
+from shared.histogram import MAX_BUCKET
 from shared.store.figures import TraceSpan
 
 MOST_SPANS = 1_000
@@ -183,6 +184,36 @@ async def read_traces(
     for trace_id, *columns in await found.fetchall():
         traces.setdefault(trace_id, []).append(TraceSpan(*columns))
     return traces
+
+
+@dataclass(frozen=True, slots=True)
+class SpanTimes:
+    """How long the spans of one name took: counts by bucket (``shared.histogram``), and their exact sum."""
+
+    times: dict[int, int]
+    sum_us: int
+
+
+async def read_span_times(
+    connection: AsyncConnection[Any], service: str, span: str, since: datetime, until: datetime
+) -> SpanTimes:
+    """The spans of one name that ended within a time; one that was exported twice counts once."""
+    found = await connection.execute(
+        """
+        SELECT least(floor(ln(greatest(duration_us, 1)::float8) / ln(1.02::float8)), %(most)s)::int, count(*),
+            sum(duration_us)::bigint
+        FROM (
+            SELECT DISTINCT ON (trace_id, span_id) duration_us FROM spans
+            WHERE service = %(service)s AND name = %(span)s AND at >= %(since)s - interval '1 hour' AND at < %(until)s
+                AND at + duration_us * interval '1 microsecond' >= %(since)s
+                AND at + duration_us * interval '1 microsecond' < %(until)s
+            ORDER BY trace_id, span_id
+        ) AS once GROUP BY 1
+        """,
+        {"most": MAX_BUCKET, "service": service, "span": span, "since": since, "until": until},
+    )
+    rows = await found.fetchall()
+    return SpanTimes({int(bucket): int(count) for bucket, count, _ in rows}, sum(int(total) for *_, total in rows))
 
 
 async def count_roots(

@@ -128,6 +128,7 @@ async def open_rig(nats_url: str, environment: str, dsn: str) -> AsyncIterator[R
             bus.subjects.window("*", "*"),
             bus.subjects.dead("*"),
             bus.subjects.resource("*"),
+            bus.subjects.span("*"),
         ):
             await bus.client.subscribe(subject, cb=hear)
         yield rig

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from services.console import attention
@@ -9,6 +10,7 @@ from services.console.backing import Backing
 from services.scaler.open_breaches import OpenBreaches
 from shared.contracts.breach import BreachEvent
 from shared.errors import ConfigError, TransientError
+from tests.contracts.schemas import breach_events, message
 from tests.integration.test_validator_breach import RUN, Bench, Start, bench, start, streams_exist, until
 
 __all__ = ["bench", "start"]
@@ -59,6 +61,10 @@ async def test_a_silence_marks_breaches_until_it_is_ended_and_survives_a_restart
     assert "was over already" in await attention.end_silence(backing, name)
     assert [one.id for one in await attention.list_silences(backing, ended_too=False)] == [other]
     assert len(await attention.list_silences(backing, ended_too=True)) == 2
+    kept = await bench.client.jetstream().get_last_msg(
+        f"tidegate-{bench.environment}-ATTENTION", f"tidegate.{bench.environment}.silence.{name}"
+    )
+    message("Silence").validate(orjson.loads(kept.data or b""))
     await bench.load(6, 1_400)
     await until(lambda: bench.events[-1]["data"]["silenced_by"] == [])
 
@@ -73,6 +79,7 @@ async def test_an_acknowledgement_is_told_once_and_stays_with_the_episode(
     assert said.startswith(f"breach {breach} is acknowledged by ada (revision ")
     told = [event for event in bench.events if event["type"] == "io.tidegate.breach.acknowledged.v1"]
     assert [event["data"]["status"] for event in told] == ["updated"], "what older subscribers know"
+    breach_events().validate(told[0])
     while "resolved" not in bench.statuses:
         assert bench.seq < 400
         await bench.load(1, 50)

@@ -28,10 +28,15 @@ from shared.reading import read_last
 from shared.settings import PROJECT_ROOT
 from shared.streams import ensure_streams
 from shared.subjects import Subjects
-from tests.integration.test_validator_breach import until
+from tests.integration import test_validator_breach
 from tests.unit.breaches import ESCALATED, RESOLVED, UPDATED, event
 
 pytestmark = pytest.mark.integration
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await test_validator_breach.until(condition, 45)
+
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 
@@ -256,7 +261,7 @@ async def test_a_consumer_that_the_broker_lost_is_made_again(rig: Rig, receiver:
     await until(lambda: receiver.taken == ["b1.1"])
     await rig.client.jetstream().delete_consumer(rig.names.stream("BREACHES"), "webhook-pager")
     await rig.tell(event(2, RESOLVED))
-    await until(lambda: receiver.taken == ["b1.1", "b1.2"], 15)
+    await until(lambda: receiver.taken == ["b1.1", "b1.2"])
 
 
 async def test_a_killed_forwarder_is_followed_by_one_that_goes_on(rig: Rig, receiver: Receiver, tmp_path: Path) -> None:
@@ -280,15 +285,15 @@ async def test_a_killed_forwarder_is_followed_by_one_that_goes_on(rig: Rig, rece
     first = await start()
     await rig.listens()
     await rig.tell(event(1))
-    await until(lambda: len(receiver.requests) > 1, 30)
+    await until(lambda: len(receiver.requests) > 1)
     first.send_signal(signal.SIGKILL)
     await first.wait()
     receiver.broken.clear()
     second = await start()
     try:
         await rig.tell(event(1, breach="b2"))
-        await until(lambda: "b2.1" in receiver.taken, 30)
-        await until(lambda: "b1.1" in receiver.taken, 45)  # when the broker takes the first one for lost
+        await until(lambda: "b2.1" in receiver.taken)
+        await until(lambda: "b1.1" in receiver.taken)  # when the broker takes the first one for lost
     finally:
         second.terminate()
         assert await second.wait() == 0

@@ -16,16 +16,15 @@ from services.collector.frame_store import FrameStore
 from services.collector.measures import Measures
 from services.collector.timescale import Timescale
 from shared.contracts.resource import ResourceSample
-from shared.contracts.timing import ErrorKind, EventFlag, Kind
+from shared.contracts.timing import ErrorKind, EventFlag
 from shared.histogram import Histogram
-from shared.store import exports, upkeep_postgres
-from shared.store.baselines import find_baseline, list_baselines, set_baseline
-from shared.store.distributions import compare_runs, over_all, read_distributions
+from shared.store import comparisons, exports, upkeep_postgres
+from shared.store.baselines import find_baseline, list_baselines, remove_baseline, set_baseline
 from shared.store.keeping import Keeping
 from shared.store.migrations import Side, migrate
 from shared.store.series import HOUR, WINDOW, StepRow, find_grain, list_hours, list_series, read_steps
 from shared.store.spans import SpanRow, save_samples
-from tests.unit.collector_frames import RUN, SYSTEM, make_events, make_frame
+from tests.unit.collector_frames import RUN, make_events, make_frame
 
 pytestmark = pytest.mark.integration
 OTHER = "another-run"
@@ -144,46 +143,51 @@ async def test_rows_are_copied_out_as_they_are_stored(connection: Connection) ->
     assert sum(any(trace) for batch in batches for trace in batch["trace_id"].tolist()) == traces[0] > 0
 
 
-@pytest.mark.parametrize("judged", [False, True], ids=["all", "judged"])
-async def test_distributions_hold_the_buckets_of_the_rows(connection: Connection, judged: bool) -> None:
-    rows = [row for row in await rows_of(connection) if not (judged and (row[4] or row[3] == ErrorKind.CANCELLED))]
-    found = await read_distributions(connection, RUN, judged=judged)
-    assert {key[2]: item.count for key, item in found.items()} == {
-        action: sum(row[0] == action for row in rows) for action in {row[0] for row in rows}
-    }
-    for (_, _, action, _), item in found.items():
-        told = [row for row in rows if row[0] == action]
-        assert item.service.sum_us == sum(row[5] for row in told)
-        assert item.response.max_us == max(row[6] for row in told)
-        for times, bucket in ((item.service, 7), (item.response, 8)):
-            counts = np.unique([row[bucket] for row in told], return_counts=True)
-            assert times.histogram.counts == dict(zip(*(column.tolist() for column in counts), strict=True))
-        assert item.error_rate == item.failed / len(told)
+async def test_compared_steps_hold_the_buckets_of_the_rows_from_wherever_they_come(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row for row in await rows_of(connection) if not (row[4] or row[3] == ErrorKind.CANCELLED)]
+    ids = [item.series_id for item in await list_series(connection, RUN)]
+    fine = await comparisons.read_compared_steps(connection, ids)
+    monkeypatch.setattr(comparisons, "ROWS_AT_MOST", 10)
+    monkeypatch.setattr(comparisons, "STEPS_ENOUGH", 1)
+    coarse = await comparisons.read_compared_steps(connection, ids)
+    assert (fine.source, fine.step_s, coarse.source, coarse.step_s) == ("request_timing", 1, "timing_window", 10)
+    for steps in (fine, coarse):
+        assert int(steps.n.sum()) == len(rows)
+        assert int(steps.failed.sum()) == sum(row[3] != ErrorKind.OK for row in rows)
+        counted = np.bincount(steps.bucket, steps.n)
+        assert counted.tolist() == np.bincount([row[8] for row in rows], minlength=len(counted)).tolist()
+    starts = {int(row[2].timestamp()) // 10 for row in rows}
+    assert set(coarse.step.tolist()) == starts == set((fine.step // 10).tolist())
 
 
-async def test_all_actions_together_are_as_their_rows(connection: Connection) -> None:
-    rows = [row for row in await rows_of(connection) if row[1] == Kind.REQUEST]
-    found = await read_distributions(connection, RUN)
-    whole = over_all(item for key, item in found.items() if key[3] is Kind.REQUEST)
-    assert whole.count == len(rows)
-    assert whole.response.mean_ms == pytest.approx(np.mean([row[6] for row in rows]) / 1e3)
-    for q in (0.5, 0.95, 0.99):
-        true_ms = sorted(row[6] for row in rows)[int(np.ceil(q * len(rows))) - 1] / 1e3
-        assert whole.response.percentile_ms(q) == pytest.approx(true_ms, rel=0.01)
-    nothing = over_all([])
-    assert (nothing.count, nothing.error_rate, nothing.service.mean_ms, nothing.service.percentile_ms(0.5)) == (
-        *(0, None, None, None),
-    )
+async def test_compared_steps_of_rows_past_their_age_come_from_the_roll_ups(empty_postgres_dsn: str) -> None:
+    async with filled(empty_postgres_dsn) as connection:
+        ids = [item.series_id for item in await list_series(connection, RUN)]
+        whole = await comparisons.read_compared_steps(connection, ids)
+        await connection.execute("DELETE FROM request_timing WHERE ctid IN (SELECT ctid FROM request_timing LIMIT 900)")
+        coarse = await comparisons.read_compared_steps(connection, ids)
+        assert (coarse.source, int(coarse.n.sum())) == ("timing_window", int(whole.n.sum()))
+        async with connection.transaction():
+            await upkeep_postgres.fold(connection, datetime.now(UTC))
+            await upkeep_postgres.tend(connection, Keeping(windows=timedelta(0)), datetime.now(UTC))
+        hours = await comparisons.read_compared_steps(connection, ids)
+        assert (hours.source, hours.step_s, int(hours.n.sum())) == ("timing_hour", 3600, int(whole.n.sum()))
 
 
-async def test_two_runs_stand_side_by_side_by_action(connection: Connection) -> None:
-    pairs = await compare_runs(connection, RUN, OTHER)
-    both = pairs[SYSTEM, "login", "authenticate", Kind.REQUEST]
-    assert both.base is not None
-    assert both.other is not None
-    assert both.other.count == 490  # 600 without 100 in ramp-up and 10 cancelled after
-    assert both.base.count == both.base.response.histogram.total
-    assert pairs[SYSTEM, "login", "read", Kind.REQUEST].other is None
+async def test_figures_of_whole_runs_are_those_of_their_rows(connection: Connection) -> None:
+    rows = [row for row in await rows_of(connection) if not (row[4] or row[3] == ErrorKind.CANCELLED)]
+    found = await comparisons.read_figures(connection, [RUN, OTHER, "no-such-run"])
+    assert {row.run for row in found} == {RUN, OTHER}
+    for figure in (row for row in found if row.run == RUN):
+        told = [row for row in rows if (row[0], row[1]) == (figure.action, figure.kind)]
+        histogram = Histogram()
+        for row in told:
+            histogram.add(row[8])
+        assert (figure.n, figure.failed) == (len(told), sum(row[3] != ErrorKind.OK for row in told))
+        assert figure.p50_ms * 1e3 == pytest.approx(histogram.percentile_us(0.5))
+        assert figure.p95_ms * 1e3 == pytest.approx(histogram.percentile_us(0.95))
 
 
 async def test_spans_and_samples_are_those_of_the_run_and_its_environment(connection: Connection) -> None:
@@ -221,3 +225,7 @@ async def test_the_newest_of_a_name_is_the_baseline(connection: Connection) -> N
         ("release-3", RUN),
     ]
     assert await list_baselines(connection, "elsewhere") == []
+    assert not await remove_baseline(connection, "elsewhere", "main")
+    assert await remove_baseline(connection, "local", "main")
+    assert await find_baseline(connection, "local", "main") is None
+    assert [row.name for row in await list_baselines(connection, "local")] == ["release-3"]

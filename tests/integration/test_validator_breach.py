@@ -29,6 +29,7 @@ from shared.contracts.window import FrameWindows
 from shared.store.spans import copy_spans
 from shared.streams import ensure_streams
 from shared.subjects import Subjects
+from tests.contracts.schemas import breach_events, message
 from tests.integration.span_rows import rows_of
 from tests.unit.test_validator_judging import judge_of_a_run, play
 from tests.unit.traces import AUTMATRIX, CLIENT, GENERATOR, RELAYCORE, SERVER, span
@@ -72,6 +73,9 @@ class Bench:
         await self.client.jetstream().publish(subject, message.model_dump_json().encode())
 
     async def begin(self) -> None:
+        if not self.seq:
+            # However long it took until there was somebody to hear it.
+            self.began = datetime.now(UTC).replace(microsecond=0)
         names = Subjects(self.environment)
         await self.publish(names.run_desired(RUN), desired(environment=self.environment, started=self.began))
         await self.tell(0, Phase.RUNNING)
@@ -157,6 +161,9 @@ async def test_a_breach_is_opened_resolved_and_readable_by_any_subscriber(
     assert bench.statuses.count("opened") == bench.statuses.count("resolved") == 1
     (episode,) = {event["data"]["breach"] for event in bench.events}
 
+    for told in bench.events:
+        breach_events().validate(told)
+        message("BreachEvent").validate(told)
     first = bench.heard[0]
     event = JSONFormat().read(None, first.data)
     assert event.get_type() == "io.tidegate.breach.opened.v1"
@@ -170,9 +177,7 @@ async def test_a_breach_is_opened_resolved_and_readable_by_any_subscriber(
     assert first.headers["Content-Type"] == "application/cloudevents+json"
     worst = data["exemplars"][0]
     assert first.headers["traceparent"].split("-")[1] == worst["trace_id"]
-    assert {message.headers["traceparent"] for message in bench.heard if message.headers} == {
-        first.headers["traceparent"]
-    }
+    assert {one.headers["traceparent"] for one in bench.heard if one.headers} == {first.headers["traceparent"]}
 
     await bench.tell(20, Phase.FINISHED)
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:

@@ -214,6 +214,17 @@ async def test_a_report_holds_the_stores_figures(rows: Rows, postgres_dsn: str) 
     middle = points[int(STARTED.timestamp()) + 15]
     assert middle["systems"]["autmatrix"]["rate"] == 40
     assert middle["replicas"] == {"autmatrix-backend": 3}, "three scrapes that failed are no replica lost"
+    assert middle["resources"] == {"autmatrix-backend": {"cpu_usage": 0.5}}
+    # The 40 requests due in this second took 10 to 49 ms, each begun 1 ms late.
+    told = [
+        middle["systems"]["autmatrix"][f"{of}_{name}_ms"] for of in ("service", "response") for name in ("p50", "p95")
+    ]
+    assert told == pytest.approx([29, 47, 30, 48], rel=0.01)
+    finished = points[int(STARTED.timestamp()) + 12]["workflows"]["story"]
+    assert (finished["rate"], finished["response_p99_ms"]) == (1, pytest.approx(4_000, rel=0.01))
+    (test,) = body["tests"]
+    assert (test["total_requests"], test["failed_requests"], test["verdict"]) == (1020, 2, "met")
+    assert {line["of"]: line["count"] for line in body["distributions"]} == {"requests": 1020, "workflows": 2}
 
 
 async def test_a_slow_run_is_missed_with_advice_and_issues(rows: Rows, postgres_dsn: str) -> None:

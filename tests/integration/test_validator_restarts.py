@@ -15,11 +15,14 @@ import nats
 import psycopg
 import pytest
 from nats.js.api import DiscardPolicy
+from nats.js.errors import NoKeysError
+from nats.js.kv import KeyValue
 
 from deploy.embedded.nats import NatsServer
 from services.validator.app import serve
 from services.validator.settings import Settings
 from shared.contracts.breach import Breach, BreachEvent, BreachStatus
+from shared.contracts.run import Phase
 from shared.reading import read_since
 from shared.settings import PROJECT_ROOT
 from shared.store.breaches import save_breach
@@ -90,6 +93,13 @@ def told_once(events: list[Breach]) -> bool:
         and statuses.count(BreachStatus.OPENED) == statuses.count(BreachStatus.RESOLVED) == 1
         and statuses[-1] is BreachStatus.RESOLVED
     )
+
+
+async def keys(bucket: KeyValue) -> list[str]:
+    try:
+        return list(await bucket.keys())
+    except NoKeysError:
+        return []
 
 
 async def kept(bench: Bench) -> list[Breach]:
@@ -166,6 +176,49 @@ async def test_a_validator_frozen_until_another_has_taken_over_adds_nothing_when
     first.send_signal(signal.SIGCONT)
     await resolve(bench, 900)
     assert told_once(await kept(bench))
+
+
+async def test_a_lease_lost_for_a_moment_again_and_again_changes_nothing_of_a_breach(
+    bench: Bench, start_process: StartProcess
+) -> None:
+    await start_process()
+    await streams_exist(bench)
+    await bench.begin()
+    await bench.load(6, 700)
+    await until(lambda: "opened" in bench.statuses)
+    leases = await bench.client.jetstream().key_value(Subjects(bench.environment).bucket("leases"))
+    for ms in (900, 1_200, 700):
+        await leases.delete("validator")
+        deadline = asyncio.get_running_loop().time() + 20
+        while "validator" not in await keys(leases):
+            assert asyncio.get_running_loop().time() < deadline, "nobody took the lease again"
+            await bench.load(0.5, ms, pace_s=0.1)
+        await bench.load(4, ms, pace_s=0.1)
+    await resolve(bench)
+    assert told_once(await kept(bench))
+
+
+async def test_a_run_that_ends_while_nothing_can_be_told_has_its_breach_resolved_all_the_same(
+    bench: Bench, start_process: StartProcess
+) -> None:
+    await start_process()
+    await streams_exist(bench)
+    await bench.begin()
+    await bench.load(6, 700)
+    await until(lambda: "opened" in bench.statuses)
+    js, names = bench.client.jetstream(), Subjects(bench.environment)
+    info = await js.stream_info(names.stream("BREACHES"))
+    await js.update_stream(info.config.evolve(discard=DiscardPolicy.NEW, max_msgs=info.state.messages))
+    await bench.tell(bench.seq / 2, Phase.STOPPED)
+    await asyncio.sleep(1)
+    await (await js.key_value(names.bucket("leases"))).delete("validator")
+    await asyncio.sleep(3)
+    await js.update_stream(info.config)
+    deadline = asyncio.get_running_loop().time() + 20
+    while not told_once(events := await kept(bench)):
+        assert asyncio.get_running_loop().time() < deadline, [event.told for event in events]
+        await asyncio.sleep(0.1)
+    assert events[-1].note == "the run ended (stopped) while the breach was open"
 
 
 async def test_a_stream_that_takes_nothing_keeps_the_order_and_loses_no_word(

@@ -22,6 +22,7 @@ def test_every_channel_is_a_subject_the_services_use() -> None:
         subjects.run_state("{run}"),
         subjects.window("{run}", "{system}"),
         subjects.resource("{service}"),
+        subjects.span("{system}"),
         subjects.breach("{system}", "{metric}", "{series}"),
         subjects.silence("{silence}"),
         subjects.acknowledge("{breach}"),

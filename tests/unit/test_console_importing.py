@@ -326,8 +326,8 @@ def test_a_wrong_log_is_one_line(document: Any, said: str) -> None:
     ("text", "name", "said"),
     [
         ('{"log": {', "a.har", "a.har line 1: .*; not JSON"),
-        ("a: [", "a.yaml", "a.yaml line 2: "),
-        ("a: b: c", "a.yaml", "a.yaml line 1: "),
+        ("a: [", "a.yaml", "a.yaml:2: "),
+        ("a: b: c", "a.yaml", "a.yaml:1: "),
         ("[" * 100_000, "a.json", "nested too deep"),
         ("hello", "a.txt", "neither an OpenAPI document .* nor a HAR log"),
         ("", "a.txt", "neither an OpenAPI document"),

@@ -53,7 +53,7 @@ class Outline(HTMLParser):
 
     @property
     def figures(self) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = json.loads(self.scripts[0])
+        listed: list[dict[str, Any]] = json.loads(self.scripts[0])["figures"]
         return listed
 
 
@@ -217,6 +217,27 @@ def test_a_page_of_a_suite_of_long_runs_stays_small() -> None:
     assert page.count("<main>") == 4
     assert page.count(get_plotlyjs()) == 1
     assert len(page.encode()) < SMALL_BYTES
+
+
+def test_moments_that_lines_share_stand_in_the_page_once() -> None:
+    outline = Outline(render_html([full_dossier()]))
+    moments = json.loads(outline.scripts[0])["moments"]
+    shared = [trace["x"] for trace in outline.figures[0]["data"]]
+    assert len(shared) == 6
+    assert len(set(shared)) == 1
+    assert moments[shared[0]] == [point["second"] * 1e3 for point in timeline(30)["points"]]
+    assert len({json.dumps(one) for one in moments}) == len(moments)
+
+
+def test_a_long_course_is_thinned_to_its_peaks_and_mean_rates() -> None:
+    made = timeline(601)
+    made["points"][300]["systems"]["autmatrix"]["response_p95_ms"] = 9_000.0
+    charts = {chart.title: chart for chart in draw_course(Dossier({"timeline": made}))}
+    (p95,) = [line for line in charts["Request times: autmatrix"].data if line["name"] == "response p95"]
+    assert len(p95["x"]) <= 300
+    assert max(p95["y"]) == 9_000
+    rates = charts["Throughput"].data[0]["y"]
+    assert rates[0] == 11, "of 10, 11 and 12"
 
 
 def test_an_older_report_still_makes_a_page() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.console.progress import Progress
+from services.console.progress import REMEMBERED, Progress
 from services.console.wording import (
     describe_breach,
     describe_scaling,
@@ -103,7 +103,10 @@ def test_workflows_and_other_runs_are_no_requests_of_this_one(progress: Progress
 def test_memory_stays_bounded_over_a_long_run(progress: Progress) -> None:
     for second in range(10_000):
         progress.on_window(windows(second, cell(second, [10.0])))
+        progress.on_window(windows(1, worker=f"w{second}"))
+        progress.on_scaling(record(decision=f"decision-{second}"))
     assert len(progress._seconds) < 50
+    assert max(len(progress._last_seq), len(progress._decisions)) <= REMEMBERED
 
 
 def test_a_final_state_is_not_undone_by_a_late_one(progress: Progress) -> None:

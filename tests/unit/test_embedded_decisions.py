@@ -120,6 +120,24 @@ def test_without_a_platform_nobody_is_sent_to_one(tmp_path: Path) -> None:
     assert not [spec for wave in plan.waves for spec in wave if "TIDEGATE_PLATFORM_URL" in spec.env]
 
 
+def test_a_forwarder_runs_where_there_are_endpoints_and_alone_has_their_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEGATE_WEBHOOK_SECRET_PAGER", "for receivers")
+    (tmp_path / "webhooks.yaml").write_text(
+        "endpoints: [{name: pager, url: 'http://127.0.0.1:1/', secret: pager}]\n", encoding="utf-8"
+    )
+    options = StackOptions(data=tmp_path, config_dir=tmp_path, platform=False, workers=1)
+    plan = make_plan(options, tmp_path, SECRETS, "nats://there", "postgresql://there")
+    assert [[spec.name for spec in wave] for wave in plan.waves] == [
+        ["collector"],
+        ["validator", "scaler", "forwarder"],
+        ["generator-w1"],
+    ]
+    specs = [spec for wave in plan.waves for spec in wave]
+    assert [spec.name for spec in specs if "for receivers" in spec.env.values()] == ["forwarder"]
+
+
 def test_a_state_is_read_as_written_privately_and_shown_without_passwords(tmp_path: Path) -> None:
     info = StackInfo(
         data=tmp_path,

@@ -63,11 +63,26 @@ DECISIONS = {
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
         *("span_tree", "hops", "hop_table", "attention"),
+        *(
+            "course",
+            "hop_change",
+            "growth",
+            "generator_course",
+            "evidence",
+            "change_rules",
+            "run_rules",
+            "run_evidence",
+        ),
+        *("comparison", "report_advice", "report_parts", "report_tests", "report_timeline", "report_traces"),
     ),
     "forwarder": ("choosing", "retrying"),
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
+    ),
+    "console": tuple(
+        f"comparing/{name}"
+        for name in ("slots", "dependence", "two_runs", "measures", "verdict", "likeness", "change_points", "rows")
     ),
 }
 

@@ -152,6 +152,8 @@ SILENT: list[tuple[Rule, Evidence]] = [
     (spent_elsewhere, evidence("workflow_time", hop=SlowestHop(Hop("autmatrix-backend"), 0.9, 8.0, 61.0))),
     (spent_here, evidence("workflow_time")),
     (queue_builds, evidence(resources={"queue_length": 0.4})),
+    (queue_builds, evidence(resources={"queue_length": 1.6}, resources_kept={"queue_length": 6.0})),
+    (cpu_saturated, evidence(resources={"cpu_usage": 0.85}, resources_kept={"cpu_usage": 0.95})),
     (queue_builds, evidence("error_rate", resources={"queue_length": 40.0})),
     (cpu_saturated, evidence(resources={"cpu_usage": 0.5})),
     (cpu_saturated, evidence("error_rate", resources={"cpu_usage": 0.99})),

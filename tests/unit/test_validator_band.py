@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, binom
 
-from services.validator.band import LEAST_WEEKS, Band, FailureBand, Past
+from services.validator.band import ALIKE, LEAST_WEEKS, Band, FailureBand, Past
 
 
-def pasts(days: int, weeks: bool, seed: int, trials: int) -> list[tuple[Past, float]]:
-    """Past days of a standard normal, and one day more."""
-    rng = np.random.default_rng(seed)
-    weekdays = tuple(day % 7 if weeks else 0 for day in range(days))
-    return [
-        (Past(tuple(drawn[:-1].tolist()), weekdays, 3 if weeks else 0), float(drawn[-1]))
-        for drawn in rng.standard_normal((trials, days + 1))
-    ]
+def pasts(days: int, weeks: bool, seed: int, trials: int, alike: float = ALIKE) -> list[tuple[Past, float]]:
+    """Past days of a standard normal, each like the day before, and one day more."""
+    drawn = np.random.default_rng(seed).standard_normal((trials, days + 1))
+    for day in range(1, days + 1):
+        drawn[:, day] = alike * drawn[:, day - 1] + np.sqrt(1 - alike**2) * drawn[:, day]
+    weekdays = tuple(day % 7 if weeks else 0 for day in range(days + 1))
+    return [(Past(tuple(one[:-1].tolist()), weekdays[:-1], weekdays[-1]), float(one[-1])) for one in drawn]
+
+
+@pytest.mark.parametrize("days", [14, 35], ids=str)
+def test_days_that_are_not_alike_lie_beyond_it_less_often(days: int) -> None:
+    beyond = [value > Band.of(past, 1e-9).upper(0.01) for past, value in pasts(days, days > 30, 1, 4_000, alike=0.0)]
+    assert sum(beyond) < 4_000 * 0.012
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.005])

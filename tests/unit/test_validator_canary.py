@@ -7,18 +7,19 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from services.validator.board import MOST_POINTS, MOST_RESOLVED, RunBoard
-from services.validator.canary import CanaryRun, Days, Span, compare_with, is_canary, whole_hours
+from services.validator.canary import CanaryRun, Days, Span, compare_with, end_of, whole_hours
 from services.validator.drift import Finding, Grain
 from services.validator.drift_breach import DriftFound, follow
 from services.validator.fault_log import KEPT, FaultLog
 from services.validator.judging import Judge
 from services.validator.settings import Settings
 from services.validator.verdict import Verdict
+from services.validator.windows import KEPT_S, MOST_RETIRED
 from shared.contracts.breach import Breach, BreachEvent, BreachStatus, DriftMetric
 from shared.contracts.run import Change, Load, Pause, Phase, RunDesired
 from shared.contracts.window import Exemplar
 from tests.unit.test_validator_judging import BENCHMARKS
-from tests.unit.validator_frames import RUN, START, desired, scenario, state
+from tests.unit.validator_frames import RUN, START, at_us, cell, desired, frame, scenario, state
 
 ROME = ZoneInfo("Europe/Rome")
 UTC_DAYS = Days(UTC)
@@ -40,10 +41,16 @@ def run_of(start: datetime = START, ended: datetime | None = None, **changes: ob
 
 
 def test_a_canary_is_told_by_its_tag_or_its_scenarios() -> None:
-    assert is_canary(canary())
-    assert not is_canary(desired())
     assert run_of().name == "story"
     assert run_of(tags={"canary": "checkout", "commit": "1a2b"}).name == "checkout"
+
+
+def test_a_run_of_which_nobody_speaks_any_more_has_ended() -> None:
+    now, said = START + 10 * DAY, START + 8 * DAY
+    assert end_of(None, said, now) == said
+    assert end_of(START + DAY, said, now) == START + DAY
+    assert end_of(None, now - HOUR, now) is None
+    assert end_of(None, None, now) is None
 
 
 @pytest.mark.parametrize(
@@ -206,6 +213,26 @@ def test_months_of_episodes_and_states_leave_a_board_as_small_as_a_week_of_them(
     assert newest == START + (24 * 180 - 1) * HOUR
 
 
+def test_any_number_of_workers_leaves_a_judge_as_small_as_a_few() -> None:
+    """A worker a minute, for weeks: each sends some frames and is gone."""
+    judge = Judge("test", BENCHMARKS)
+    judge.settle_joining()
+    board = judge.boards[RUN] = live_board()
+    sizes = []
+    for number in range(3_000):
+        for seq in (1, 2, 3):
+            at_s = number * 60 + seq * 20
+            one = frame(seq, at_s, [cell(at_s - 1, [20.0] * 5)], worker=f"w{number}", final=seq == 3)
+            board.merge(one, at_us(at_s))
+            judge.tick(at_us(at_s))
+        windows = board.windows["autmatrix"]
+        sizes.append((len(windows.producers) + len(windows.retired), len(windows.seconds), len(windows.heard)))
+    assert max(producers for producers, _, _ in sizes) <= MOST_RETIRED + 5
+    assert max(seconds for _, seconds, _ in sizes) <= KEPT_S + 2
+    assert max(heard for _, _, heard in sizes) <= KEPT_S + 2
+    assert (len(board.breaches), len(board.episodes), len(board.refutable)) == (0, 0, 0)
+
+
 def test_an_open_episode_outlives_any_number_of_others() -> None:
     board = live_board()
     other = replace(finding(), action="other")
@@ -215,6 +242,15 @@ def test_an_open_episode_outlives_any_number_of_others() -> None:
         told(board, found(hour + 1, USUAL))
     (resolved,) = told(board, found(1_001, replace(USUAL, action="other")))
     assert (resolved.breach, resolved.opened_at) == (opened.breach, opened.opened_at)
+
+
+def test_hours_in_which_no_worker_was_heard_say_nothing_of_a_system() -> None:
+    log, of, heard = FaultLog(), (RUN, "autmatrix"), 0
+    for minute in range(60 * 12):
+        heard += 0 if 300 <= minute < 320 else 60
+        log.note(of, START + timedelta(minutes=minute), heard, 0)
+    bad = [hour for hour in range(12) if log.at_fault(of, START + hour * HOUR, START + (hour + 1) * HOUR)]
+    assert bad == [5]
 
 
 def test_hours_in_which_the_generator_was_at_fault_are_told_by_its_counter() -> None:

@@ -228,3 +228,81 @@ def test_a_resolved_breach_does_not_open_again_from_seconds_it_has_seen() -> Non
     assert [breach.status for _, breach in told].count(BreachStatus.OPENED) == 1
     assert told[-1][1].status is BreachStatus.RESOLVED
     assert told[-1][0] < 14 + 10, "before the bad seconds have left the main window"
+
+
+def late_frames(
+    judge: Judge, times_ms: Callable[[float], list[float]], begin_s: float, end_s: float, now_s: float
+) -> None:
+    """What a second worker measured in that time, all of it merged at ``now_s``."""
+    seq = 0
+    while begin_s + seq * FRAME_S < end_s:
+        seq += 1
+        at_s = begin_s + seq * FRAME_S
+        judge.board("run-of-tests").merge(
+            frame(seq, at_s, [cell(int(at_s - 0.01), times_ms(at_s))], worker="late", final=at_s >= end_s), at_us(now_s)
+        )
+
+
+def test_a_breach_that_late_frames_refute_is_resolved_with_a_note_under_its_id() -> None:
+    judge = judge_of_a_run()
+    slow = around(random.Random(20), lambda now_s: 160 if 20 < now_s <= 23 else 75)
+    told = play(judge, 23.6, slow)
+    (opened,) = {breach.breach for _, breach in told}
+    late_frames(judge, lambda _: [20.0] * 200, 10, 23.4, 23.8)
+    (refuted,) = judge.tick(at_us(23.9))
+    assert (refuted.breach, refuted.status) == (opened, BreachStatus.RESOLVED)
+    assert refuted.note.startswith("what came late refutes it")
+    assert refuted.revision == told[-1][1].revision + 1
+    assert judge.tick(at_us(24.1)) == []
+
+
+def test_a_breach_that_late_frames_leave_standing_goes_on() -> None:
+    judge = judge_of_a_run()
+    told = play(judge, 24, around(random.Random(21), lambda now_s: 400 if now_s > 20 else 75))
+    late_frames(judge, lambda _: [60.0] * 3, 15, 23.8, 24.1)
+    assert all(breach.status is not BreachStatus.RESOLVED for breach in judge.tick(at_us(24.2)))
+    assert {breach.breach for _, breach in told} == {
+        episode.breach for episode in judge.board("run-of-tests").episodes.values()
+    }
+
+
+def test_what_late_frames_show_to_have_been_broken_is_told_with_its_time() -> None:
+    judge = judge_of_a_run()
+    assert play(judge, 40, around(random.Random(22), lambda _: 60)) == []
+    late_frames(judge, lambda _: [900.0] * 60, 20, 26, 40.1)
+    told = judge.tick(at_us(40.2))
+    assert [breach.status for breach in told][:1] == [BreachStatus.OPENED]
+    assert told[-1].status is BreachStatus.RESOLVED
+    assert len({breach.breach for breach in told}) == 1
+    opened = (told[0].opened_at - START).total_seconds()
+    resolved = told[-1].resolved_at
+    assert 20 < opened <= 23
+    assert resolved is not None
+    assert 26 < (resolved - START).total_seconds() <= 32
+    assert judge.tick(at_us(40.4)) == []
+
+
+def test_what_comes_later_than_is_allowed_changes_nothing() -> None:
+    judge = judge_of_a_run()
+    play(judge, 200, around(random.Random(23), lambda _: 60))
+    late_frames(judge, lambda _: [900.0] * 60, 20, 26, 200.1)
+    assert judge.tick(at_us(200.2)) == []
+
+
+def test_a_hang_is_not_refuted_by_good_answers_that_come_late() -> None:
+    judge = judge_of_a_run()
+    good = around(random.Random(24), lambda _: 50)
+    told = play(
+        judge,
+        11.6,
+        lambda now_s: good(now_s) if now_s <= 10 else [],
+        stuck=lambda now_s: [(now_s - 10) * 1000] * 20 if now_s > 10 else [],
+    )
+    assert told[0][1].status is BreachStatus.OPENED
+    late_frames(judge, lambda _: [20.0] * 5, 5, 9, 11.7)
+    assert all(breach.status is not BreachStatus.RESOLVED for breach in judge.tick(at_us(11.8)))
+
+
+def test_one_bad_second_breaks_nothing() -> None:
+    good = around(random.Random(25), lambda _: 50)
+    assert play(judge_of_a_run(), 30, lambda now_s: [900.0] * 10 if 15 <= now_s - 0.05 < 16 else good(now_s)) == []

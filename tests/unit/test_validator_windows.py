@@ -10,7 +10,7 @@ from services.validator.measuring import measure_requests
 from services.validator.producer import SILENCE_US
 from services.validator.samples import Completions, Latencies
 from services.validator.sequence import Sequence
-from services.validator.windows import KEPT_S, SystemWindows
+from services.validator.windows import KEPT_S, Chosen, SystemWindows
 from shared.contracts.benchmarks import Benchmark
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
@@ -114,7 +114,7 @@ def test_event_time_does_not_pass_a_gap_until_it_is_given_up() -> None:
     assert windows.health.frames_given_up == 1
     assert windows.merge(frame(2, 2.0, [cell(2, [5.0])]), at_us(10)), "late, but never seen"
     assert not windows.merge(frame(2, 2.0, [cell(2, [5.0])]), at_us(10)), "seen now"
-    assert sum(windows.second((Kind.REQUEST, ()), START_S + s).count for s in range(10)) == 1
+    assert sum(windows.second(Chosen(Kind.REQUEST), START_S + s).count for s in range(10)) == 1
 
 
 def test_a_redelivery_long_after_changes_only_the_count_of_duplicates() -> None:
@@ -154,9 +154,9 @@ def test_what_is_stuck_is_of_the_latest_frame_of_live_workers() -> None:
     windows = SystemWindows()
     windows.merge(frame(2, 2.0, stuck_ms=[900.0, 1200.0]), at_us(2))
     windows.merge(frame(1, 1.0, stuck_ms=[100.0]), at_us(2))
-    assert windows.stuck(Kind.REQUEST, (), at_us(2)).total == 2
-    assert windows.stuck(Kind.REQUEST, ("other",), at_us(2)).total == 0
-    assert windows.stuck(Kind.REQUEST, (), at_us(2) + SILENCE_US + 1).total == 0
+    assert windows.stuck(Chosen(Kind.REQUEST), at_us(2)).total == 2
+    assert windows.stuck(Chosen(Kind.REQUEST, ("other",)), at_us(2)).total == 0
+    assert windows.stuck(Chosen(Kind.REQUEST), at_us(2) + SILENCE_US + 1).total == 0
 
 
 def test_a_request_that_waited_too_long_counts_once_before_and_once_it_has_returned() -> None:
@@ -167,8 +167,8 @@ def test_a_request_that_waited_too_long_counts_once_before_and_once_it_has_retur
     for seq in (2, 3):
         if seq == 3:
             windows.merge(frame(3, 3.0, [cell(2, [2500.0] * 20)]), at_us(3))
-        stuck = windows.stuck(Kind.REQUEST, (), at_us(3))
-        seconds = [windows.second((Kind.REQUEST, ()), START_S + second) for second in range(4)]
+        stuck = windows.stuck(Chosen(Kind.REQUEST), at_us(3))
+        seconds = [windows.second(Chosen(Kind.REQUEST), START_S + second) for second in range(4)]
         sample = Latencies(seconds, stuck).counted(limit_us)
         counted.append((sample.above, sample.count))
     assert counted == [(20, 50), (20, 50)]

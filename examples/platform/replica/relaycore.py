@@ -130,19 +130,23 @@ class RelayCore:
         """Wait for a router and decide. The latency is the wait and the routing together."""
         service = self._service
         arrived_at = time.monotonic()
+        whole = service.tracer.start("relaycore.routing", span.context)
         async with service.work.seat() as seat:
-            service.record_wait("relaycore.queue_wait", span, seat.waited_s)
-            inner = service.tracer.start("relaycore.route", span.context)
+            service.record_wait("relaycore.queue_wait", whole, seat.waited_s)
+            inner = service.tracer.start("relaycore.route", whole.context)
+            optimizing = service.tracer.start("relaycore.cost_optimization", inner.context)
             began_at = time.monotonic()
             routing_s, optimization_s = service.draw_s("routing"), service.draw_s("cost_optimization")
             await seat.work(min(optimization_s, routing_s))
             optimized_at = time.monotonic()
+            optimizing.end()
             tokens = estimate_tokens(asked.prompt) + asked.max_tokens
             decision = decide_route(tokens, asked.strategy, asked.preference, asked.is_specialized)
             await seat.work(max(0.0, routing_s - optimization_s))
             inner.set({"model": decision.model, "strategy": decision.strategy})
             inner.set({"queue_wait_ms": seat.waited_s * 1000})
             inner.end()
+        whole.end()
         latency_s, cost_optimization_s = time.monotonic() - arrived_at, optimized_at - began_at
         service.metrics.routing_latency.observe(latency_s)
         service.metrics.cost_optimization.observe(cost_optimization_s)

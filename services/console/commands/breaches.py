@@ -164,11 +164,11 @@ def _backing(data: Path) -> "Backing":
 
 def _known_metrics() -> dict[str, tuple[str, ...]]:
     from services.console.settings import ConsoleSettings
-    from shared.config import load_document
-    from shared.contracts.benchmarks import Benchmarks
+    from shared.contracts.benchmarks_file import load_benchmarks
     from shared.settings import read_settings
 
-    benchmarks = load_document(Benchmarks, read_settings(ConsoleSettings).config_dir / "benchmarks.yaml")
+    settings = read_settings(ConsoleSettings)
+    benchmarks = load_benchmarks(settings.benchmarks_path, settings.environment).benchmarks
     return {name: tuple(one.metric for one in system.benchmarks) for name, system in benchmarks.systems.items()}
 
 

@@ -18,7 +18,7 @@ class WhatType(click.ParamType[tuple[str, ...]]):
     name = "TABLE"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        from services.console.lazy_group import closest
+        from shared.errors import closest
 
         names = tuple(part.strip() for part in str(value).split(","))
         for name in names:

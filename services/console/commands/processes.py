@@ -18,6 +18,7 @@ def service(name: str) -> None:
     Examples:
       TIDEGATE_NATS_URL=nats://10.0.0.5:4222 tidegate service generator
       TIDEGATE_STORE_DSN=postgresql://tidegate@db/tidegate tidegate service collector
+      TIDEGATE_WEBHOOK_SECRET_PAGER_FILE=/run/secrets/pager tidegate service forwarder
     """
     _become(f"services.{name}", ())
 

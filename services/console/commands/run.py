@@ -1,6 +1,5 @@
 """``tidegate run``: what is asked becomes planned runs; everything is checked before anything starts."""
 
-import getpass
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +73,7 @@ def run(names: tuple[str, ...], list_only: bool, **options: Any) -> int:
       tidegate run relaycore_request_routing --rate 100/s --target relaycore=https://staging.example.com \\
           --allow-host staging.example.com
     """
+    from services.console.person import who
     from services.console.run_command import Asked, carry_out, print_catalogue
 
     if list_only:
@@ -81,11 +81,4 @@ def run(names: tuple[str, ...], list_only: bool, **options: Any) -> int:
         return 0
     if not names:
         raise click.UsageError("name a scenario or suite; tidegate run --list shows them")
-    return carry_out(Asked(names=names, requested_by=_who(), **options))
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
+    return carry_out(Asked(names=names, requested_by=who(), **options))

@@ -53,11 +53,11 @@ def up(
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
 
-    config_dir = read_settings(ConsoleSettings).config_dir
-    check_documents(config_dir)
+    settings = read_settings(ConsoleSettings)
+    check_documents(settings, environment)
     options = StackOptions(
         data=data,
-        config_dir=config_dir,
+        config_dir=settings.config_dir,
         workers=workers,
         platform=not no_platform,
         environment=environment,

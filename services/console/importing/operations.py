@@ -7,8 +7,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from services.console.importing.naming import Names, action_name, one_line, snake
 from services.console.importing.references import References
-from services.console.lazy_group import closest
-from shared.errors import ConfigError
+from shared.errors import ConfigError, closest
 
 METHODS = ("post", "get", "head", "put", "patch", "delete")
 NOT_SENT = ("options", "trace")

@@ -1,9 +1,9 @@
 "use strict";
-// Draws each figure when it comes into view, in the colours of the page, and again when those change.
+// Draws every figure in the colours of the page, and again when those change.
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
-  const drawn = new Map();
-  const width = (box) => box.clientWidth;
+  const { figures, moments } = JSON.parse(document.getElementById("figures").textContent);
+  const drawn = new Set();
+  const width = (box) => box.clientWidth;  // 0 where it is folded away
 
   const paint = (value, style) => {
     if (Array.isArray(value)) return value.map((one) => paint(one, style));
@@ -20,6 +20,7 @@
 
   const draw = (box) => {
     const figure = figures[box.dataset.figure];
+    const data = figure.data.map((trace) => ({ ...trace, x: moments[trace.x] }));
     const style = getComputedStyle(document.documentElement);
     const given = paint(figure.layout, style);
     const layout = {
@@ -36,18 +37,23 @@
       xaxis: axis(given.xaxis, style), yaxis: axis(given.yaxis, style),
     };
     const config = { displayModeBar: false, responsive: true };
-    drawn.set(box, width(box));
-    Plotly.react(box, paint(figure.data, style), layout, config);
+    drawn.add(box);
+    Plotly.react(box, paint(data, style), layout, config);
     box.classList.add("drawn");
   };
 
+  // One after the other, from the top, so that the page can be read meanwhile; what is folded away waits for its turn.
   const boxes = [...document.querySelectorAll(".plot")];
-  const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
-  }, { rootMargin: "400px" });
-  boxes.forEach((box) => watcher.observe(box));
+  const drawNext = (waiting) => {
+    const box = waiting.find((one) => width(one) && !drawn.has(one));
+    if (!box) return;
+    draw(box);
+    setTimeout(drawNext, 0, waiting);
+  };
+  drawNext(boxes);
+  addEventListener("toggle", (event) => drawNext([...event.target.querySelectorAll(".plot")]), true);
 
-  const again = () => [...drawn.keys()].forEach(draw);
+  const again = () => [...drawn].forEach(draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   matchMedia("print").addEventListener("change", again);
   addEventListener("beforeprint", () => boxes.filter((box) => width(box) && !drawn.has(box)).forEach(draw));
