@@ -1,4 +1,4 @@
-"""From stress runs with different numbers of replicas to points of throughput over replicas, and the fit in words. Pure."""
+"""From stress runs with different numbers of replicas to points to fit, and the fit in words. Pure."""
 
 import math
 from collections import Counter
@@ -15,7 +15,7 @@ POINT_COLUMNS = ("run", "#replicas", "#throughput", "#by the law")
 
 
 def read_point(report: Mapping[str, Any], service: str) -> Point:
-    """The throughput at the breaking point of a run; ``ConfigError`` where it has none, or its replicas are not known."""
+    """Throughput at the breaking point of a run; ``ConfigError`` where there is none, or replicas are not known."""
     run, section = str(report["run"]["run"]), report.get("stress")
     if not section:
         raise ConfigError(f"run {run} searched no breaking point; measure it with tidegate run … --profile stress")
@@ -41,10 +41,8 @@ def _replicas(report: Mapping[str, Any], service: str, run: str) -> int:
         raise ConfigError(f"run {run} does not say how many replicas {service} had; start it with --tag {TAG}=N")
     if len(seen) > 1:
         said = " to ".join(str(count) for count in (min(seen), max(seen)))
-        raise ConfigError(
-            f"run {run}: {service} had {said} replicas; a search needs a fixed number, see docs/stress.md"
-        )
-    return next(iter(seen))
+        raise ConfigError(f"run {run}: {service} had {said} replicas; pin their number, see docs/stress.md")
+    return int(next(iter(seen)))
 
 
 def describe_scaling(scaling: Scaling) -> list[str]:

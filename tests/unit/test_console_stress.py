@@ -118,7 +118,7 @@ def test_the_answer_names_point_interval_knee_and_what_broke_first() -> None:
     assert part is not None
     assert part.answer == (
         "every benchmark is kept up to 30/s (95 %: 29/s to 31/s); the knee is at 18/s; first to break: "
-        "queue response_time  150 of 100, most of it in relaycore"
+        "queue response_time p95 150 ms of 100 ms, most of it in relaycore"
     )
     missing = read_stress(dossier(found=False).report)
     assert missing is not None

@@ -12,11 +12,10 @@ from services.console.options import data_option, json_flag
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--from", "from_runs", is_flag=True, help="Read stored stress runs (the default, and the only way).")
 @click.option("--service", required=True, help="The service whose replicas differ, e.g. relaycore.")
 @json_flag
 @data_option
-def scalability(runs: tuple[str, ...], from_runs: bool, service: str, as_json: bool, data: Path) -> None:
+def scalability(runs: tuple[str, ...], service: str, as_json: bool, data: Path) -> None:
     """Fit the Universal Scalability Law to stress runs with different numbers of replicas.
 
     Tells contention, coherency, and how many replicas carry the most, each with its 95 % interval. The number of
@@ -25,7 +24,7 @@ def scalability(runs: tuple[str, ...], from_runs: bool, service: str, as_json: b
     \b
     Examples:
       tidegate run relaycore_request_routing --profile stress --rate 20/s --tag replicas=2
-      tidegate scalability --service relaycore --from RUN-1 RUN-2 RUN-3 RUN-4
+      tidegate scalability --service relaycore RUN-1 RUN-2 RUN-3 RUN-4
     """
     from services.console.backing import need_backing
     from services.console.reading import ask_store, find_dossier
