@@ -9,6 +9,7 @@ from services.console.plan import STRESS_S, LoadOptions, Request, desire, plan_l
 from services.console.progress import Progress
 from services.console.report_html import render_html
 from services.console.report_junit import render_junit
+from services.console.report_markdown import render_markdown
 from services.console.report_rows import Dossier
 from services.console.scalability import fit_scaling
 from services.console.scalability_points import describe_scaling, read_point
@@ -126,7 +127,11 @@ def test_the_answer_names_point_interval_knee_and_what_broke_first() -> None:
     assert read_stress(report()) is None
 
 
-def test_the_page_and_junit_tell_of_the_search() -> None:
+def test_every_form_of_the_report_tells_of_the_search() -> None:
+    text = render_markdown([dossier()])
+    assert "### Breaking point" in text
+    assert "| 1 | 40/s |" in text
+    assert "### Not kept" not in text
     page = render_html([dossier()])
     assert "Breaking point" in page
     assert "every benchmark is kept up to 30/s" in page

@@ -63,6 +63,8 @@ DECISIONS = {
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
         *("span_tree", "hops", "hop_table", "attention"),
+        *("breaking_point", "knee", "stress_lead", "stress_limits", "stress_margin", "stress_measuring"),
+        *("stress_report", "stress_search", "stress_step", "stress_track"),
         *(
             "course",
             "hop_change",
