@@ -84,10 +84,10 @@ def point_of(search: StressSearch) -> tuple[Point, StressMargin] | None:
         seen = [(step, m) for step in told for m in step.margins if m.name == name and m.margin is not None]
         if not seen:
             continue
-        sightings = [
+        sightings = tuple(
             Sighting(step.level, m.margin or 0.0, _error(step, m, seen), not step.steady and (m.margin or 0.0) > 0)
             for step, m in seen
-        ]
+        )
         worst = min((pair for pair in seen if _margin_broken(search, pair[1])), key=lambda pair: pair[0].level)
         points.append((locate(sightings, lowest, highest), worst[1]))
     return min(points, key=lambda pair: pair[0].level, default=None)
@@ -218,9 +218,9 @@ def _answer(search: StressSearch, located: tuple[Point, StressMargin] | None, re
     return StressAnswer(
         found=not reason,
         reason=reason,
-        level=_told(search, point.level) if point else None,
-        low=_told(search, point.low) if point else None,
-        high=_told(search, point.high) if point else None,
+        level=_rounded(search, point.level) if point else None,
+        low=_rounded(search, point.low) if point else None,
+        high=_rounded(search, point.high) if point else None,
         throughput=_throughput_at(told, point.level) if point else None,
         highest_met=max((level for level in met if first is None or level < first.level), default=None),
         lowest_broken=first.level if first else None,
@@ -254,10 +254,6 @@ def _rounded(search: StressSearch, level: float) -> float:
         return float(max(1, round(level)))
     digits = 3 - math.floor(math.log10(level))
     return round(level, digits)
-
-
-def _told(search: StressSearch, level: float) -> float:
-    return _rounded(search, level)
 
 
 def _say(search: StressSearch, level: float) -> str:
