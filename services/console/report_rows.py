@@ -88,8 +88,6 @@ class HopBreakdown:
     p95: str
     slowest_hop: str
     rows: list[HopRow]
-    slowest_traces: list[tuple[str, str, str]]
-    """Trace id, duration, slowest hop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +205,6 @@ def _hops(section: Mapping[str, Any]) -> HopBreakdown:
         p95=_ms(duration.get("p95")),
         slowest_hop=text_of(section.get("slowest_hop")),
         rows=[_hop(row) for row in section.get("hops") or ()],
-        slowest_traces=[
-            (text_of(one.get("trace_id")), _ms(one.get("duration_ms")), text_of(one.get("slowest_hop")))
-            for one in section.get("slowest") or ()
-        ],
     )
 
 

@@ -139,7 +139,9 @@ def _describe_hops(hops: HopBreakdown) -> str:
 def _print_verdict(console: Console, dossier: Dossier) -> None:
     summary, totals = summarize(dossier.report), result_totals(dossier.report)
     for issue in summary.critical_issues:
-        console.print(Text(f"critical: {issue}", style="red"))
+        console.print(Text(f"critical: {issue}", style="red"), soft_wrap=True)
+    for text in summary.recommendations:
+        console.print(Text(f"advice: {text}", style="yellow"), soft_wrap=True)
     counts = ", ".join(f"{name} {count:,}" for name, count in totals.items() if count or name != "held")
     console.print(Text(f"{summary.run}: {counts}"), soft_wrap=True)
     stress = read_stress(dossier.report)

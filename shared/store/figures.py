@@ -28,7 +28,7 @@ class Streaming:
 
 @dataclass(frozen=True, slots=True)
 class SeriesResult:
-    """One action (or workflow) of one scenario against one system, over the whole run."""
+    """One action (or workflow) of one scenario against one system, over the whole run; histograms: bucket to count."""
 
     series_id: int
     system: str

@@ -25,7 +25,7 @@ async def run(module: str, nats_url: str, environment: str) -> asyncio.subproces
 
 async def line_of(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    return (await asyncio.wait_for(process.stdout.readline(), 45)).decode()
 
 
 async def ready(bench: Bench, durable: str) -> None:

@@ -227,6 +227,20 @@ async def test_a_report_holds_the_stores_figures(rows: Rows, postgres_dsn: str) 
     assert {line["of"]: line["count"] for line in body["distributions"]} == {"requests": 1020, "workflows": 2}
 
 
+async def test_instances_are_told_apart_by_the_median_of_what_they_told_while_ready(
+    rows: Rows, postgres_dsn: str
+) -> None:
+    for second in range(30):
+        for instance, rate, ready in (("1", 10.0, True), ("2", 90.0 if second < 9 else 20.0, True), ("3", 1.0, False)):
+            await rows.connection.execute(
+                "INSERT INTO resource_sample VALUES (%s, 'test', 'autmatrix-backend', 'autmatrix', %s, %s, %s)",
+                (STARTED + timedelta(seconds=second), instance, ready, Jsonb({"request_rate": rate, "cpu_usage": 0.1})),
+            )
+    facts = await Store(postgres_dsn).gather(ASKED, ended(), Observed(), {})
+    told = [(one.instance, one.metric, one.median, one.seconds) for one in facts.instances]
+    assert told == [("1", "request_rate", 10.0, 25), ("2", "request_rate", 20.0, 25)], "after ramp-up"
+
+
 async def test_a_slow_run_is_missed_with_advice_and_issues(rows: Rows, postgres_dsn: str) -> None:
     producer, series = await rows.producer(), await rows.series(Kind.REQUEST, "create")
     await rows.requests(producer, series, [(6 + n / 100, 0.0, 700.0, ErrorKind.OK) for n in range(500)])

@@ -89,6 +89,8 @@ def assert_one_line(result: Result, said: str) -> None:
         (["run", "platform", "--detach"], "--detach"),
         (["run", "smoke", "--detach"], "--detach needs a stack that stays up"),
         (["run", "smoke", "--html", "/none/such/r.html"], "--html"),
+        (["run", "smoke", "--markdown", "/none/such/r.md"], "--markdown"),
+        (["report", "--markdown", "/none/such/r.md"], "--markdown"),
         (["run", "smoke", "--bogus"], "No such option '--bogus'"),
         (["run", "none.yaml"], "none.yaml: No such file"),
         (["stop"], "name one run, or give --all"),

@@ -50,7 +50,10 @@ def test_an_absent_score_is_shown_as_none_and_never_as_zero() -> None:
 
 def test_the_terminal_shows_every_number_of_an_action() -> None:
     shown = io.StringIO()
-    print_dossier(Console(file=shown, width=200), dossier(results=[result("look", 1234, failed=3)], gates=[GATE]))
+    print_dossier(
+        Console(file=shown, width=200),
+        dossier(results=[result("look", 1234, failed=3)], gates=[GATE], recommendations=["add replicas"]),
+    )
     text = shown.getvalue()
     (line,) = [line for line in text.splitlines() if "look" in line]
     assert re.split(r"\s{2,}", line.strip()) == [
@@ -58,6 +61,7 @@ def test_the_terminal_shows_every_number_of_an_action() -> None:
         *("4.0 ms", "12.5 ms", "20.0 ms", "1.5/s"),
     ]
     assert "verdict met, score 97" in text
+    assert "advice: add replicas" in text
     assert "scaling result    relaycore: 4 replicas ready" in text
 
 

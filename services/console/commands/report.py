@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ def report(
     backing = need_backing(read_settings(ConsoleSettings), data)
     days = asyncio.run(ask_store(backing.store_dsn, find_going_on, backing.environment, run))
     if days:
-        show_going_on(days, json_path, html_path, junit_path)
+        show_going_on(days, json_path, {"--html": html_path, "--junit": junit_path, "--markdown": markdown_path})
         return
     dossier = asyncio.run(ask_store(backing.store_dsn, find_dossier, backing.environment, run))
     if not (json_path or html_path or junit_path or markdown_path):
@@ -65,17 +65,15 @@ def report(
         click.echo(f"wrote {path}", err=True)
 
 
-def show_going_on(
-    days: "Sequence[SummaryRow]", json_path: str | None, html_path: Path | None, junit_path: Path | None
-) -> None:
+def show_going_on(days: "Sequence[SummaryRow]", json_path: str | None, others: Mapping[str, Path | None]) -> None:
     """The days of a canary run that goes on, the newest in full; ``ConfigError`` for what only a report can be."""
     from services.console.report_text import open_console
     from services.console.summary_text import print_day, print_days
     from shared.errors import ConfigError
 
     newest = days[0]
-    if html_path or junit_path:
-        option = "--html" if html_path else "--junit"
+    option = next((name for name, path in others.items() if path), None)
+    if option:
         raise ConfigError(
             f"{option}: run {newest.run} still goes on and has no report yet; --json writes its days so far"
         )
