@@ -26,6 +26,7 @@ NEAR = 1.1
 ENOUGH = 0.15
 """The widest (half) interval, as a share of the level, that is an answer when the steps are used up."""
 CLOSE_BY, FAR = 1.35, 1.2
+LOPSIDED = 2.0
 TRIES = 2
 LEAST_ERROR = 0.06
 LOWEST_SHARE = 1e-3
@@ -169,7 +170,15 @@ def _narrow(search: StressSearch, broken: Sequence[StressStep], kept: Sequence[S
         return Next(doubted)
     # No more precise than helps: half of what is wanted, a quarter of the interval that is left.
     error = max(LEAST_ERROR, point.slope * max(search.precision / 2, point.precision / 4))
-    return Next(_rounded(search, min(point.level, search.max_level)), error)
+    return Next(_rounded(search, min(_most_telling(point), search.max_level)), error)
+
+
+def _most_telling(point: Point) -> float:
+    """The median; where the interval reaches much further to one side, a third of the way there."""
+    up, down = math.log(point.high / point.level), math.log(point.level / point.low)
+    if max(up, down) < LOPSIDED * min(up, down):
+        return point.level
+    return point.level * math.exp(up / 3 if up > down else -down / 3)
 
 
 def _doubted(broken: Sequence[StressStep], kept: Sequence[StressStep]) -> float | None:
