@@ -27,8 +27,7 @@ from services.validator.drift_breach import DriftFound, follow
 from services.validator.judging import Judge
 from services.validator.timescale import Store
 from services.validator.verdict import Verdict
-from shared.config import load_document
-from shared.contracts.benchmarks import Benchmarks
+from shared.contracts.benchmarks_file import load_benchmarks
 from shared.contracts.breach import BreachStatus
 from shared.settings import PROJECT_ROOT
 from shared.store.summaries import list_summaries
@@ -37,7 +36,7 @@ from tests.unit.canary_world import FIRST, Change, World, as_window, whole_day
 
 SEED = int(os.environ.get("TIDEGATE_BENCH_SEED", "1"))
 WEEKS = int(os.environ.get("TIDEGATE_BENCH_WEEKS", "12"))
-WARM_DAYS = int(os.environ.get("TIDEGATE_BENCH_WARM_DAYS", "35"))
+WARM_DAYS = int(os.environ.get("TIDEGATE_BENCH_WARM_DAYS", "56"))
 TRIALS = int(os.environ.get("TIDEGATE_BENCH_TRIALS", "20"))
 DAYS = int(os.environ.get("TIDEGATE_BENCH_DAYS", "42"))
 WATCHED_DAYS = int(os.environ.get("TIDEGATE_BENCH_WATCHED_DAYS", "7"))
@@ -51,7 +50,7 @@ ASKED = float(os.environ.get("TIDEGATE_BENCH_FALSE_ALARMS", "0.5"))
 RULES = DriftRules(false_alarms_per_week=ASKED)
 CHANGES = {
     "10 % more": (Change(WARM_DAYS, whole=1.1), None),
-    "20 % more": (Change(WARM_DAYS, whole=1.2), 0.95),
+    "20 % more": (Change(WARM_DAYS, whole=1.2), 0.9),
     "the slowest 8 % take 1.3 times as long": (Change(WARM_DAYS, tail=1.3), 0.95),
     "1 % more failures": (Change(WARM_DAYS, errors=0.01), 0.95),
 }
@@ -154,7 +153,7 @@ async def _watched(rig: StoreRig) -> list[Bar]:
     dsn = rig.fresh_database("canary")
     world = world_of(SEED, actions=ACTIONS)
     process, looks, days = psutil.Process(), list[float](), list[float]()
-    judge = Judge(ENVIRONMENT, load_document(Benchmarks, PROJECT_ROOT / "config" / "benchmarks.yaml"))
+    judge = Judge(ENVIRONMENT, load_benchmarks(PROJECT_ROOT / "config" / "benchmarks.yaml", ENVIRONMENT).benchmarks)
     watch = CanaryWatch(judge, Store(dsn), RULES, UTC)
     alarms, memory = 0, list[float]()
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:

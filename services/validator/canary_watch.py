@@ -31,7 +31,7 @@ DAY_SETTLE = timedelta(minutes=5)
 HOURS_BACK = timedelta(hours=6)
 DAYS_BACK = 7
 """No frame comes later, and a validator that was away for longer leaves older days out."""
-PARTIAL_EVERY = timedelta(minutes=10)
+PARTIAL_EVERY = timedelta(minutes=2)
 LATE_EVERY = timedelta(minutes=10)
 MOST_DRIFTED = 20
 """Exemplars are looked up for so many actions of a window."""

@@ -29,7 +29,6 @@ HOUR_S = 3_600.0
 HOUR_SIGNIFICANCE = 0.001
 """One judgement an hour and benchmark, not one a second."""
 BREACHES_LISTED = 50
-_JUDGED = (Source.RESPONSE_TIME, Source.WORKFLOW_TIME, Source.ERROR_RATE, Source.THROUGHPUT)
 _HEALTH = ("seconds", "seconds_at_fault", "frames", "redelivered_frames", "frames_given_up")
 
 
@@ -113,7 +112,7 @@ def _benchmark(facts: DayFacts, system: str, benchmark: Benchmark) -> Json:
     """A benchmark's day: hours by verdict, minutes in breach, what it spent of its error budget."""
     hours: Counter[str] | None = None
     spent = None
-    if benchmark.source in _JUDGED:
+    if benchmark.source.of_requests:
         rows = [row for row in facts.hours if _is_of(row, system, benchmark)]
         by_hour: dict[datetime, list[SpanTotals]] = defaultdict(list)
         for row in rows:
@@ -142,8 +141,8 @@ def _benchmark(facts: DayFacts, system: str, benchmark: Benchmark) -> Json:
 
 
 def _is_of(row: SpanTotals, system: str, benchmark: Benchmark) -> bool:
-    chosen = not benchmark.actions or row.action in benchmark.actions
-    return row.system == system and row.kind is kind_of(benchmark) and chosen
+    action = "" if row.kind is Kind.WORKFLOW else row.action
+    return row.system == system and row.kind is kind_of(benchmark) and benchmark.chooses(row.scenario, action)
 
 
 def _judge_hour(facts: DayFacts, system: str, benchmark: Benchmark, rows: Sequence[SpanTotals]) -> Verdict:

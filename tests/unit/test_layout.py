@@ -57,11 +57,12 @@ DECISIONS = {
         "membership",
     ),
     "collector": (
-        *("batching", "windows", "copy_rows", "samples", "span_queue"),
+        *("batching", "windows", "copy_rows", "samples", "span_queue", "span_tally"),
         *("usage", "docker_stats", "cgroup_files", "net_dev", "source_config"),
     ),
     "validator": (
         *("windows", "verdict", "lifecycle", "score", "report", "recommendation"),
+        *("burn_rate", "budgets", "spans"),
         *("span_tree", "hops", "hop_table", "attention"),
         *("breaking_point", "knee", "stress_lead", "stress_limits", "stress_margin", "stress_measuring"),
         *("stress_report", "stress_search", "stress_step", "stress_track"),

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from services.validator.judging import Judge
-from services.validator.spans import SpanSeconds, measure_spans
+from services.validator.samples import Latencies, Second
+from services.validator.spans import Clustered, SpanSeconds, measure_spans, spread_of
 from shared.contracts.benchmarks import Benchmarks
 from shared.contracts.breach import Breach
 from shared.contracts.resource import ResourceSample
@@ -121,6 +122,22 @@ def test_steady_load_near_the_target_never_opens(seed: int) -> None:
 def test_where_no_spans_come_the_readings_are_judged() -> None:
     events = play(judge_of_a_run(), 40, lambda _: None, reading_ms=80.0)
     assert [(breach.statistic, breach.level) for _, breach in events[:1]] == [("mean", "target")]
+
+
+def test_what_comes_in_clusters_counts_for_less() -> None:
+    """Every fourth block of six seconds all beyond the limit, the others not at all: a quarter, and far from even."""
+    history = [Second(Histogram.of([90_000.0 if at // 6 % 4 == 0 else 5_000.0] * 20)) for at in range(144)]
+    spread = spread_of(history, 50_000, 6)
+    assert spread == pytest.approx(120 * 24 / 23, rel=0.01) or spread == 50
+    rng = random.Random(1)
+    even = [Second(Histogram.of(90_000.0 if rng.random() < 0.25 else 5_000.0 for _ in range(20))) for _ in range(144)]
+    assert spread_of(even, 50_000, 6) < 2
+    assert spread_of(even[:40], 50_000, 6) == 1.0
+    assert spread_of([Second(Histogram.of([5_000.0] * 20))] * 144, 50_000, 6) == 1.0
+    clustered = Clustered(even, 4.0)
+    assert clustered.count == 144 * 20 // 4
+    assert clustered.counted(50_000).above == Latencies(even).counted(50_000).above // 4
+    assert clustered.mean_and_variance_ms() == Latencies(even).mean_and_variance_ms()
 
 
 def test_a_message_that_comes_again_counts_once_and_late_ones_count() -> None:

@@ -20,7 +20,7 @@ from services.console.options import data_option, json_flag, limit_option
 def summary(run: str | None, day: datetime | None, markdown: bool, limit: int, as_json: bool, data: Path) -> None:
     """List the days of canary runs; with RUN or a day, show the newest of them in full.
 
-    A day is summed up some minutes after it is over, and every ten minutes while it goes on: benchmarks met and missed
+    A day is summed up some minutes after it is over, and every two minutes while it goes on: benchmarks met and missed
     by the hour, minutes in breach, error budgets, percentiles, drift against past days, the slowest requests.
 
     \b
@@ -55,7 +55,7 @@ def summary(run: str | None, day: datetime | None, markdown: bool, limit: int, a
         return
     if not rows:
         click.echo(
-            "no summaries; they are made of runs with --profile canary, the first ten minutes after one began", err=True
+            "no summaries; they are made of runs with --profile canary, within a minute of their begin", err=True
         )
         return
     if markdown:

@@ -14,13 +14,9 @@ NAMED_TAGS = ("branch", "commit")
 
 
 def name_action(key: ActionKey) -> str:
-    """``relaycore send_ai_request``; what is no request says what it is."""
+    """``relaycore routing/send_ai_request``; what is no request says what it is."""
     kind = "" if key.kind is Kind.REQUEST else f" ({key.kind.name.lower()})"
-    return (
-        f"{key.system} {key.action}{kind}"
-        if key.scenario == key.action
-        else f"{key.system} {key.scenario}/{key.action}{kind}"
-    )
+    return f"{key.system} {key.scenario}/{key.action}{kind}"
 
 
 def list_cells(action: Judged) -> tuple[str, ...]:
@@ -62,12 +58,12 @@ def describe_run(row: RanRow) -> str:
 def describe_rules(comparison: Comparison) -> str:
     """What counts as a difference."""
     rules = comparison.rules
-    held = (
-        f"in {rules.rate:.3g} of comparisons of like runs at most"
-        if rules.held == "family"
-        else f"{rules.rate:.3g} of what is found at most"
-    )
+    of = "of comparisons of like runs" if rules.held == "family" else "of what is found"
     return (
-        f"Differences of {rules.threshold:.3g} and more count (p99: {2 * rules.threshold:.3g}, errors: "
-        f"{100 * rules.error_threshold:.3g} points); false alarms {held}."
+        f"Differences count from {_percent(rules.threshold)} on (p99: {_percent(2 * rules.threshold)}, errors: "
+        f"{100 * rules.error_threshold:.3g} points); false alarms in at most {_percent(rules.rate)} {of}."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

@@ -1,6 +1,7 @@
 """The difference of a mean between two runs, tested and with an interval. Pure."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,28 +57,29 @@ def difference_of_scores(
 
     ``share``: scores are 1 for this share of all requests and 0 for the others, if there is no difference.
     """
-    spreads, means = [], []
+    sums, sizes, of_one = [], [], []
     for counts, scores in ((base, of_base), (candidate, of_base if of_candidate is None else of_candidate)):
-        sums, sizes = counts @ scores, counts.sum(axis=1)
-        total = float(sizes.sum())
-        mean = float(sums.sum()) / total
-        of_one = share * (1 - share) if share is not None else float(counts.sum(axis=0) @ (scores - mean) ** 2) / total
-        spreads.append(spread_of_mean(sums, sizes, of_one / total))
-        means.append(mean)
-    return Difference(means[1] - means[0], *spreads)
+        sums.append(counts @ scores)
+        sizes.append(counts.sum(axis=1))
+        centred = scores - sums[-1].sum() / sizes[-1].sum()
+        own = float(counts.sum(axis=0) @ centred**2 / sizes[-1].sum())
+        of_one.append(own if share is None else share * (1 - share))
+    return _difference(sums, sizes, of_one)
 
 
 def difference_of_counts(
     base: Floats, candidate: Floats, base_sizes: Floats, candidate_sizes: Floats, share: float | None = None
 ) -> Difference:
     """Of ``sum(counts) / sum(sizes)``; ``share`` as above."""
-    spreads, means = [], []
-    for counts, sizes in ((base, base_sizes), (candidate, candidate_sizes)):
-        total = float(sizes.sum())
-        floor = 0.0 if share is None else share * (1 - share) / total
-        spreads.append(spread_of_mean(counts, sizes, floor))
-        means.append(float(counts.sum()) / total)
-    return Difference(means[1] - means[0], *spreads)
+    of_one = 0.0 if share is None else share * (1 - share)
+    return _difference([base, candidate], [base_sizes, candidate_sizes], [of_one, of_one])
+
+
+def _difference(sums: Sequence[Floats], sizes: Sequence[Floats], of_one: Sequence[float]) -> Difference:
+    """``of_one``: the variance of a single request, where these are independent."""
+    totals = [float(of.sum()) for of in sizes]
+    spreads = [spread_of_mean(sums[i], sizes[i], of_one[i] / totals[i]) for i in (0, 1)]
+    return Difference(float(sums[1].sum()) / totals[1] - float(sums[0].sum()) / totals[0], *spreads)
 
 
 def resample(counts: Floats, block: int, times: int, generator: np.random.Generator) -> Floats:
