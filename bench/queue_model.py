@@ -52,7 +52,7 @@ class Simulated:
     def __init__(self, servers: int, service_rate: float, seed: int, spacing: str = "poisson") -> None:
         self._free = [0.0] * servers
         self._service_rate, self._random, self._spacing = service_rate, np.random.default_rng(seed), spacing
-        self.now_s = 0.0
+        self.now_s, self._counted_s, self._within = 0.0, 0, 0
         self.ended: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self.sums_ms: dict[int, float] = defaultdict(float)
         self.arrived: dict[int, int] = defaultdict(int)
@@ -76,9 +76,12 @@ class Simulated:
 
     @property
     def in_system(self) -> int:
-        """Arrived and not ended by now."""
-        ended = sum(sum(second.values()) for at, second in self.ended.items() if at < self.now_s)
-        return sum(self.arrived.values()) - ended
+        """Arrived and not ended by now, a whole second."""
+        while self._counted_s < int(self.now_s):
+            self._within += self.arrived.get(self._counted_s, 0)
+            self._within -= sum(self.ended.get(self._counted_s, {}).values())
+            self._counted_s += 1
+        return self._within
 
     def stand_still(self, seconds: float) -> None:
         """No server begins anything for so long."""

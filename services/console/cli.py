@@ -25,6 +25,9 @@ SECTIONS = {
         "baseline": LazyCommand(f"{COMMANDS}.baseline:baseline", "Name runs that others are compared with."),
         "history": LazyCommand(f"{COMMANDS}.history:history", "Find where figures changed over the runs so far."),
         "summary": LazyCommand(f"{COMMANDS}.summary:summary", "Show what canary runs did, day by day."),
+        "scalability": LazyCommand(
+            f"{COMMANDS}.scalability:scalability", "How throughput grows with replicas, from stress runs."
+        ),
         "export": LazyCommand(f"{COMMANDS}.export:export", "Write a run's tables as Parquet or CSV, for notebooks."),
     },
     "Scenarios and benchmarks": {

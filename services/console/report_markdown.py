@@ -19,6 +19,7 @@ from services.console.report_rows import (
     result_totals,
     summarize,
 )
+from services.console.stress_words import read_stress
 from services.console.wording import compare_breach
 from shared.contracts.breach import Breach
 
@@ -61,14 +62,16 @@ def render_markdown(dossiers: Iterable[Dossier]) -> str:
 
 def _page(dossier: Dossier) -> dict[str, Any]:
     report = dossier.report
-    summary, comparisons = summarize(report), list_comparisons(report)
+    summary, comparisons, stress = summarize(report), list_comparisons(report), read_stress(report)
     return {
         "summary": summary,
         "mark": MARKS[summary.tone],
         "totals": result_totals(report),
         "scores": ", ".join(f"{cell(system)} {score}" for system, score, _ in summary.system_scores),
         "advice": list_advice(report),
-        "broken": [_compared(row) for row in comparisons if row.tone == "bad"],
+        "stress": stress,
+        # What a search broke on its way is its answer.
+        "broken": [_compared(row) for row in comparisons if row.tone == "bad" and stress is None],
         "comparisons": [_compared(row) for row in comparisons],
         "load_tests": [
             (

@@ -73,7 +73,7 @@ def _highest(loads: Sequence[Load], options: SearchOptions, *, open_load: bool) 
     bounds = [(1_000_000.0 if open_load else float(MAX_USERS), "the most of a run")]
     if open_load and options.max_rate is not None:
         # An arrival makes as many requests as its scenario has steps.
-        per_level = sum((load.rate or 0.0) * len(load.scenario.steps) for load in loads)
+        per_level = sum((load.rate or 0.0) * sum(not step.once for step in load.scenario.steps) for load in loads)
         bounds.append((options.max_rate * sum(load.rate or 0.0 for load in loads) / per_level, "--max-rate"))
     users = sum(load.users for load in loads)
     per_user = sum(load.rate or 0.0 for load in loads) / users if open_load else 1.0

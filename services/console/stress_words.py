@@ -80,6 +80,7 @@ class StressPart:
     scaled: str = ""
     columns: tuple[str, ...] = STEP_COLUMNS
     verdict_at: int = STEP_COLUMNS.index("verdict")
+    titles: tuple[str, ...] = tuple(column.lstrip("#") for column in STEP_COLUMNS)
 
 
 def read_stress(report: Mapping[str, Any]) -> StressPart | None:

@@ -7,8 +7,8 @@ side, and it shares its tolerance: one step in thirty may say anything at all.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,12 @@ UNDERRATED, UNDERRATED_BY = 0.25, 2.0
 """So often a step's error is told too small, and by so much: long queues are rare, and a step may see none."""
 FURTHEST = 4.0
 """Margins beyond this say on which side they are, no more."""
-SLOPES = np.geomspace(0.5, 400.0, 32)
+SLOPES = np.geomspace(0.5, 400.0, 24)
 TYPICAL_SLOPE, SLOPE_SPREAD = 8.0, 1.2
 """Slopes are log-normal beforehand; of the same queues they are 1 to 60."""
 BOUND = 2.0
 """What the margin of a step that was cut short had surely passed."""
-POINTS = 600
+POINTS = 400
 TAIL = 0.025
 
 Floats = NDArray[np.float64]
@@ -62,8 +62,12 @@ class Point:
         return math.log(self.high / self.low) / 2
 
 
-def locate(sightings: Sequence[Sighting], lowest: float, highest: float) -> Point:
-    """The breaking point between two levels, from at least one sighting."""
+@lru_cache(maxsize=64)
+def locate(sightings: tuple[Sighting, ...], lowest: float, highest: float) -> Point:
+    """The breaking point between two levels, from at least one sighting.
+
+    Remembered, since it is asked for at every look at a step and changes only with a new one.
+    """
     points = np.linspace(math.log(lowest), math.log(highest), POINTS)
     beforehand = -((np.log(SLOPES / TYPICAL_SLOPE) / SLOPE_SPREAD) ** 2) / 2
     weight = np.zeros((POINTS, len(SLOPES))) + beforehand

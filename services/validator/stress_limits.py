@@ -13,7 +13,7 @@ from shared.contracts.timing import Kind
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One metric with its limits. ``systems``: whose windows hold it; empty ``scenario`` or ``actions``: all."""
+    """One metric with its limits. ``systems``: whose windows hold it; empty ``scenarios`` or ``actions``: all."""
 
     system: str
     metric: str
@@ -24,7 +24,7 @@ class Limit:
     critical: float
     systems: tuple[str, ...]
     actions: tuple[str, ...] = ()
-    scenario: str = ""
+    scenarios: tuple[str, ...] = ()
     resource: str = ""
     instances: str = "mean"
     higher_better: bool = False
@@ -38,6 +38,14 @@ class Limit:
         """Share that may lie beyond the limit of a percentile; None for what is no share."""
         q = QUANTILES.get(self.statistic)
         return None if q is None else 1 - q
+
+
+_SOURCES = {
+    "workflow_execution_time": Source.WORKFLOW_TIME,
+    "response_time": Source.RESPONSE_TIME,
+    "error_rate": Source.ERROR_RATE,
+    "throughput": Source.THROUGHPUT,
+}
 
 
 def limits_of(benchmarks: Benchmarks, desired: RunDesired) -> tuple[Limit, ...]:
@@ -64,6 +72,7 @@ def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
         benchmark.critical,
         (system,),
         benchmark.actions,
+        benchmark.scenarios,
         resource=benchmark.resource,
         instances=benchmark.instances,
         higher_better=benchmark.better == "higher",
@@ -74,14 +83,6 @@ def _of_scenarios(desired: RunDesired) -> Iterator[Limit]:
     for scenario in (load.scenario for load in desired.loads):
         for gate in scenario.targets:
             yield _of_gate(scenario, gate)
-
-
-_SOURCES = {
-    "workflow_execution_time": Source.WORKFLOW_TIME,
-    "response_time": Source.RESPONSE_TIME,
-    "error_rate": Source.ERROR_RATE,
-    "throughput": Source.THROUGHPUT,
-}
 
 
 def _of_gate(scenario: Scenario, gate: Gate) -> Limit:
@@ -99,6 +100,6 @@ def _of_gate(scenario: Scenario, gate: Gate) -> Limit:
         -math.inf if higher else math.inf,
         (scenario.system,) if workflow else tuple(sorted(scenario.systems)),
         (gate.action,) if gate.action and not workflow else (),
-        scenario.name,
+        (scenario.name,),
         higher_better=higher,
     )

@@ -64,7 +64,7 @@ def _track(board: RunBoard, resources: ResourceWindows, limit: Limit, seconds: r
     if limit.source is Source.RESOURCE:
         offered = [float(in_flight(board, now_us))] * len(seconds) if limit.higher_better else None
         return Track.of_readings(limit, [_reading(resources, limit, second) for second in seconds], offered)
-    chosen = Chosen(limit.kind, limit.actions, (limit.scenario,) if limit.scenario else ())
+    chosen = Chosen(limit.kind, limit.actions, limit.scenarios)
     tallies = [_tallies(windows, chosen, second) for second in seconds]
     counts = [float(sum(tally.count for tally in one)) for one in tallies]
     if limit.source is Source.ERROR_RATE:

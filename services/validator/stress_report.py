@@ -28,7 +28,8 @@ def stress_section(facts: Facts) -> Json | None:
     if search is None or answer is None:
         return None
     scaled = sorted({record["service"] for record in facts.scaling if _moved(record)})
-    return {**search.model_copy(update={"answer": answer}).model_dump(mode="json"), "scaled": scaled}
+    told = search.model_copy(update={"answer": answer}).model_dump(mode="json")
+    return {**told, "scaled": scaled, "tags": dict(facts.desired.tags)}
 
 
 def judge_search(search: StressSearch, answer: StressAnswer, phase: Phase, missing: int) -> Verdict:

@@ -19,12 +19,14 @@ GROWTH = 2.0
 """Factor from one level to the next while nothing is broken; its square where nothing is near a limit either."""
 CLOSE = 1.2
 """Factor where a step was too close to a limit to be sure."""
+CLOSE_TO = 0.7
 FAR_BELOW = -2.0
 NEAR = 1.1
 """Steps within this factor of the point speak of it directly."""
 ENOUGH = 0.15
 """The widest (half) interval, as a share of the level, that is an answer when the steps are used up."""
 CLOSE_BY, FAR = 1.35, 1.2
+LOPSIDED = 2.0
 TRIES = 2
 LEAST_ERROR = 0.06
 LOWEST_SHARE = 1e-3
@@ -83,10 +85,10 @@ def point_of(search: StressSearch) -> tuple[Point, StressMargin] | None:
         seen = [(step, m) for step in told for m in step.margins if m.name == name and m.margin is not None]
         if not seen:
             continue
-        sightings = [
+        sightings = tuple(
             Sighting(step.level, m.margin or 0.0, _error(step, m, seen), not step.steady and (m.margin or 0.0) > 0)
             for step, m in seen
-        ]
+        )
         worst = min((pair for pair in seen if _margin_broken(search, pair[1])), key=lambda pair: pair[0].level)
         points.append((locate(sightings, lowest, highest), worst[1]))
     return min(points, key=lambda pair: pair[0].level, default=None)
@@ -130,8 +132,13 @@ def _grow(search: StressSearch, kept: Sequence[StressStep]) -> Next | StressAnsw
         return _answer(search, None, f"nothing is broken after {len(search.steps)} steps; begin higher")
     margins = [m.margin for m in top.margins if m.margin is not None]
     far = all(margin < FAR_BELOW for margin in margins) and len(kept) > 1
-    factor = CLOSE if top.verdict == "insufficient" else GROWTH**2 if far else GROWTH
+    factor = CLOSE if any(_close(m) for m in top.margins) else GROWTH**2 if far else GROWTH
     return Next(_rounded(search, min(top.level * factor, search.max_level)))
+
+
+def _close(margin: StressMargin) -> bool:
+    """Undecided for being near its limit, and not for having seen too little."""
+    return margin.verdict == "insufficient" and margin.value is not None and margin.value > CLOSE_TO * margin.limit
 
 
 def _shrink(search: StressSearch, broken: Sequence[StressStep]) -> Next | StressAnswer:
@@ -163,7 +170,15 @@ def _narrow(search: StressSearch, broken: Sequence[StressStep], kept: Sequence[S
         return Next(doubted)
     # No more precise than helps: half of what is wanted, a quarter of the interval that is left.
     error = max(LEAST_ERROR, point.slope * max(search.precision / 2, point.precision / 4))
-    return Next(_rounded(search, min(point.level, search.max_level)), error)
+    return Next(_rounded(search, min(_most_telling(point), search.max_level)), error)
+
+
+def _most_telling(point: Point) -> float:
+    """The median; where the interval reaches much further to one side, a third of the way there."""
+    up, down = math.log(point.high / point.level), math.log(point.level / point.low)
+    if max(up, down) < LOPSIDED * min(up, down):
+        return point.level
+    return point.level * math.exp(up / 3 if up > down else -down / 3)
 
 
 def _doubted(broken: Sequence[StressStep], kept: Sequence[StressStep]) -> float | None:
@@ -212,9 +227,9 @@ def _answer(search: StressSearch, located: tuple[Point, StressMargin] | None, re
     return StressAnswer(
         found=not reason,
         reason=reason,
-        level=_told(search, point.level) if point else None,
-        low=_told(search, point.low) if point else None,
-        high=_told(search, point.high) if point else None,
+        level=_rounded(search, point.level) if point else None,
+        low=_rounded(search, point.low) if point else None,
+        high=_rounded(search, point.high) if point else None,
         throughput=_throughput_at(told, point.level) if point else None,
         highest_met=max((level for level in met if first is None or level < first.level), default=None),
         lowest_broken=first.level if first else None,
@@ -248,10 +263,6 @@ def _rounded(search: StressSearch, level: float) -> float:
         return float(max(1, round(level)))
     digits = 3 - math.floor(math.log10(level))
     return round(level, digits)
-
-
-def _told(search: StressSearch, level: float) -> float:
-    return _rounded(search, level)
 
 
 def _say(search: StressSearch, level: float) -> str:

@@ -65,6 +65,8 @@ DECISIONS = {
         *("burn_rate", "budgets", "spans"),
         *("levels", "significance", "samples", "measuring", "judging", "window_verdict", "checkpoint"),
         *("span_tree", "hops", "hop_table", "attention"),
+        *("breaking_point", "knee", "stress_lead", "stress_limits", "stress_margin", "stress_measuring"),
+        *("stress_report", "stress_search", "stress_step", "stress_track"),
         *(
             "course",
             "hop_change",

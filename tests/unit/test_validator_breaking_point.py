@@ -11,12 +11,12 @@ from services.validator.breaking_point import Sighting, locate
 from services.validator.stress_margin import drifting, likeness_of, mean_margin, share_margin, sum_variance
 
 
-def sightings(point: float, slope: float, levels: list[float], error: float, seed: int) -> list[Sighting]:
+def sightings(point: float, slope: float, levels: list[float], error: float, seed: int) -> tuple[Sighting, ...]:
     random = np.random.default_rng(seed)
-    return [
+    return tuple(
         Sighting(level, slope * math.log(level / point) + error * float(random.standard_normal()), error)
         for level in levels
-    ]
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -35,11 +35,11 @@ def test_the_interval_is_about_the_point_and_narrows_with_what_is_seen(point: fl
 def test_one_step_that_lies_does_not_carry_the_point_away(lie_at: float) -> None:
     seen = sightings(100.0, 10.0, [40, 80, 90, 97, 103, 110, 120, 150, 200], 0.2, 1)
     lie = Sighting(100.0 * lie_at, 3.0 if lie_at < 1 else -3.0, 0.2)
-    assert locate([*seen, lie], 10, 1000).level == pytest.approx(100, rel=0.03)
+    assert locate((*seen, lie), 10, 1000).level == pytest.approx(100, rel=0.03)
 
 
 def test_a_step_that_was_cut_short_says_on_which_side_it_was_and_no_more() -> None:
-    mild, wild = (locate([Sighting(50, -2, 0.3), Sighting(120, m, 0.3, bound=True)], 5, 1000) for m in (3.0, 9.0))
+    mild, wild = (locate((Sighting(50, -2, 0.3), Sighting(120, m, 0.3, bound=True)), 5, 1000) for m in (3.0, 9.0))
     assert mild == wild
     assert mild.level < 120
 
@@ -56,7 +56,7 @@ def test_margins_of_shares_are_log_odds_and_independent_seconds_count_fully() ->
 def test_samples_that_come_in_crowds_count_for_fewer() -> None:
     random = np.random.default_rng(4)
     busy = np.repeat(random.random(40) < 0.1, 10)
-    margin = share_margin(np.full(400, 100.0), (50.0 * busy).astype(np.float64), 0.05)
+    margin = share_margin(np.full(400, 100.0), np.array([50.0 * one for one in busy.tolist()]), 0.05)
     assert margin.effective < 40_000 / 50
     assert margin.lasting_s > 4
 

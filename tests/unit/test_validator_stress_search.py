@@ -15,7 +15,10 @@ def step(level: float, verdict: StepVerdict, margin: float | None = None, **chan
     told = StressMargin(
         system="queue",
         metric="response_time",
+        statistic="p95",
+        unit="ms",
         limit=100,
+        value={"met": 50.0, "insufficient": 95.0}.get(verdict, 150.0),
         verdict=verdict,
         samples=1000,
         effective=500,
@@ -36,6 +39,8 @@ def test_it_begins_where_the_load_does_and_grows() -> None:
     assert next_move(made(step(10, "met"), step(20, "met"))) == Next(80.0), "nothing is near a limit"
     assert next_move(made(step(10, "met"), step(20, "met", -1.0))) == Next(40.0)
     assert next_move(made(step(10, "insufficient"))) == Next(12.0)
+    few = step(10, "insufficient").margins[0].model_copy(update={"value": 20.0})
+    assert next_move(made(step(10, "insufficient", margins=(few,)))) == Next(20.0), "too few samples are not too near"
 
 
 def test_it_goes_down_when_the_first_step_is_broken() -> None:
