@@ -64,7 +64,7 @@ class SpanDoor:
             given_up = self._queue.offer(spans.rows)
         except QueueFullError as error:
             return _refusal(429, str(error))
-        self._tally.add(spans.rows)
+        self._tally.add(spans.rows, time.time())
         metrics.SPANS_WAITING.set(len(self._queue))
         _count_dropped("malformed", spans.rejected)
         _count_dropped("sampled", given_up.spans)

@@ -17,6 +17,8 @@ from shared.histogram import bucket_of
 from shared.store.spans import SpanRow
 
 MOST_REMEMBERED = 100_000
+AHEAD_S = 5.0
+"""A span that ends so much later than now is of a clock that is wrong; counted, it would end the time of all others."""
 WORST = 3
 
 
@@ -58,11 +60,14 @@ class SpanTally:
         self._cells: dict[tuple[Named, int], _Cell] = {}
         self._seen: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
-    def add(self, rows: Iterable[SpanRow]) -> None:
-        """Count those that are wanted and were not counted before."""
+    def add(self, rows: Iterable[SpanRow], now_s: float) -> None:
+        """Count those that are wanted, were not counted before and have ended by ``now_s`` (s since the Unix epoch)."""
         for row in rows:
             named = Named(row.service, row.name)
             if named not in self._wanted:
+                continue
+            second = int(row.at.timestamp() + row.duration_us / 1e6)
+            if second > now_s + AHEAD_S:
                 continue
             identity = (row.trace_id.bytes, row.span_id)
             if identity in self._seen:
@@ -70,7 +75,6 @@ class SpanTally:
             self._seen[identity] = None
             if len(self._seen) > MOST_REMEMBERED:
                 self._seen.popitem(last=False)
-            second = int(row.at.timestamp() + row.duration_us / 1e6)
             self._cells.setdefault((named, second), _Cell()).add(row)
 
     def take(self, environment: str, collector: str, next_seq: int) -> list[SpanWindows]:

@@ -13,6 +13,7 @@ import click
 from shared.errors import TidegateError, closest
 
 EXIT_USAGE = 2
+EXIT_NOT_CARRIED = 4
 EXIT_INTERRUPTED = 130
 
 
@@ -77,6 +78,9 @@ class LazyGroup(click.Group):
             # The reader of a list has seen enough, e.g. `tidegate runs | head`.
             sys.stderr.close()
             sys.exit(0)
+        except OSError as error:
+            # A disk that is full, say; as a traceback it would end with 1, which means that a benchmark was missed.
+            fail(f"{error.filename or 'output'}: {error.strerror or error}", EXIT_NOT_CARRIED)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -12,6 +12,9 @@ from xml.etree import ElementTree as ET
 from services.console.report_rows import ComparisonRow, Report, list_comparisons, summarize
 from services.console.stress_words import StressPart, read_stress
 
+NOT_CARRIED = 4
+"""The exit code of a run that could not be carried through."""
+
 
 def render_junit(reports: Iterable[Report]) -> bytes:
     """One document for all reports: missed is a failure, what could not be judged is skipped."""
@@ -28,6 +31,10 @@ def render_junit(reports: Iterable[Report]) -> bytes:
         share_s = _duration_s(report.get("run") or {}) / max(1, len(rows))
         for system, of_system in by_system.items():
             root.append(_suite(report, system, of_system, share_s))
+        if not _carried_through(report) or (
+            summarize(report).tone == "unsure" and all(row.tone == "good" for row in rows)
+        ):
+            root.append(_whole_run(report))
     suites = list(root)
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in suites)))
@@ -67,15 +74,34 @@ def _suite(report: Report, system: str, rows: list[ComparisonRow], share_s: floa
     return suite
 
 
+def _carried_through(report: Report) -> bool:
+    return report.get("exit_code") != NOT_CARRIED
+
+
+def _whole_run(report: Report) -> ET.Element:
+    """What no benchmark tells: that the run could not be carried through, or that what is stored confirms nothing."""
+    summary, error = summarize(report), not _carried_through(report)
+    tally = {"tests": "1", "failures": "0", "errors": str(int(error)), "skipped": str(int(not error))}
+    suite = ET.Element("testsuite", {"name": _printable(f"{summary.run}.run"), **tally, "time": "0.000"})
+    case = ET.SubElement(suite, "testcase", classname="tidegate.run", name="carried through", time="0.000")
+    said = _printable("; ".join([summary.verdict, *summary.critical_issues]))
+    ET.SubElement(case, "error" if error else "skipped", message=said)
+    return suite
+
+
 def _search(report: Report, stress: StressPart) -> ET.Element:
     """A search asks one question; the benchmarks that it broke on its way are no failures."""
     summary, time_s = summarize(report), f"{_duration_s(report.get('run') or {}):.3f}"
-    tally = {"failures": str(int(summary.tone == "bad")), "skipped": str(int(summary.tone == "unsure"))}
+    error, bad = not _carried_through(report), summary.tone == "bad"
+    tally = {"errors": error, "failures": bad and not error, "skipped": summary.tone == "unsure" and not error}
+    counts = {kind: str(int(counted)) for kind, counted in tally.items()}
     name = _printable(f"{summary.run}.stress")
-    suite = ET.Element("testsuite", {"name": name, "tests": "1", "errors": "0", "time": time_s, **tally})
+    suite = ET.Element("testsuite", {"name": name, "tests": "1", "time": time_s, **counts})
     case = ET.SubElement(suite, "testcase", classname="tidegate.stress", name="breaking point", time=time_s)
     said = _printable(f"{summary.verdict}: {stress.answer}")
-    if summary.tone == "bad":
+    if error:
+        ET.SubElement(case, "error", message=said)
+    elif bad:
         ET.SubElement(case, "failure", message=said, type=_printable(summary.verdict))
     elif summary.tone == "unsure":
         ET.SubElement(case, "skipped", message=said)

@@ -66,6 +66,8 @@ class Forwarding:
         """Until cancelled: tell the broker of all that is held that it is still being worked on."""
         while True:
             await asyncio.sleep(STILL_HERE_S)
+            if not self._may_act():
+                continue  # Another acts: what is held here is given to it once the broker has waited long enough.
             for message in list(self._held.values()):
                 try:
                     await message.in_progress()
@@ -151,9 +153,14 @@ class Forwarding:
         sequence, sent = int(message.metadata.sequence.stream), False
         while True:
             _heed_cancellation()
+            if not self._may_act():
+                await asyncio.sleep(0.2)
+                continue
             try:
                 if not sent and wants(self._http.endpoint, event.data, await self._told.read(event.data.breach)):
                     failure = await self._send(message, event)
+                    if failure is None:
+                        continue
                     if failure:
                         await self._bury(message, failure)
                     else:
@@ -170,15 +177,14 @@ class Forwarding:
                 self._held.pop(sequence)
                 return
 
-    async def _send(self, message: Msg, event: BreachEvent) -> str:
-        """Attempts until the event is taken; why it will not be, else nothing."""
+    async def _send(self, message: Msg, event: BreachEvent) -> str | None:
+        """Attempts until the event is taken; why it will not be, else nothing. None: another acts meanwhile."""
         endpoint = self._http.endpoint
         began, attempt = time.monotonic(), 0
         while True:
             _heed_cancellation()
             if not self._may_act():
-                await asyncio.sleep(0.2)
-                continue
+                return None
             attempt += 1
             outcome = await self._http.post(event.id, message.data, (message.headers or {}).get("traceparent", ""))
             metrics.WEBHOOKS.labels(self._name, outcome.answer.value).inc()

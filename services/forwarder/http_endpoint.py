@@ -45,6 +45,9 @@ class HttpEndpoint:
                 return Outcome(answer, reason, response.headers.get("Retry-After", ""))
         except TimeoutError:
             return Outcome(Answer.AGAIN, f"did not answer within {self.endpoint.timeout:g} s")
+        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
+            # Their text has the whole URL, and many a receiver knows its senders by a part of it.
+            return Outcome(Answer.AGAIN, f"does not speak HTTP: {type(error).__name__}")
         except (aiohttp.ClientError, OSError) as error:
             return Outcome(Answer.AGAIN, f"cannot be reached: {error or type(error).__name__}")
 

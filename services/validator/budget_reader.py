@@ -70,6 +70,8 @@ class BudgetReader:
         since_s = oldest_s if whole or before is None else max(oldest_s, before.until_s - AGAIN_S)
         since, until = utc_of_us(since_s * 1_000_000), utc_of_us(until_s * 1_000_000)
         read = await self._store.read_spending(_budget_of(one), since, until)
+        if one.key.run not in self._judge.boards:
+            return  # It was forgotten meanwhile, and its budgets with it.
         covers = one.benchmark.schedule.covers
         steps = [step for step in read if covers(utc_of_us(step[0] * 1_000_000))]
         budgets.spending[one.key] = Spending.of(until_s, steps, None if whole else before)

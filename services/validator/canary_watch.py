@@ -48,6 +48,7 @@ class CanaryWatch:
         self._faults = FaultLog()
         self._found: list[DriftFound] = []
         self._hours_judged: dict[str, datetime] = {}
+        self._day_judged: dict[str, date] = {}
         self._partial_at: dict[str, datetime] = {}
         self._late_at: datetime | None = None
 
@@ -73,6 +74,7 @@ class CanaryWatch:
         """Begin anew: what was found and not told is found again."""
         self._found.clear()
         self._hours_judged.clear()
+        self._day_judged.clear()
         self._partial_at.clear()
         self._late_at = None
 
@@ -95,6 +97,7 @@ class CanaryWatch:
                 self._faults.note((run.run, system), now, health.seconds, health.seconds_at_fault)
         names = {run.run for run in live}
         self._faults.keep_only(names)
+        self._day_judged = {name: day for name, day in self._day_judged.items() if name in names}
         for known in (self._hours_judged, self._partial_at):
             for name in known.keys() - names:
                 del known[name]
@@ -163,8 +166,18 @@ class CanaryWatch:
                         await self._write(run, span, runs, canaries, now, head, complete=False)
                 elif head is None or not head.complete or (late and await self._is_outdated(run, span, head)):
                     await self._write(run, span, runs, canaries, now, head, complete=True)
+                elif run.ended is None and self._day_judged.get(run.run, today - timedelta(days=2)) < span.day:
+                    # Written by another, who may not have told what it found; what was told is not told again.
+                    await self._judge_day(run, span, runs, canaries)
         if late:
             self._late_at = now
+
+    async def _judge_day(
+        self, run: CanaryRun, span: Span, runs: Sequence[CanaryRun], canaries: int
+    ) -> list[Finding] | None:
+        findings = await self._judge_span(run, span, runs, canaries) if run.asked(span) else None
+        self._day_judged[run.run] = span.day
+        return findings
 
     async def _is_outdated(self, run: CanaryRun, span: Span, head: SummaryHead) -> bool:
         return await self._store.count_stored(run.run, span.start, span.stop) != head.events
@@ -187,7 +200,7 @@ class CanaryWatch:
         complete: bool,
     ) -> None:
         """Sum up a day, and judge it where it is whole and new."""
-        findings = await self._judge_span(run, span, runs, canaries) if complete and run.asked(span) else None
+        findings = await self._judge_day(run, span, runs, canaries) if complete else None
         since, until = max(span.start, run.started), min(span.stop, run.ended or span.stop, now)
         board = self._judge.boards.get(run.run)
         facts = await self._store.gather_day(

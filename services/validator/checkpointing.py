@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
+from pydantic import ValidationError
 
 from services.validator.board import RunBoard
 from services.validator.checkpoint import Checkpoint, capture, restore
@@ -15,6 +16,7 @@ from services.validator.inbox import Inbox
 from services.validator.judging import Judge
 from shared.bus import Bus
 from shared.clock import wall_us
+from shared.config import describe
 from shared.contracts.run import RunState
 from shared.errors import TransientError
 from shared.lease import Lease
@@ -93,4 +95,7 @@ class Checkpointer:
         since = saved.at - STATES_BEFORE
         subjects = self._bus.subjects
         for message in await read_since(self._bus.js, subjects.stream("RUNS"), subjects.run_state(saved.run), since):
-            board.note_state(RunState.model_validate_json(message.data))
+            try:
+                board.note_state(RunState.model_validate_json(message.data))
+            except ValidationError as error:
+                logger.error("ignored %s: %s", message.subject, describe(error))  # noqa: TRY400 - the sender's

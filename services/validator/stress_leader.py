@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
+from pydantic import ValidationError
 
 from services.validator.board import RunBoard
 from services.validator.judging import Judge
@@ -20,6 +21,7 @@ from services.validator.stress_measuring import in_flight, sight_of
 from services.validator.stress_report import with_breach
 from shared.bus import Bus, publish_after
 from shared.clock import wall_us
+from shared.config import describe
 from shared.contracts.run import Phase, RunDesired
 
 TICK_S = 0.5
@@ -70,6 +72,9 @@ class StressLeader:
             await publish_after(self._bus.js, subject, wanted.model_dump_json().encode(), kept.seq or 0, ANSWER_S)
         except NotFoundError:
             logger.warning("run %s is not asked for any more; its search ends", wanted.run)
+            return
+        except ValidationError as error:
+            logger.error("run %s: what is asked of it last is ignored: %s", wanted.run, describe(error))  # noqa: TRY400 - the sender's
             return
         except (NatsError, APIError, TimeoutError) as error:
             # What was not kept is decided again at the next look; what was, is read by then.

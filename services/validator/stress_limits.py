@@ -82,7 +82,8 @@ def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:
 def _of_scenarios(desired: RunDesired) -> Iterator[Limit]:
     for scenario in (load.scenario for load in desired.loads):
         for gate in scenario.targets:
-            yield _of_gate(scenario, gate)
+            if gate.confirmable:
+                yield _of_gate(scenario, gate)
 
 
 def _of_gate(scenario: Scenario, gate: Gate) -> Limit:

@@ -142,7 +142,8 @@ class Track:
             statistic=self.limit.statistic,
             action=self.limit.actions[0] if len(self.limit.actions) == 1 else "",
             unit=self.limit.unit,
-            limit=self._bound(searched),
+            # One that has no critical limit is held to its target, also where critical ones are searched.
+            limit=self._bound(searched) if math.isfinite(self._bound(searched)) else worst,
             value=round(oldest_us / 1e3, 3),
             verdict="critical" if math.isfinite(self.limit.critical) else "missed",
             samples=count,
@@ -207,6 +208,8 @@ def _above(responses: Sequence[Mapping[int, int]], limit_ms: float) -> Floats:
     """How many of each second lie above a limit; of the limit's own bucket the part above it."""
     if not math.isfinite(limit_ms):
         return np.zeros(len(responses))
+    if limit_ms <= 0:
+        return np.array([float(sum(response.values())) for response in responses])
     edge = bucket_of(limit_ms * 1e3)
     part = edge + 1 - math.log(limit_ms * 1e3) / math.log(BASE)
     return np.array(

@@ -6,6 +6,7 @@ iteration's in a closed one), a captured name, a variable of ``vars``, ``${SET.C
 ``${secret.NAME}``, which each worker takes from its own environment and which never travels.
 """
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -236,6 +237,11 @@ class Gate(Document):
         if self.unit != fits:
             raise ValueError(f"unit {self.unit!r} does not measure {self.metric}; use {fits!r}")
         return self
+
+    @property
+    def confirmable(self) -> bool:
+        """Whether samples can show it kept: an error rate of 0 or 1, or no time at all, they never can."""
+        return 0 < self.limit < (1 if self.metric == "error_rate" else math.inf)
 
 
 class Scenario(Document):

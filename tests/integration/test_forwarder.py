@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import nats
 import orjson
 import pytest
@@ -22,8 +23,11 @@ from nats.js.errors import NotFoundError
 from standardwebhooks import Webhook
 
 from services.forwarder.app import serve
+from services.forwarder.http_endpoint import HttpEndpoint
+from services.forwarder.retrying import Answer
 from services.forwarder.settings import ForwarderSettings
 from shared.contracts.breach import BreachEvent
+from shared.contracts.webhooks import Endpoint
 from shared.reading import read_last
 from shared.settings import PROJECT_ROOT
 from shared.streams import ensure_streams
@@ -324,3 +328,35 @@ async def test_a_forwarder_that_cannot_be_used_ends_with_one_line(
     (line,) = errors.decode().strip().splitlines()
     assert said in line
     assert "whsec_short" not in line
+
+
+async def test_what_is_held_when_another_begins_to_act_is_given_to_it(
+    rig: Rig, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.forwarder.forwarding.ACK_WAIT_S", 1.0)
+    monkeypatch.setattr("services.forwarder.forwarding.STILL_HERE_S", 0.2)
+    receiver.broken = {"b1.1"}
+    await rig.start()
+    await rig.tell(event(1))
+    await until(lambda: len(receiver.requests) > 1)
+    leases = await rig.client.jetstream().key_value(rig.names.bucket("leases"))
+    await leases.put("forwarder", b"another")
+    durable, stream = "webhook-pager", rig.names.stream("BREACHES")
+    another = await rig.client.jetstream().pull_subscribe_bind(durable, stream=stream)
+    (message,) = await another.fetch(1, timeout=3.5)
+    assert BreachEvent.model_validate_json(message.data).id == "b1.1"
+
+
+async def test_an_answer_that_is_no_http_is_told_without_the_address(rig: Rig) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"what?\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, aiohttp.ClientSession() as session:
+        told = Endpoint(name="pager", url=f"http://127.0.0.1:{port}/hooks/T0KEN?key=T0KEN", secret="pager")
+        outcome = await HttpEndpoint(told, (b"k" * 32,), session).post("b1.1", b"{}")
+    assert outcome.answer is Answer.AGAIN
+    assert outcome.reason
+    assert "T0KEN" not in outcome.reason

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from services.console.cli import main
 from services.validator.app import serve
 from services.validator.canary_watch import CanaryWatch
-from services.validator.drift import DriftRules
+from services.validator.drift import DriftRules, Grain
 from services.validator.judging import Judge
 from services.validator.settings import Settings
 from services.validator.timescale import Store
@@ -160,6 +160,26 @@ async def test_hours_are_judged_once_each_and_not_before_the_store_has_them(
     assert [one.span.start.hour for one in found] == [7, 8]
     broken = {(one.metric, one.statistic) for one in found[0].findings if one.verdict == "missed"}
     assert broken == {(DriftMetric.RESPONSE_TIME, name) for name in ("p50", "p95", "p99")}
+
+
+async def test_a_day_that_was_summed_up_and_perhaps_not_told_is_judged_again_by_the_next_to_watch(
+    connection: psycopg.AsyncConnection[Any], postgres_dsn: str, environment: str
+) -> None:
+    await seeded(connection, environment, Change(DAYS - 1, whole=1.5), hours=1)
+
+    async def days_found(watch: CanaryWatch, minute: float) -> list[date]:
+        await watch.look(now_at(DAYS, 1, minute))
+        return [found.span.day for found in watch.take() if found.span.grain is Grain.DAY]
+
+    yesterday = now_at(DAYS - 1, 0).date()
+    _, watch = watching(postgres_dsn, environment)
+    assert (await days_found(watch, 10))[-1] == yesterday
+    assert await days_found(watch, 11) == []
+    watch.forget()
+    assert await days_found(watch, 12) == [yesterday]
+    _, another = watching(postgres_dsn, environment)
+    assert await days_found(another, 13) == [yesterday]
+    assert await days_found(another, 14) == []
 
 
 async def test_a_store_that_is_away_is_asked_again(

@@ -13,6 +13,7 @@ from shared.store.spans import SpanRow
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 START_S = int(START.timestamp())
+NOW_S = START_S + 3.0
 WANTED = {Named("relaycore", "route"): "relaycore", Named("shop-backend", "pay"): "shop"}
 
 
@@ -38,8 +39,8 @@ def take(tally: SpanTally, seq: int = 1) -> list[SpanWindows]:
 
 def test_only_named_spans_count_each_in_the_second_of_its_end() -> None:
     tally = SpanTally(WANTED)
-    tally.add([row(1, 0.9, 200), row(2, 1.1, 200, status=2), row(3, 1.2, 5), row(4, 1.2, 5, name="other")])
-    tally.add([row(5, 1.5, 7, service="shop-backend", name="pay"), row(6, 1.5, 7, name="pay")])
+    tally.add([row(1, 0.9, 200), row(2, 1.1, 200, status=2), row(3, 1.2, 5), row(4, 1.2, 5, name="other")], NOW_S)
+    tally.add([row(5, 1.5, 7, service="shop-backend", name="pay"), row(6, 1.5, 7, name="pay")], NOW_S)
     relaycore, shop = take(tally, 7)
     assert [(one.system, one.service, one.seq) for one in (relaycore, shop)] == [
         ("relaycore", "relaycore", 7), ("shop", "shop-backend", 8),
@@ -54,19 +55,25 @@ def test_only_named_spans_count_each_in_the_second_of_its_end() -> None:
 
 def test_what_is_exported_again_counts_once_also_after_it_was_told() -> None:
     tally = SpanTally(WANTED)
-    tally.add([row(1, 1, 5), row(1, 1, 5)])
+    tally.add([row(1, 1, 5), row(1, 1, 5)], NOW_S)
     assert [cell.count for one in take(tally) for cell in one.cells] == [1]
-    tally.add([row(1, 1, 5), row(2, 1, 5)])
+    tally.add([row(1, 1, 5), row(2, 1, 5)], NOW_S)
     assert [cell.count for one in take(tally) for cell in one.cells] == [1]
+
+
+def test_a_clock_that_is_ahead_or_an_end_that_is_nonsense_ends_the_time_of_no_other() -> None:
+    tally = SpanTally(WANTED)
+    tally.add([row(1, 3, 5), row(2, 5, 5), row(3, 60, 5), row(4, 1e9, 1e12)], NOW_S)
+    assert [cell.second - START_S for one in take(tally) for cell in one.cells] == [3, 5]
 
 
 def test_the_order_of_spans_changes_nothing() -> None:
     rng = random.Random(1)
     rows = [row(number, rng.uniform(0, 3), rng.lognormvariate(3, 1)) for number in range(1, 300)]
     one, other = SpanTally(WANTED), SpanTally(WANTED)
-    one.add(rows)
+    one.add(rows, NOW_S)
     rng.shuffle(rows)
-    other.add(rows)
+    other.add(rows, NOW_S)
     assert take(one) == take(other)
 
 

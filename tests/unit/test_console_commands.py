@@ -118,6 +118,7 @@ def assert_one_line(result: Result, said: str) -> None:
         (["breaches", "silence", "relaycore", "--for", "2h", "--reason", " "], "is blank"),
         (["breaches", "silence", "relaycore", "--for", "soon", "--reason", "x"], "'soon' is no duration"),
         (["breaches", "silence", "--for", "2h", "--reason", "x"], "name a SYSTEM[/METRIC]"),
+        (["breaches", "silence", "/", "--for", "2h", "--reason", "x"], "name a SYSTEM[/METRIC]"),
         (["breaches", "silence", "relaycore", "--for", "2h", "--reason", "x"], "no stack is up"),
         (["breaches", "silences"], "no stack is up"),
         (["breaches", "unsilence", "s1"], "no stack is up"),
@@ -263,3 +264,12 @@ def test_a_bad_json_path_in_a_poll_is_found_too() -> None:
 )
 def test_the_exit_code_is_the_reports_unless_the_run_broke(phase: Phase, report: dict[str, int], code: int) -> None:
     assert Outcome("run-1", phase, "", report).exit_code == code
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_no_missed_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "report.json")
+
+    monkeypatch.setattr("services.console.run_command.print_catalogue", full)
+    result = call("run", "--list")
+    assert (result.exit_code, result.stderr) == (4, "error: report.json: No space left on device\n")

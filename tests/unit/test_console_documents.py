@@ -83,6 +83,7 @@ SCHEMA: dict[str, tuple[set[str], set[str]]] = {
     "testcase": ({"failure", "error", "skipped"}, {"name", "classname", "time", "file", "line"}),
     "failure": (set(), {"message", "type"}),
     "skipped": (set(), {"message"}),
+    "error": (set(), {"message"}),
 }
 
 
@@ -141,3 +142,16 @@ def test_junit_stays_xml_whatever_a_report_says() -> None:
 def test_reports_of_a_suite_are_one_document() -> None:
     assert [suite.get("name") for suite in junit(report(), report())] == ["run-1.autmatrix"] * 2
     assert junit().get("tests") == "0"
+
+
+@pytest.mark.parametrize("rows", [[], [comparison()]], ids=["nothing measured", "all that was measured is met"])
+def test_a_run_that_could_not_be_carried_through_is_an_error(rows: list[dict[str, Any]]) -> None:
+    root = junit(report(benchmark_comparison=rows, verdict="invalid", exit_code=4, critical_issues=["no targets"]))
+    assert (root.get("errors"), root.get("failures")) == ("1", "0")
+    (error,) = root.iter("error")
+    assert error.get("message") == "invalid; no targets"
+
+
+def test_what_confirms_nothing_although_every_benchmark_seems_met_is_skipped() -> None:
+    root = junit(report(benchmark_comparison=[comparison()], verdict="invalid", exit_code=3))
+    assert (root.get("tests"), root.get("errors"), root.get("skipped")) == ("2", "0", "1")

@@ -65,3 +65,15 @@ async def test_maintenance_spends_nothing() -> None:
     judge = judge_with(schedule={"maintenance": [{"days": "sun", "hours": "12:01-12:02"}]})
     await BudgetReader(cast(Store, shelf), judge, now_us=lambda: (START_S + 330) * 1_000_000).look()
     assert judge.budgets.spending[KEY].since(START_S) == (300 - 60, 24)
+
+
+async def test_a_run_that_is_forgotten_while_the_store_answers_leaves_nothing() -> None:
+    judge = judge_with()
+
+    class Slow(Shelf):
+        async def read_spending(self, budget: BudgetOf, since: datetime, until: datetime) -> list[tuple[int, int, int]]:
+            judge.forget("run-of-tests")
+            return await super().read_spending(budget, since, until)
+
+    await BudgetReader(cast(Store, Slow()), judge, now_us=lambda: (START_S + 330) * 1_000_000).look()
+    assert judge.budgets.spending == {}

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.validator import checkpointing
 from services.validator.board import RunBoard
 from services.validator.checkpoint import Checkpoint, capture, ranges_of, restore
 from services.validator.windows import MOST_RETIRED, SystemWindows
+from shared.bus import Bus
 from shared.contracts.run import RunState, SystemProgress, WorkerProgress
 from shared.contracts.window import FrameWindows
+from shared.subjects import Subjects
 from tests.unit.test_validator_windows import content, deliveries
 from tests.unit.validator_frames import RUN, at_us, cell, desired, frame, state
 
@@ -104,3 +109,19 @@ def test_what_is_no_checkpoint_is_said_to_be_none(body: bytes) -> None:
 def test_ranges() -> None:
     assert ranges_of({1, 2, 3, 7, 9, 10}) == [(1, 3), (7, 7), (9, 10)]
     assert ranges_of(set()) == []
+
+
+async def test_a_state_that_cannot_be_read_is_passed_over_when_a_run_is_taken_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def read_since(*_: object) -> list[SimpleNamespace]:
+        bodies = (b"{}", progress(3).model_dump_json().encode())
+        return [SimpleNamespace(subject="run", data=body) for body in bodies]
+
+    monkeypatch.setattr(checkpointing, "read_since", read_since)
+    bus = cast(Bus, SimpleNamespace(js=None, subjects=Subjects("test")))
+    board = RunBoard(RUN)
+    checkpointer = checkpointing.Checkpointer(bus, cast(Any, None), cast(Any, None), cast(Any, None), cast(Any, None))
+    await checkpointer._catch_up(board, capture(board, 1, AT))
+    assert board.state == progress(3)
+    assert "ignored run" in caplog.text

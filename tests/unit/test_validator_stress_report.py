@@ -1,24 +1,31 @@
 """What follows from a search: the verdict and exit code, the section of the report, the next desired states."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from services.validator.facts import Facts
+from services.validator.judging import Judge
 from services.validator.stress_lead import begun_s, lead, led
+from services.validator.stress_leader import StressLeader
 from services.validator.stress_limits import limits_of
 from services.validator.stress_report import answer_of, judge_search, stress_section
 from services.validator.stress_step import Sight, look
 from services.validator.stress_track import Track
 from services.validator.verdict import Verdict
+from shared.bus import Bus
 from shared.config import load_document
 from shared.contracts.benchmarks import Benchmarks, Source
 from shared.contracts.run import Load, Pause, Phase, RunDesired
-from shared.contracts.stress import StressAnswer
+from shared.contracts.scenario import Gate
+from shared.contracts.stress import StressAnswer, StressMargin
 from shared.histogram import Histogram
 from shared.settings import PROJECT_ROOT
+from shared.subjects import Subjects
 from tests.unit.test_validator_stress_search import made, step
 from tests.unit.validator_frames import desired, scenario, state
 
@@ -166,3 +173,48 @@ def test_a_hang_is_broken_and_not_a_silence() -> None:
     assert told is not None
     assert told.verdict == "critical"
     assert told.note == "nothing is answered any more"
+
+
+def test_a_scenario_s_own_target_that_hangs_is_told_by_a_limit_that_can_be_read_again() -> None:
+    own = Gate(metric="response_time", statistic="p95", limit=100, unit="ms")
+    (limit,) = [one for one in limits_of(BENCHMARKS, gated(own)) if one.metric.endswith(" response_time")]
+    stuck = Track.of_times(limit, [{}] * 20, np.zeros(20), Histogram.of([60e6] * 40))
+    told = stuck.hung("critical")
+    assert told is not None
+    assert told.limit == 100, "it has no critical limit"
+    assert StressMargin.model_validate_json(told.model_dump_json()) == told
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_an_error_rate_that_no_sample_can_show_kept_is_no_limit_of_a_search(limit: float) -> None:
+    never = Gate(metric="error_rate", statistic="rate", limit=limit, unit="ratio")
+    assert limits_of(BENCHMARKS, gated(never)) == limits_of(BENCHMARKS, gated())
+
+
+def test_a_limit_of_no_time_at_all_is_broken_by_every_answer() -> None:
+    (limit,) = [one for one in limits_of(BENCHMARKS, asked()) if one.source is Source.RESPONSE_TIME]
+    track = Track.of_times(replace(limit, target=0), [{100: 10}] * 20, np.full(20, 70.0))
+    margin = track.margin("target", np.ones(20, dtype=bool))
+    assert margin is not None
+    assert margin.margin > 0
+
+
+def gated(*gates: Gate) -> RunDesired:
+    (load,) = asked().loads
+    own = load.scenario.model_copy(update={"targets": list(gates)})
+    return asked(loads=(load.model_copy(update={"scenario": own}),))
+
+
+class Kept:
+    """A stream whose last word on a run nobody can read."""
+
+    async def get_last_msg(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(data=b"{}", seq=7)
+
+
+async def test_a_desired_state_that_cannot_be_read_does_not_end_the_leader(caplog: pytest.LogCaptureFixture) -> None:
+    bus = cast(Bus, SimpleNamespace(js=Kept(), subjects=Subjects("test")))
+    judge = Judge("test", BENCHMARKS)
+    board = judge.board("run-of-tests")
+    await StressLeader(bus, judge, lambda: True)._publish(board, asked())
+    assert "run run-of-tests: what is asked of it last is ignored" in caplog.text

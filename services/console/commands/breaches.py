@@ -106,9 +106,9 @@ def silence(
     from services.console.attention import begin_silence
     from services.console.wording import describe_silence
 
-    if not (what or run or scenario):
-        raise click.UsageError("name a SYSTEM[/METRIC], a --run or a --scenario; '*' silences every system")
     system, _, metric = what.partition("/")
+    if not (system or metric or run or scenario):
+        raise click.UsageError("name a SYSTEM[/METRIC], a --run or a --scenario; '*' silences every system")
     matchers = {"system": system.replace("*", ""), "metric": metric.replace("*", ""), "run": run, "scenario": scenario}
     begun = asyncio.run(begin_silence(_backing(data), matchers, _known_metrics(), lasts_s, reason, by or _user()))
     click.echo(begun.model_dump_json(indent=2) if as_json else describe_silence(begun))
