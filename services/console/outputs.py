@@ -69,6 +69,8 @@ def check_writable(named: Mapping[str, str | Path | None]) -> None:
     for option, path in named.items():
         if path is None or path == "-":
             continue
+        if path == Path("-"):
+            raise ConfigError(f"{option}: - is no file; name one, only JSON goes to the terminal")
         folder = Path(path).absolute().parent
         if not folder.is_dir():
             raise ConfigError(f"{option}: {path}: folder {folder} does not exist")

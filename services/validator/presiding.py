@@ -181,7 +181,9 @@ class Presider:
             if task.done() and not self._teller.waits(run):
                 del self._reports[run]
                 self._inbox.finish(run)
-                task.result()
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    # One run that cannot be reported must not take the judging of all others with it.
+                    logger.error("run %s cannot be reported", run, exc_info=error)
 
     def _end_run(self, board: RunBoard) -> None:
         for breach in self._judge.end_run(board):

@@ -97,3 +97,8 @@ def test_a_place_that_cannot_be_written_is_found_before_the_run(tmp_path: Path) 
         ReportFiles(junit_path=tmp_path).check()
     with pytest.raises(ConfigError, match=r"--markdown: .* is a folder"):
         ReportFiles(markdown_path=tmp_path).check()
+
+
+def test_a_page_is_not_written_to_a_file_called_dash() -> None:
+    with pytest.raises(ConfigError, match="--html: - is no file; name one, only JSON goes to the terminal"):
+        ReportFiles("-", Path("-"), None).check()
