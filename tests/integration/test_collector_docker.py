@@ -1,6 +1,7 @@
 """A real Docker Engine, read: a container that burns its limit, one that is sick, an engine away, one that hangs."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -51,6 +52,7 @@ async def rig(nats_url: str, environment: str, postgres_dsn: str) -> AsyncIterat
 def config_of(folder: Path, *sources: Mapping[str, object]) -> Path:
     """A configuration folder with these sources."""
     shipped = yaml.safe_load((PROJECT_ROOT / "config" / "resources.yaml").read_text())
+    shutil.copy(PROJECT_ROOT / "config" / "benchmarks.yaml", folder)
     (folder / "resources.yaml").write_text(yaml.safe_dump({**shipped, "sources": [*map(dict, sources)]}))
     return folder
 
