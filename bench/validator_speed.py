@@ -37,10 +37,12 @@ SYSTEMS = ("autmatrix", "relaycore", "neuroweaver")
 WORKERS = int(os.environ.get("TIDEGATE_BENCH_WORKERS", "8"))
 WINDOWS_PER_S = int(os.environ.get("TIDEGATE_BENCH_WINDOWS", "5_000"))
 STEADY_S = int(os.environ.get("TIDEGATE_BENCH_SECONDS", "30"))
-ACTIONS = -(-WINDOWS_PER_S // round(WORKERS * len(SYSTEMS) / FRAME_S))
+SENT_PER_S = round(1.15 * WINDOWS_PER_S)
+"""More than is asked for: a sender that keeps just the pace falls short of it."""
+ACTIONS = -(-SENT_PER_S // round(WORKERS * len(SYSTEMS) / FRAME_S))
 RATE_PER_ACTION = 20.0
 HOW = (
-    f"{WORKERS} workers, {len(SYSTEMS)} systems, {ACTIONS} actions each, {WINDOWS_PER_S:,} windows/s for {STEADY_S} s; "
+    f"{WORKERS} workers, {len(SYSTEMS)} systems, {ACTIONS} actions each, {SENT_PER_S:,} windows/s for {STEADY_S} s; "
     "make bench BENCH=validator"
 )
 
@@ -78,9 +80,7 @@ async def _measure(broker: NatsServer) -> list[Bar]:
     finally:
         await client.close()
     return [
-        Bar(
-            "windows a second, published and merged", windows / published_s, WINDOWS_PER_S * 0.98, "/s", HOW, "at least"
-        ),
+        Bar("windows a second, published and merged", windows / published_s, WINDOWS_PER_S, "/s", HOW, "at least"),
         Bar("behind when the last was published", behind_s, 1, "s", HOW),
         Bar("cores used by the validator, judging included", used, 0.8, "cores", HOW),
         Bar("resident memory of the validator", memory, 400, "MB", HOW),

@@ -53,6 +53,9 @@ class Subjects:
     def scaling(self, service: str) -> str:
         return f"{self.prefix}.scaling.{service}"
 
+    def order(self, service: str, subject: str) -> str:
+        return f"{self.prefix}.order.{service}.{subject}"
+
     def dead(self, service: str) -> str:
         return f"{self.prefix}.dead.{service}"
 

@@ -4,14 +4,11 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
-import aiohttp
-
 from services.scaler.audit import AuditStream
 from services.scaler.controller import Controller
 from services.scaler.inputs import Inputs
-from services.scaler.local import LocalTarget
 from services.scaler.settings import ScalerSettings
-from services.scaler.target import SamplesOnly, Target
+from services.scaler.targets.opening import open_targets
 from shared.bus import open_bus
 from shared.config import load_document
 from shared.contracts.scaling_rules import ScalingRules
@@ -47,16 +44,13 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
             return reasons if started.is_set() else [*reasons, "not listening yet"]
 
         await stack.enter_async_context(HttpDoor(settings.http_host, settings.http_port, unready))
-        target: Target = SamplesOnly(inputs.samples, rules)
-        if settings.platform_url is not None:
-            session = await stack.enter_async_context(aiohttp.ClientSession())
-            target = LocalTarget(session, str(settings.platform_url), settings.scaler_target_timeout_s)
+        targets = await stack.enter_async_context(open_targets(rules, settings, inputs.samples))
         lease = Lease(await bus.bucket("leases"), "scaler")
         stack.push_async_callback(lease.release)
         audit = AuditStream(bus.js, bus.subjects)
         tracer = tracing.get_tracer("tidegate.scaler")
         controllers.extend(
-            Controller(service, its, settings, inputs, audit, target, lease, tracer)
+            Controller(service, its, settings, inputs, audit, targets[service], lease, tracer)
             for service, its in rules.services.items()
         )
         inputs.listen(bus)

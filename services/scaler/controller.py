@@ -27,7 +27,7 @@ from services.scaler.policy import decide
 from services.scaler.records import Scribe
 from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Change, Facts, Memory, Observation, undecided
-from services.scaler.target import FencedError, RefusedError, Target
+from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared import metrics
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules

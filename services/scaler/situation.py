@@ -18,13 +18,30 @@ Verdict = Literal["helped", "no_effect", "worse", "unknown"]
 
 
 class Observation(Message):
-    """The target's word on one service. ``unhealthy`` and ``starting`` are not among the ``ready``."""
+    """The target's word on one service. ``unhealthy`` and ``starting`` are not among the ``ready``.
+
+    ``restarting``: replicas that keep ending and being started again (a crash loop), counted among the ``unhealthy``.
+    ``updating``: a rollout is under way, also one that is paused or rolling back.
+    """
 
     desired: int
     ready: int
     starting: int = 0
     unhealthy: int = 0
+    restarting: int = 0
     updating: bool = False
+
+
+class Sizes(Message):
+    """What one replica may use (``limit``) and is promised (``reserved``): cores, and MB of 1,048,576 bytes.
+
+    None: without a limit, nothing promised, or not told.
+    """
+
+    cpu_limit: float | None = None
+    memory_limit: float | None = None
+    cpu_reserved: float | None = None
+    memory_reserved: float | None = None
 
 
 class Reading(Message):

@@ -18,6 +18,7 @@ from shared.contracts.dead import DeadLetter
 from shared.contracts.resource import ResourceSample
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.scaling import ScalingRecord
+from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.span_window import SpanWindows
 from shared.contracts.window import FrameWindows
 
@@ -74,6 +75,13 @@ CHANNELS: dict[str, tuple[str, type[BaseModel], str, str, str]] = {
         _JSON,
         "SCALING",
         "One link of a service's audit chain: decision, result or effectiveness.",
+    ),
+    "order": (
+        "order.{service}.{subject}",
+        ScalingOrder,
+        _JSON,
+        "ORDERS",
+        "What an operator asks of the scaler: a count for a while, a pause, its end, or a part of a plan.",
     ),
     "dead": ("dead.{service}", DeadLetter, _JSON, "DEAD", "What could not be processed, with the reason."),
 }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.scaling_targets import ScalingTarget
 from shared.contracts.units import Duration, parse_quantity
 
 
@@ -194,9 +195,14 @@ class Tuning(Document):
 
 
 class ServiceRules(Document):
-    """One service: limits, which are never optional, and what moves it between them."""
+    """One service: limits, which are never optional, and what moves it between them.
+
+    ``target``: where its replicas run, else the document's. ``dry_run``: decide and record, move nothing.
+    """
 
     system: SystemId
+    target: ScalingTarget | None = None
+    dry_run: bool = False
     min: int = Field(ge=1)
     max: int = Field(ge=1, le=1000)
     up: tuple[UpRule, ...] = ()
@@ -225,9 +231,14 @@ class ServiceRules(Document):
 
 
 class ScalingRules(Document):
-    """The whole document. ``tuning`` at the top is what each service's own ``tuning`` overrides."""
+    """The whole document. ``tuning`` and ``target`` at the top hold for each service that has none of its own.
+
+    Without any the platform of ``TIDEGATE_PLATFORM_URL`` is the target; without that, samples are counted and nothing
+    moves.
+    """
 
     tuning: Tuning = Tuning()
+    target: ScalingTarget | None = None
     services: dict[Name, ServiceRules] = Field(min_length=1)
 
     @model_validator(mode="before")

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.scaler.local import LocalTarget
 from services.scaler.situation import Observation
-from services.scaler.target import FencedError, RefusedError
+from services.scaler.targets.local import LocalTarget
+from services.scaler.targets.target import FencedError, RefusedError
 from shared.errors import TransientError
 from tests.integration.platform_process import run_platform
 from tests.integration.scaler_rig import SERVICE, eventually

@@ -4,7 +4,7 @@ import time
 from typing import Protocol
 
 from services.scaler.readings import SampleWindow
-from services.scaler.situation import Observation
+from services.scaler.situation import Observation, Sizes
 from shared.contracts.scaling_rules import ScalingRules
 from shared.errors import TidegateError, TransientError
 
@@ -18,20 +18,33 @@ class RefusedError(TidegateError):
 
 
 class Target(Protocol):
-    """``dry_run``: it can only be observed; ``set_replicas`` is never called."""
+    """``dry_run``: it can only be observed; nothing that changes it is ever called.
+
+    Every method raises ``RefusedError`` (it will not, however often it is asked) or ``TransientError`` (it is not known
+    whether it was heard); those that change something also ``FencedError`` for an epoch older than one heard before.
+    Those are idempotent: asking again for the same changes nothing.
+    """
 
     dry_run: bool
 
     async def observe(self, service: str) -> Observation:
-        """How many replicas there are. Raises ``RefusedError`` or ``TransientError``."""
+        """How many replicas there are, and in which state."""
+        ...
+
+    async def room(self, service: str) -> int | None:
+        """How many more replicas the free reservations of the nodes have room for; None where nothing is known."""
+        ...
+
+    async def sizes(self, service: str) -> Sizes:
+        """What each replica may use and has reserved."""
+        ...
+
+    async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
+        """Give each replica these sizes by an update of the service; returns before it is through."""
         ...
 
     async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
-        """Want that many from now on; returns before they are ready, and asking again changes nothing.
-
-        Raises ``FencedError`` for an epoch older than one heard before, ``RefusedError``, and ``TransientError`` when
-        it is not known whether it was heard.
-        """
+        """Want that many from now on; returns before they are ready. Asking for what is there stamps the epoch."""
         ...
 
 
@@ -50,6 +63,15 @@ class SamplesOnly:
         if count == 0:
             raise TransientError(f"no instance of {service} has sent a sample within {freshness_s:g} s")
         return Observation(desired=count, ready=count)
+
+    async def room(self, service: str) -> int | None:
+        return None
+
+    async def sizes(self, service: str) -> Sizes:
+        return Sizes()
+
+    async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
+        raise RefusedError(f"{service}: no platform is configured (TIDEGATE_PLATFORM_URL), so nothing is resized")
 
     async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
         raise RefusedError(f"{service}: no platform is configured (TIDEGATE_PLATFORM_URL), so nothing is moved")

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 from pydantic import Field, ValidationError
 
-from services.scaler.situation import Observation
-from services.scaler.target import FencedError, RefusedError
+from services.scaler.situation import Observation, Sizes
+from services.scaler.targets.target import FencedError, RefusedError
 from shared.config import describe
 from shared.contracts.base import Message
 from shared.errors import TransientError
@@ -56,6 +56,15 @@ class LocalTarget:
             unhealthy=sum(instance.state == "unhealthy" for instance in state.instances),
             updating=state.updating,
         )
+
+    async def room(self, service: str) -> int | None:
+        return None
+
+    async def sizes(self, service: str) -> Sizes:
+        return Sizes()
+
+    async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
+        raise RefusedError(f"{service}: the supervisor does not resize replicas")
 
     async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
         body = {"replicas": replicas, "epoch": epoch, "decision": decision}

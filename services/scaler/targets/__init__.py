@@ -1,0 +1,1 @@
+"""What runs the replicas: one interface (``target``) and one adapter file per outside system."""

@@ -1,0 +1,39 @@
+"""What operators ask of the scaler, on the stream ORDERS: ``order.<service>.<subject>``, each with who asked and why.
+
+``order.<service>.replicas`` carries ``set``, ``pause`` and ``resume``: the last word holds, until ``expires_at``.
+``order.<service>.sizes`` carries ``apply``: carry out one part of an optimization plan.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from shared.contracts.base import Instant, Message, Name
+
+
+class ScalingOrder(Message):
+    """``id`` is unique, so that an order heard twice is carried out once.
+
+    ``set`` needs ``replicas`` and ``expires_at``; ``pause`` holds the service as it is, until ``expires_at`` where it
+    has one; ``resume`` ends both. ``apply`` names the ``plan`` and its ``items``.
+    """
+
+    id: str = Field(min_length=1, max_length=64)
+    environment: str
+    service: Name
+    kind: Literal["set", "pause", "resume", "apply"]
+    replicas: int | None = Field(default=None, ge=1)
+    expires_at: Instant | None = None
+    plan: str = ""
+    items: tuple[str, ...] = ()
+    by: str
+    reason: str
+    at: Instant
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ScalingOrder":
+        if self.kind == "set" and (self.replicas is None or self.expires_at is None):
+            raise ValueError("set needs replicas and expires_at")
+        if self.kind == "apply" and not self.plan:
+            raise ValueError("apply needs a plan")
+        return self

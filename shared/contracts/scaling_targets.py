@@ -1,0 +1,44 @@
+"""Where the replicas of a service run, as people write it under ``target:`` in ``config/scaling.yaml``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.contracts.base import Document
+
+
+class LocalTarget(Document):
+    """Local processes behind a supervisor's HTTP API; ``url`` is ``TIDEGATE_PLATFORM_URL`` unless given."""
+
+    kind: Literal["local"]
+    url: str | None = None
+
+
+class DockerTarget(Document):
+    """Containers of one Docker Engine that carry the label ``tidegate.service``; ``url``: else ``DOCKER_HOST``."""
+
+    kind: Literal["docker"]
+    url: str | None = None
+    name: str | None = None
+
+
+class SwarmTarget(Document):
+    """A service of a Docker Swarm, of which the engine at ``url`` is a manager; ``name``: the service's there."""
+
+    kind: Literal["swarm"]
+    url: str | None = None
+    name: str | None = None
+
+
+class KubernetesTarget(Document):
+    """A Deployment or StatefulSet; ``name`` is the service's unless given. ``context``: of the kubeconfig, else the
+    cluster the scaler itself runs in."""
+
+    kind: Literal["kubernetes"]
+    context: str | None = None
+    namespace: str = "default"
+    workload: Literal["deployment", "statefulset"] = "deployment"
+    name: str | None = None
+
+
+ScalingTarget = Annotated[LocalTarget | DockerTarget | SwarmTarget | KubernetesTarget, Field(discriminator="kind")]
