@@ -27,6 +27,7 @@ def test_every_channel_is_a_subject_the_services_use() -> None:
         subjects.silence("{silence}"),
         subjects.acknowledge("{breach}"),
         subjects.scaling("{service}"),
+        subjects.order("{service}", "{subject}"),
         subjects.dead("{service}"),
     }
     assert {channel["address"] for channel in document()["channels"].values()} == used
