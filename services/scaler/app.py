@@ -6,7 +6,9 @@ from contextlib import AsyncExitStack
 
 from services.scaler.audit import AuditStream
 from services.scaler.controller import Controller
+from services.scaler.headroom import Headroom
 from services.scaler.inputs import Inputs
+from services.scaler.ledger import Ledger
 from services.scaler.settings import ScalerSettings
 from services.scaler.targets.opening import open_targets
 from shared.bus import open_bus
@@ -47,10 +49,21 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         targets = await stack.enter_async_context(open_targets(rules, settings, inputs.samples))
         lease = Lease(await bus.bucket("leases"), "scaler")
         stack.push_async_callback(lease.release)
+        ledger = Ledger(rules)
         audit = AuditStream(bus.js, bus.subjects)
         tracer = tracing.get_tracer("tidegate.scaler")
         controllers.extend(
-            Controller(service, its, settings, inputs, audit, targets[service], lease, tracer)
+            Controller(
+                service,
+                its,
+                settings,
+                inputs,
+                audit,
+                targets[service],
+                Headroom(service, its, targets[service], ledger),
+                lease,
+                tracer,
+            )
             for service, its in rules.services.items()
         )
         inputs.listen(bus)

@@ -18,18 +18,22 @@ import time
 from opentelemetry.trace import Span, Tracer
 
 from services.scaler.audit import AuditStream, ChainMovedError
+from services.scaler.candidates import last_done_s, weigh
 from services.scaler.chain import Head
 from services.scaler.decision import Decision
 from services.scaler.effect import finished, judge, latency_limits, measurable
-from services.scaler.history import Tracker, change_of, changes_of, outcome
+from services.scaler.escalation import Turn, active, turns
+from services.scaler.guard import wanted_of
+from services.scaler.headroom import Headroom
+from services.scaler.history import Tracker, change_of, changes_of, escalations_of, outcome, with_escalation
 from services.scaler.inputs import Inputs
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
 from services.scaler.settings import ScalerSettings
-from services.scaler.situation import Change, Facts, Memory, Observation, undecided
+from services.scaler.situation import Change, Escalation, Facts, Memory, Observation, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared import metrics
-from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
 from shared.lease import Lease
@@ -55,12 +59,13 @@ class Controller:
         inputs: Inputs,
         audit: AuditStream,
         target: Target,
+        headroom: Headroom,
         lease: Lease,
         tracer: Tracer,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
         self._inputs, self._audit, self._target = inputs, audit, target
-        self._lease, self._tracer = lease, tracer
+        self._headroom, self._lease, self._tracer = headroom, lease, tracer
         self._scribe = Scribe(service, settings.environment, rules)
         self._wake = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
@@ -68,6 +73,7 @@ class Controller:
         self._stamped = 0
         self._head = Head()
         self._changes: tuple[Change, ...] = ()
+        self._escalations: tuple[Escalation, ...] = ()
         self._tracker = Tracker()
         self._said: tuple[object, ...] = ()
         self._said_at_s = float("-inf")
@@ -122,11 +128,14 @@ class Controller:
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._changes, self._epoch = past.head, changes_of(past.records), epoch
+        self._escalations = escalations_of(past.records)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
+        self._headroom.remember(0 if last is None or last.target is None else last.target)
         self._said = () if last is None else _words_of(last)
         self._said_at_s = float("-inf") if last is None else last.at.timestamp()
 
     async def _look(self) -> None:
+        metrics.ESCALATED.labels(self._service).set(len(active(self._escalations)))
         seen, unobserved = await self._observe()
         now_s = time.time()
         change = undecided(self._changes)
@@ -135,8 +144,16 @@ class Controller:
         if seen is not None and not self._target.dry_run and self._stamped != self._epoch:
             await self._stamp(seen)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        memory = self._tracker.look(self._rules, facts, self._changes)
+        memory = self._tracker.look(self._rules, facts, self._changes, self._escalations)
+        asks = weigh(self._rules, facts, last_done_s(self._changes))
+        for turn in turns(self._rules, facts, memory, asks):
+            await self._turn(turn, facts)
+        memory = memory.model_copy(update={"escalations": self._escalations})
+        room = await self._headroom.look(facts, undecided(self._changes), asks)
+        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
+        facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
         decision = decide(self._rules, facts, memory)
+        self._headroom.note(facts, decision.target, wanted_of(decision))
         if decision.action is not Action.NO_ACTION:
             await self._carry_out(decision, facts, memory)
         elif decision.reason_code not in IMPLIED:
@@ -148,6 +165,16 @@ class Controller:
             return
         if await self._record_decision(decision, facts, memory, {}) is not None:
             self._held_at_s = facts.now_s
+
+    async def _turn(self, turn: Turn, facts: Facts) -> None:
+        """Record that a loop ends or begins again, before anything is decided on it."""
+        if not self._lease.held:
+            return
+        record = self._scribe.escalation(turn, facts.now_s, self._epoch)
+        kept, self._head = await self._audit.append(self._head, record, {})
+        self._escalations = with_escalation(self._escalations, kept)
+        level = logging.INFO if turn.over else logging.ERROR
+        logger.log(level, "%s: %s: %s", self._service, kept.reason_code, kept.reason)
 
     async def _observe(self) -> tuple[Observation | None, str]:
         try:
@@ -230,6 +257,8 @@ class Controller:
         kept, self._head = await self._audit.append(self._head, record, headers)
         self._said, self._said_at_s = _words_of(kept), facts.now_s
         metrics.DECISIONS.labels(self._service, str(decision.action)).inc()
+        if decision.reason_code in REFUSALS:
+            metrics.SCALE_UPS_REFUSED.labels(self._service, decision.reason_code).inc()
         logger.info("%s: %s: %s (%s)", name, decision.action, decision.reason, decision.reason_code)
         return kept
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from services.scaler.advice import ADVICE
 from services.scaler.decision import Decision
+from services.scaler.escalation import Turn
 from services.scaler.policy import policy_version
 from services.scaler.situation import Change, Facts, Memory, Verdict
 from shared.contracts.scaling import Action, ScalingRecord
@@ -56,6 +58,10 @@ class Scribe:
             policy_version=policy_version(self.rules),
             breaches=decision.breaches,
             runs=decision.runs,
+            cause=decision.cause,
+            expected=dict(decision.expected),
+            reverses=decision.reverses,
+            recommendation=decision.recommendation,
             dry_run=dry_run and decision.action is not Action.NO_ACTION,
         )
 
@@ -91,9 +97,24 @@ class Scribe:
             runs=change.runs,
         )
 
+    def escalation(self, turn: Turn, now_s: float, epoch: int) -> ScalingRecord:
+        """That nothing more is tried for a cause, or that this is over."""
+        return self._record(
+            "escalation",
+            turn.escalation.decision,
+            now_s,
+            epoch,
+            cause=turn.escalation.cause,
+            reason_code="resumed" if turn.over else "ineffective",
+            reason=turn.reason,
+            recommendation="" if turn.over else ADVICE["ineffective"],
+            breaches=turn.escalation.breaches,
+            runs=turn.runs,
+        )
+
     def _record(
         self,
-        kind: Literal["decision", "result", "effectiveness"],
+        kind: Literal["decision", "result", "effectiveness", "escalation"],
         decision: str,
         now_s: float,
         epoch: int,
