@@ -1,5 +1,5 @@
-"""What is expected of a change and what came of it: whether it took effect, and whether it helped, by the driving metric
-over a window after it against the window before. Pure."""
+"""What is expected of a change and what came of it: whether it took effect, and whether it helped, by the driving
+metric over a window after it against the window before. Pure."""
 
 from services.scaler.decision import Case, Decision
 from services.scaler.situation import Change, Observation, Verdict

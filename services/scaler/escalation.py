@@ -33,9 +33,11 @@ def turns(rules: ServiceRules, facts: Facts, memory: Memory, asks: tuple[Ask, ..
     ended = [turn for one in stopped if (turn := _ended(rules, facts, memory, asks, one))]
     raised: dict[str, Turn] = {}
     for ask in asks:
-        if ask.drives and ask.cause not in raised and not any(one.cause == ask.cause for one in stopped):
-            if is_enough(streak := ineffective_streak(memory, ask), rules.tuning.effectiveness):
-                raised[ask.cause] = _raised(facts, ask, streak)
+        if not ask.drives or ask.cause in raised or any(one.cause == ask.cause for one in stopped):
+            continue
+        streak = ineffective_streak(memory, ask)
+        if is_enough(streak, rules.tuning.effectiveness):
+            raised[ask.cause] = _raised(facts, ask, streak)
     return (*ended, *raised.values())
 
 

@@ -1,4 +1,4 @@
-"""Response times and errors of the last minute and a half per system, merged from the windows the collector publishes. Pure.
+"""Response times and errors per system of the last minute and a half, from the windows the collector publishes. Pure.
 
 A frame delivered again changes nothing: frames are remembered for as long as their seconds. Frames of a generator that
 was itself at fault are left out: they say nothing of the system.
@@ -75,6 +75,9 @@ class ResponseTimes:
     def _forget(self, horizon: int) -> None:
         for identity in [frame for frame, emitted in self._frames.items() if emitted < horizon]:
             del self._frames[identity]
-        for seconds in (*self._seconds.values(), *self._outcomes.values()):
+        for seconds in self._seconds.values():
             for second in [second for second in seconds if second < horizon]:
                 del seconds[second]
+        for outcomes in self._outcomes.values():
+            for second in [second for second in outcomes if second < horizon]:
+                del outcomes[second]

@@ -163,7 +163,7 @@ class RateLimit(Document):
 
 
 Remedy = Literal["hold", "rollback", "escalate"]
-"""What follows a change that did not help: it stays as it is, is undone, or nothing more is tried and people are told."""
+"""What follows a change that did not help: it stays, it is undone, or nothing more is tried and people are told."""
 
 
 class Effectiveness(Document):
