@@ -27,7 +27,7 @@ def guarded(case: Case, decision: Decision) -> Decision:
         words = f"{decision.reason}; room for {target} ({clamps[-1].name})"
         return replace(decision, target=target, reason=words, clamps=(*decision.clamps, *clamps))
     code = clamps[-1].name
-    words = "the nodes have no free reservations for another" if code == "capacity" else lacking
+    words = "what runs the replicas has no room for another" if code == "capacity" else lacking
     held = case.hold(
         code, f"{decision.cause} asks for {wanted} replicas: {words}", (*decision.clamps, *clamps), decision.confidence
     )
