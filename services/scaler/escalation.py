@@ -95,7 +95,7 @@ def _raised(facts: Facts, ask: Ask, streak: tuple[Change, ...]) -> Turn:
 
 def _ended(rules: ServiceRules, facts: Facts, memory: Memory, asks: tuple[Ask, ...], one: Escalation) -> Turn | None:
     over = one.model_copy(update={"over_s": facts.now_s})
-    if facts.resumed_s is not None and facts.resumed_s > one.at_s:
+    if memory.resumed_s is not None and memory.resumed_s > one.at_s:
         return Turn(over, "an operator lets the loop go on", over=True)
     if facts.observation is None or memory.watched_since_s is None:
         return None

@@ -26,7 +26,7 @@ def calls_for_rollback(case: Case, change: Change) -> bool:
     """Whether its verdict is one that the rules undo. That a scale-down changed nothing is what it was meant to; one
     that made it worse is undone unless what was done is to stay."""
     tuning = case.rules.tuning.effectiveness
-    if change.reverses or not change.ok or change.dry_run or change.cause == "limits":
+    if change.reverses or not change.ok or change.action is Action.NO_ACTION or change.cause == "limits":
         return False
     if change.action is Action.SCALE_DOWN:
         return change.verdict == "worse" and tuning.on_worse != "hold"
@@ -43,7 +43,8 @@ def rolled_back_lately(case: Case, cause: str) -> Change | None:
 
 
 def _latest(case: Case) -> Change | None:
-    return next((one for one in reversed(case.memory.changes) if not one.dry_run), None)
+    moved = [one for one in case.memory.changes if not one.dry_run]
+    return moved[-1] if moved else None
 
 
 def _remove_again(case: Case, change: Change) -> Decision | None:

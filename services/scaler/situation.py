@@ -147,7 +147,7 @@ class Facts(Message):
     """What is so at ``now_s``. Without an observation ``unobserved`` says why.
 
     ``room``: how many more replicas the free reservations of the nodes hold; None where nobody asked or knows.
-    ``shares``: None where there is no budget. ``resumed_s``: when an operator last said that the loop goes on.
+    ``shares``: None where there is no budget.
     """
 
     service: str
@@ -158,7 +158,6 @@ class Facts(Message):
     breaches: tuple[OpenBreach, ...] = ()
     room: int | None = None
     shares: Shares | None = None
-    resumed_s: float | None = None
 
 
 class Memory(Message):
@@ -166,7 +165,8 @@ class Memory(Message):
 
     ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when this process
     has looked without a gap. ``loud_since_s``: per cause that asks for a scale-up, since when, pauses of a
-    few seconds aside. ``escalations``: also those that are over, of the same time as the changes.
+    few seconds aside. ``escalations``: also the last that are over. ``resumed_s``: when an operator last asked for a
+    ``resume``.
     """
 
     changes: tuple[Change, ...] = ()
@@ -176,6 +176,7 @@ class Memory(Message):
     highest_wanted: int = 0
     lowest_wanted: int = 0
     loud_since_s: dict[str, float] = Field(default_factory=dict)
+    resumed_s: float | None = None
 
 
 def undecided(changes: tuple[Change, ...]) -> Change | None:

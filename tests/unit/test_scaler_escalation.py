@@ -27,7 +27,7 @@ CALM: dict[str, float | Reading] = LOUD | {"routing_latency": 20.0, "queue_lengt
 TWICE = (change(90, verdict="worse"), change(40, verdict="no_effect"))
 RULED = tuple(one.model_copy(update={"breaches": ()}) for one in TWICE)
 GIVEN_UP = Escalation(cause="routing_latency", decision="relaycore-40", at_s=NOW_S - 20)
-WATCHED = {"watched_since_s": NOW_S - 60}
+WATCHED: dict[str, Any] = {"watched_since_s": NOW_S - 60}
 
 
 def turned(
@@ -81,8 +81,8 @@ ENDS: list[tuple[str, Escalation, dict[str, Any], tuple[OpenBreach, ...], dict[s
     ("it is over when the cause is", GIVEN_UP, CALM, (), WATCHED, {}, True),
     ("nothing is over right after a start", GIVEN_UP, CALM, (), {"watched_since_s": NOW_S - 5}, {}, False),
     ("nothing is over while nothing is seen", GIVEN_UP, CALM, (), WATCHED, {"observation": None}, False),
-    ("an operator may say so", GIVEN_UP, LOUD, (), WATCHED, {"resumed_s": NOW_S - 1}, True),
-    ("an operator's word from before does not count", GIVEN_UP, LOUD, (), WATCHED, {"resumed_s": NOW_S - 30}, False),
+    ("an operator may say so", GIVEN_UP, LOUD, (), WATCHED | {"resumed_s": NOW_S - 1}, {}, True),
+    ("an operator's word from before does not count", GIVEN_UP, LOUD, (), WATCHED | {"resumed_s": NOW_S - 30}, {}, False),
     ("its breach is still open", GIVEN_UP.model_copy(update={"breaches": ("b1",)}), CALM, (open_breach(),), WATCHED, {}, False),
     ("its breach is resolved", GIVEN_UP.model_copy(update={"breaches": ("b0",)}), CALM, (open_breach(),), WATCHED, {}, True),
 ]  # fmt: skip
