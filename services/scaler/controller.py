@@ -130,7 +130,7 @@ class Controller:
         self._head, self._changes, self._epoch = past.head, changes_of(past.records), epoch
         self._escalations = escalations_of(past.records)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
-        self._headroom.remember(0 if last is None or last.target is None else last.target)
+        self._headroom.remember(self._changes)
         self._said = () if last is None else _words_of(last)
         self._said_at_s = float("-inf") if last is None else last.at.timestamp()
 

@@ -24,9 +24,10 @@ class Headroom:
         self._sized_s = float("-inf")
         self._wanted = rules.min
 
-    def remember(self, target: int) -> None:
-        """What the chain last asked for, until the target is seen."""
-        self._hold(target, target)
+    def remember(self, changes: tuple[Change, ...]) -> None:
+        """What the chain last asked for counts until the target is seen, and at least the minimum."""
+        asked = changes[-1].target if changes else 0
+        self._hold(max(asked, self._rules.min), 0)
 
     async def look(self, facts: Facts, pending: Change | None, asks: tuple[Ask, ...]) -> int | None:
         """Note what there is; how many more fit, asked only where more are wanted. None where nobody knows."""

@@ -50,12 +50,13 @@ async def eventually(what: str, probe: Callable[[], Awaitable[Any]], timeout_s: 
 @dataclass
 class Supervisor:
     """The platform's door with one service. ``starts``: replicas become ready at once. ``refuse``: status of the next
-    answers to PUT."""
+    answers to PUT. ``room``: how many more there may be, None for not told."""
 
     replicas: int = 2
     ready: int = 2
     epoch: int = 0
     starts: bool = True
+    room: int | None = None
     refuse: list[int] = field(default_factory=list)
     puts: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
@@ -71,7 +72,8 @@ class Supervisor:
     async def _get(self, request: web.Request) -> web.Response:
         if request.match_info["service"] != SERVICE:
             return web.json_response({"error": "service: is unknown"}, status=404)
-        return web.json_response({"service": SERVICE, "desired": self.replicas, "ready": self.ready, "instances": []})
+        told = {"service": SERVICE, "desired": self.replicas, "ready": self.ready, "instances": [], "room": self.room}
+        return web.json_response(told)
 
     async def _put(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -99,15 +101,26 @@ class Supervisor:
             await runner.cleanup()
 
 
+def relieved_by_replicas(ready: int) -> dict[str, float]:
+    """What a queue looks like that two replicas cannot carry and more can."""
+    return {
+        "cpu_usage": 0.4,
+        "request_rate": 80.0,
+        "queue_length": 0.5 if ready > 2 else 15.0,
+        "routing_latency": 15.0 if ready > 2 else 200.0,
+    }
+
+
 @dataclass
 class World:
-    """Everything around the scalers of one environment."""
+    """Everything around the scalers of one environment. ``values``: what each of so many ready replicas tells."""
 
     bus: Bus
     supervisor: Supervisor
     config_dir: Path
     nats_url: str
     revision: int = 0
+    values: Callable[[int], dict[str, float]] = relieved_by_replicas
 
     async def records(self, kind: str = "", action: str = "") -> list[ScalingRecord]:
         past = await AuditStream(self.bus.js, self.bus.subjects).read(SERVICE)
@@ -129,15 +142,9 @@ class World:
         )
 
     async def load(self) -> None:
-        """Samples of a queue that two replicas cannot carry and more can, until cancelled."""
+        """Samples of every ready replica, until cancelled."""
         while True:
-            relief = self.supervisor.ready > 2
-            values = {
-                "cpu_usage": 0.4,
-                "request_rate": 80.0,
-                "queue_length": 0.5 if relief else 15.0,
-                "routing_latency": 15.0 if relief else 200.0,
-            }
+            values = self.values(self.supervisor.ready)
             for number in range(self.supervisor.ready):
                 sample = ResourceSample(
                     service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
