@@ -44,7 +44,7 @@ def _run(options: StackOptions, data: Path, status: TextIO, signals: "_StopSigna
     clear_leftovers(data)
     stack = Stack(options, data, load_secrets(data))
     wanted = WantedWorkers(options.workers)
-    door = WorkersDoor(stack.plan.workers_port, wanted, lambda: [member.url or "" for member in stack.workers])
+    door = WorkersDoor(stack.plan.workers_url, wanted, lambda: [member.url or "" for member in stack.workers])
     started_at = time.time()
     try:
         door.open()
@@ -86,6 +86,7 @@ def _describe(stack: Stack, options: StackOptions, data: Path, started_at: float
         platform=stack.plan.platform,
         workers=len(stack.workers),
         started_at=started_at,
+        workers_url=stack.plan.workers_url,
     )
 
 

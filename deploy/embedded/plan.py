@@ -28,7 +28,7 @@ PRIVATE_PREFIXES = {
 class Plan:
     """``waves``: services that start together, each wave after the one before is ready; they stop in reverse.
 
-    ``worker``: the generator worker of a number, from 1, on a free port. ``workers_port``: where the keeper lets their
+    ``worker``: the generator worker of a number, from 1, on a free port. ``workers_url``: where the keeper lets their
     number be changed.
     """
 
@@ -36,14 +36,14 @@ class Plan:
     otlp_endpoint: str
     platform: PlatformInfo | None
     worker: Callable[[int], ServiceSpec]
-    workers_port: int
+    workers_url: str
 
 
 def make_plan(options: StackOptions, data: Path, secrets: Secrets, nats_url: str, store_dsn: str) -> Plan:
     """Lay out the stack on free ports. ``data`` is absolute."""
     urls = {name: _local_url(choose_port(name)) for name in ("collector", "validator", "scaler")}
     platform = _plan_platform() if options.platform else None
-    workers_port = choose_port("workers")
+    workers_url = _local_url(choose_port("workers"))
     common = {
         "TIDEGATE_ENVIRONMENT": options.environment,
         "TIDEGATE_NATS_URL": nats_url,
@@ -79,10 +79,10 @@ def make_plan(options: StackOptions, data: Path, secrets: Secrets, nats_url: str
         replicas = [f"--replicas={name}={count}" for name, count in options.platform_replicas.items()]
         waves.append((spec("platform", "platform", platform.supervisor_url, told, *replicas),))
     forwarder = [service("forwarder", _local_url(choose_port("forwarder")))] if _forwards(options.config_dir) else []
-    scaler = service("scaler", urls["scaler"], TIDEGATE_WORKERS_URL=_local_url(workers_port))
+    scaler = service("scaler", urls["scaler"], TIDEGATE_WORKERS_URL=workers_url)
     waves.append((service("validator", urls["validator"]), scaler, *forwarder))
     waves.append(tuple(worker(number) for number in range(1, options.workers + 1)))
-    return Plan(tuple(wave for wave in waves if wave), urls["collector"], platform, worker, workers_port)
+    return Plan(tuple(wave for wave in waves if wave), urls["collector"], platform, worker, workers_url)
 
 
 def _plan_platform() -> PlatformInfo:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 from deploy.embedded.errors import StackError
 from deploy.embedded.options import MAX_WORKERS
@@ -70,8 +71,8 @@ def describe(wanted: int, urls: list[str]) -> dict[str, Any]:
 class WorkersDoor:
     """Serves from ``open`` to ``close``. ``urls`` gives the addresses of the workers that are to stay."""
 
-    def __init__(self, port: int, wanted: WantedWorkers, urls: Callable[[], list[str]]) -> None:
-        self._port, self._wanted, self._urls = port, wanted, urls
+    def __init__(self, url: str, wanted: WantedWorkers, urls: Callable[[], list[str]]) -> None:
+        self._port, self._wanted, self._urls = urlsplit(url).port or 0, wanted, urls
         self._server: ThreadingHTTPServer | None = None
 
     def open(self) -> None:

@@ -118,14 +118,10 @@ async def test_twice_without_effect_ends_the_loop_until_the_episode_is_over_rest
             assert "2 → 4 no_effect, 4 → 6 no_effect" in given_up.reason
             assert given_up.recommendation
         async with world.scaler():
-            await eventually("the hold", lambda: held_since(world, given_up), PATIENCE_S)
+            await eventually("the stamp of the second", lambda: stamps(world, 2), PATIENCE_S)
+            await eventually("the hold", lambda: coded(world, "ineffective"), PATIENCE_S)
             assert len(await world.records("escalation")) == 1
             await world.breach(BreachStatus.RESOLVED)
             [resumed] = await eventually("the end", lambda: coded(world, "resumed", "escalation"), PATIENCE_S)
             assert (resumed.cause, resumed.sequence > given_up.sequence) == ("routing_latency", True)
             assert world.supervisor.replicas == 6
-
-
-async def held_since(world: World, given_up: ScalingRecord) -> bool:
-    holds = await coded(world, "ineffective")
-    return bool(holds) and len({put["epoch"] for put in world.supervisor.puts}) >= 2 and holds[-1].lease_epoch > 0
