@@ -26,6 +26,7 @@ from services.scaler.targets.target import FencedError, RefusedError
 from shared.store.migrations import migrate
 from shared.streams import ensure_streams
 from shared.subjects import Subjects
+from tests.integration.scaler_rig import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -208,9 +209,10 @@ async def test_workers_come_and_go_as_the_scaler_asks_and_those_let_go_are_not_r
 
     async def settled(count: int) -> None:
         await asyncio.to_thread(wait_until, lambda: len(workers()) == count, 20.0)
-        async with asyncio.timeout(20):
-            while (await target.observe("generator")).ready != count:
-                await asyncio.sleep(0.05)
+        await eventually("as many ready", lambda: as_many_ready(count), 20.0)
+
+    async def as_many_ready(count: int) -> bool:
+        return (await target.observe("generator")).ready == count
 
     async with aiohttp.ClientSession() as session:
         target = LocalTarget(session, info.workers_url, 2.0)
