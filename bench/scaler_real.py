@@ -100,7 +100,7 @@ def _measure(started: Stack, folder: Path) -> list[Bar]:
     watching = threading.Thread(target=watch.run, daemon=True)
     watching.start()
     shape = f"0s:0.25,{BEFORE_S}s:0.25,0s:1,{AFTER_S}s:1"
-    load = ["--rate", f"{RATE}/s", "--users", "400", "--stages", shape]
+    load = ["--rate", f"{RATE}/s", "--users", "48", "--stages", shape]
     running = started.run(folder / "report.json", str(scenario), *load)
     run, began = started.started()
     stepped, gone = began + BEFORE_S, began + BEFORE_S + AFTER_S
