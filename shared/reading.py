@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from shared.errors import TidegateError
 
 ANSWER_S = 5.0
 CHECK_S = 5.0
+PAGE = 256
 _HEARD_AGAIN_S = 0.02
 
 
@@ -93,6 +95,23 @@ async def read_from(js: JetStreamContext, stream: str, subject: str, sequence: i
     """As ``read_since``, from a position of the stream on."""
     config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=sequence)
     return await _read(js, stream, subject, config)
+
+
+async def read_pages(js: JetStreamContext, stream: str, subject: str) -> AsyncIterator[list[Msg]]:
+    """Every message that a subject holds when asked, in the order of the stream, page by page: for as many as may be.
+
+    Raises what nats-py raises.
+    """
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=30.0, mem_storage=True)
+    subscription = await js.pull_subscribe(subject, stream=stream, config=config)
+    try:
+        left = (await subscription.consumer_info()).num_pending or 0
+        while left:
+            page = await subscription.fetch(min(left, PAGE), timeout=ANSWER_S)
+            yield page
+            left -= len(page)
+    finally:
+        await subscription.unsubscribe()
 
 
 async def _read(js: JetStreamContext, stream: str, subject: str, config: ConsumerConfig) -> list[Msg]:

@@ -22,9 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoint(Message):
-    """``decided``: position in SCALING of the last decision, where reading begins."""
+    """``decided``: position in SCALING of the last decision, where reading begins. ``sequence``, ``hash``: of the last
+    record of the chain, so that one that was cut off shows."""
 
     decided: int
+    sequence: int
+    hash: str
     remembered: Remembered
 
 

@@ -157,7 +157,7 @@ class Controller:
         elif decision.reason_code not in IMPLIED or not self._said:
             await self._say_nothing_moves(decision, facts, memory)
         if self._lease.held:
-            await self._recalled.keep(self._decided)
+            await self._recalled.keep(self._decided, self._head)
 
     async def _take_orders(self, now_s: float) -> None:
         """Record what operators have asked since, each once, and whether it is done."""

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 from services.scaler.audit import Past
+from services.scaler.chain import Head
 from services.scaler.checkpoints import Checkpoint, Checkpoints
 from services.scaler.history import Tracker
 from services.scaler.inputs import Inputs
@@ -72,9 +73,12 @@ class Recollection:
         }
         return self._tracker.look(self._rules, facts, changes).model_copy(update=told)
 
-    async def keep(self, decided: int) -> None:
-        """Write the checkpoint every few seconds; only while the lease is held."""
+    async def keep(self, decided: int, head: Head) -> None:
+        """Write the checkpoint every few seconds; only while the lease is held. ``head``: the end of the chain."""
         now_s = time.monotonic()
         if now_s - self._kept_s >= CHECKPOINT_S:
             self._kept_s = now_s
-            await self._checkpoints.write(Checkpoint(decided=decided, remembered=self._tracker.remember()))
+            remembered = self._tracker.remember()
+            await self._checkpoints.write(
+                Checkpoint(decided=decided, sequence=head.sequence, hash=head.hash, remembered=remembered)
+            )
