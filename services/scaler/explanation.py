@@ -1,7 +1,9 @@
-"""A decision in plain words: what was seen, what each metric asked for, which bounds were applied, what came of it. Pure."""
+"""A decision in plain words: what was seen, what each metric asked for, which bounds held, what came of it. Pure."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+
+from pydantic import ValidationError
 
 from services.scaler.records import replay_inputs
 from services.scaler.situation import Change, Facts, Memory, Observation, Reading
@@ -30,9 +32,10 @@ def explain(decision: ScalingRecord, followed: Iterable[ScalingRecord]) -> list[
         lines.append(f"  confidence  {decision.confidence:.2f}")
     if decision.order:
         lines.append(f"  order       {decision.order}, of {decision.by}")
-    if "facts" in decision.inputs:
-        rules, facts, memory = replay_inputs(decision)
-        lines += _situation(rules, facts, memory)
+    try:
+        lines += _situation(*replay_inputs(decision))
+    except (KeyError, ValidationError):
+        lines.append("  situation   its record does not tell it in a way that is still known")
     lines += _listed("candidates", map(_candidate, decision.candidates), "nothing was weighed")
     lines += _listed("bounds", map(_clamp, decision.clamps), "none changed the count")
     outcomes = [_outcome(record) for record in followed if record.kind != "decision"]
@@ -85,7 +88,8 @@ def _memory(memory: Memory, now_s: float) -> Iterator[str]:
 
 def _change(change: Change, now_s: float) -> str:
     became = "under way" if change.ok is None else (change.verdict or "its effect is open") if change.ok else "failed"
-    return f"{change.decision}, {change.current} → {change.target} for {change.cause}, {now_s - change.at_s:.0f} s ago, {became}"
+    moved = f"{change.current} → {change.target} for {change.cause}"
+    return f"{change.decision}, {moved}, {now_s - change.at_s:.0f} s ago, {became}"
 
 
 def _candidate(candidate: Candidate) -> str:

@@ -1,4 +1,4 @@
-"""Whether the audit of one service is whole, in the table that keeps all of it and in the stream that keeps a month. Pure.
+"""Whether the audit of one service is whole: in the table that keeps all of it, in the stream that keeps a month. Pure.
 
 The chain must run through the table from record 1. What the stream has must be a chain without a gap, record for record
 the same as in the table, and reach as far. That the end was cut off in both shows by the scaler's checkpoint. A record
@@ -52,7 +52,7 @@ class Findings:
 
 
 class Verification:
-    """Takes all rows of the table, then all messages of the stream, each in its order; rows that came meanwhile last."""
+    """Takes the rows of the table, then the messages of the stream, each in order; rows that came meanwhile last."""
 
     def __init__(self, service: str) -> None:
         self.findings = Findings(service)

@@ -121,6 +121,21 @@ async def find_scaling_decision(
     return found[0] if found else None
 
 
+async def list_scaling_decisions(
+    connection: AsyncConnection[Any], environment: str, service: str, limit: int
+) -> list[ScalingRow]:
+    """The last decisions on a service, the newest first."""
+    return await _rows(
+        connection,
+        """
+        SELECT environment, service, sequence, kind, decision, at, hash, record FROM scaling_record
+        WHERE environment = %(environment)s AND service = %(service)s AND kind = 'decision'
+        ORDER BY sequence DESC LIMIT %(limit)s
+        """,
+        {"environment": environment, "service": service, "limit": limit},
+    )
+
+
 async def read_scaling_decision(connection: AsyncConnection[Any], environment: str, decision: str) -> list[ScalingRow]:
     """A decision and all that is told of it, in the order of the chain; empty for one that is not known."""
     return await _rows(
