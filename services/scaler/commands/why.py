@@ -1,6 +1,7 @@
 """``tidegate scaling why``: what was decided at a time and why, and what came of it."""
 
 import asyncio
+import contextlib
 import json
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,18 +21,22 @@ class TimeType(click.ParamType[datetime]):
     name = "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        text, now = str(value).strip(), datetime.now(UTC)
-        for read in (
-            lambda: datetime.fromisoformat(text),
-            lambda: datetime.combine(now.date(), time.fromisoformat(text)),
-            lambda: now - timedelta(seconds=parse_duration_s(text)),
-        ):
-            try:
-                moment = read()
-            except (ValueError, OverflowError):
-                continue
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        self.fail(f"{text!r} is no time; write 2026-01-31T12:00:00, 12:00 (of today, UTC) or 10m (ago)", param, ctx)
+        text = str(value).strip()
+        moment = _read_moment(text, datetime.now(UTC))
+        if moment is None:
+            self.fail(f"{text!r} is no time; write 2026-01-31T12:00:00, 12:00 (today, UTC) or 10m (ago)", param, ctx)
+        return moment
+
+
+def _read_moment(text: str, now: datetime) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    with contextlib.suppress(ValueError):
+        return datetime.combine(now.date(), time.fromisoformat(text), tzinfo=UTC)
+    with contextlib.suppress(ValueError, OverflowError):
+        return now - timedelta(seconds=parse_duration_s(text))
+    return None
 
 
 @click.command()
@@ -79,8 +84,7 @@ async def _read(stack: Stack, service: str, at: datetime) -> "list[ScalingRecord
             known = f"; there are {', '.join(services)}" if services else ""
             raise ConfigError(f"no decisions on a service {service!r}{closest(service, services)}{known}")
         [first] = await ask_store(dsn, read_scaling_chain, environment, service, limit=1)
-        raise ConfigError(
-            f"--at: nothing was decided on {service} until then; its audit begins {first.at:%Y-%m-%d %H:%M:%S} UTC"
-        )
+        begins = f"its audit begins at {first.at:%Y-%m-%d %H:%M:%S} UTC"
+        raise ConfigError(f"--at: nothing was decided on {service} until then; {begins}")
     rows = await ask_store(dsn, read_scaling_decision, environment, row.decision)
     return [ScalingRecord.model_validate(one.record) for one in rows if one.service == service]
