@@ -5,6 +5,7 @@ the same as in the table, and reach as far. That the end was cut off in both sho
 that has left the stream by age or size is no fault: verification stands on the table.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -128,6 +129,11 @@ def _columns(row: Row, record: dict[str, Any]) -> Iterator[str]:
     for column, value in columns.items():
         if record.get(column) != value:
             yield f"{name_of(record)}: its column {column} says {value}"
+    at = None
+    with contextlib.suppress(ValueError):
+        at = datetime.fromisoformat(str(record.get("at")))
+    if at != row.at:
+        yield f"{name_of(record)}: its column at says {row.at}"
 
 
 def _range(sequences: list[int]) -> str:
