@@ -50,7 +50,7 @@ async def eventually(what: str, probe: Callable[[], Awaitable[Any]], timeout_s: 
 @dataclass
 class Supervisor:
     """The platform's door with one service. ``starts``: replicas become ready at once. ``refuse``: status of the next
-    answers to PUT."""
+    answers to PUT. ``heard``: called with each PUT before it is looked at. ``fenced``: those of an older epoch."""
 
     replicas: int = 2
     ready: int = 2
@@ -58,6 +58,8 @@ class Supervisor:
     starts: bool = True
     refuse: list[int] = field(default_factory=list)
     puts: list[dict[str, Any]] = field(default_factory=list)
+    fenced: list[dict[str, Any]] = field(default_factory=list)
+    heard: Callable[[dict[str, Any]], Awaitable[None]] | None = None
     url: str = ""
 
     @property
@@ -75,9 +77,12 @@ class Supervisor:
 
     async def _put(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if self.heard is not None:
+            await self.heard(body)
         if self.refuse:
             return web.json_response({"error": "not now"}, status=self.refuse.pop(0))
         if body["epoch"] < self.epoch:
+            self.fenced.append(body)
             return web.json_response({"error": "older epoch"}, status=409)
         self.puts.append(body)
         self.epoch, self.replicas = body["epoch"], body["replicas"]
@@ -174,9 +179,9 @@ class World:
             stop.set()
             await asyncio.wait_for(running, 10)
 
-    async def scaler_process(self, scaler_id: str) -> asyncio.subprocess.Process:
+    async def scaler_process(self, scaler_id: str, module: str = "services.scaler") -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.scaler", cwd=PROJECT_ROOT,
+            sys.executable, "-m", module, cwd=PROJECT_ROOT,
             env={**os.environ, **self.environment_variables(scaler_id)},
         )  # fmt: skip
 
