@@ -137,19 +137,29 @@ class World:
         """Samples of a queue that two replicas cannot carry and more can, until cancelled."""
         while True:
             relief = self.supervisor.ready > 2
-            values = {
-                "cpu_usage": 0.4,
-                "request_rate": 80.0,
-                "queue_length": 0.5 if relief else 15.0,
-                "routing_latency": 15.0 if relief else 200.0,
-            }
-            for number in range(self.supervisor.ready):
-                sample = ResourceSample(
-                    service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
-                    instance=f"relaycore-{number}", at=datetime.now(UTC), values=values,
-                )  # fmt: skip
-                await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
-            await asyncio.sleep(0.1)
+            queue, latency_ms = (0.5, 15.0) if relief else (15.0, 200.0)
+            await self._sample(cpu_usage=0.4, request_rate=80.0, queue_length=queue, routing_latency=latency_ms)
+
+    async def calm(self) -> None:
+        """Samples of hardly any load, until cancelled."""
+        while True:
+            await self._sample(cpu_usage=0.05, request_rate=5.0, queue_length=0.0, routing_latency=5.0)
+
+    async def _sample(self, **values: float) -> None:
+        for number in range(self.supervisor.ready):
+            sample = ResourceSample(
+                service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
+                instance=f"relaycore-{number}", at=datetime.now(UTC), values=values,
+            )  # fmt: skip
+            await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
+        await asyncio.sleep(0.1)
+
+    def change_rules(self, **values: Any) -> None:
+        """Other rules of the service, for scalers that begin after this."""
+        path = self.config_dir / "scaling.yaml"
+        rules = json.loads(path.read_text())
+        rules["services"][SERVICE] |= values
+        path.write_text(json.dumps(rules))
 
     def environment_variables(self, scaler_id: str) -> dict[str, str]:
         return {

@@ -13,7 +13,7 @@ import pytest
 
 from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action
-from tests.integration.scaler_rig import Supervisor, World, background, eventually, open_world
+from tests.integration.scaler_rig import TUNING, Supervisor, World, background, eventually, open_world
 
 pytestmark = pytest.mark.integration
 
@@ -135,3 +135,21 @@ async def test_a_leader_frozen_in_the_middle_of_an_action_and_thawed_leaves_one_
             assert results.pop(decision.decision) is False
             assert list(results.values()) == [True]
         await world.breach(BreachStatus.RESOLVED)
+
+
+async def test_a_takeover_forgets_neither_idleness_nor_what_was_wanted(world: World) -> None:
+    world.supervisor.replicas = world.supervisor.ready = 6
+    down = {"idle_for": "15s", "all": [{"metric": "request_rate", "below": 50}, {"metric": "cpu_usage", "below": 0.25}]}
+    world.change_rules(down=down, tuning=TUNING | {"freshness": "5s", "stabilization": {"up": "0s", "down": "15s"}})
+    async with background(world.calm()), two_scalers(world) as pair:
+        [first, *_] = await eventually("a decision", lambda: world.records("decision"))
+        began = first.inputs["memory"]["watched_since_s"]
+        await asyncio.sleep(max(0.0, began + 7 - time.time()))
+        pair.signal(signal.SIGKILL)
+        killed = time.time()
+        [decision] = await eventually("a scale-down", lambda: world.records("decision", Action.SCALE_DOWN), 30)
+        assert decision.lease_epoch > first.lease_epoch
+        memory = decision.inputs["memory"]
+        assert memory["watched_since_s"] == began
+        assert memory["idle_since_s"] < killed, "15 s of idleness, and not 15 s since the takeover"
+        assert 15 <= decision.at.timestamp() - memory["idle_since_s"] < 25

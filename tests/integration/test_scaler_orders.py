@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from services.console import ordering
@@ -146,10 +145,7 @@ async def test_without_a_scaler_an_order_waits_for_one(world: World, monkeypatch
 
 
 async def test_in_a_dry_run_an_order_is_decided_and_nothing_is_touched(world: World) -> None:
-    path = world.config_dir / "scaling.yaml"
-    rules = yaml.safe_load(path.read_text())
-    rules["services"][SERVICE]["dry_run"] = True
-    path.write_text(yaml.safe_dump(rules))
+    world.change_rules(dry_run=True)
     async with watched(world):
         answer = await order(world, "set", 5, 60)
         assert answer.decision is not None
