@@ -1,4 +1,4 @@
-"""What the scaler hears - breaches, resource samples, windows - kept in pure containers, and the facts made of it."""
+"""What the scaler hears - breaches, samples, windows, orders - kept in pure containers, and the facts made of it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ from services.scaler.candidates import driver_of
 from services.scaler.effect import ERROR_RATE
 from services.scaler.generator import GENERATOR, Workers
 from services.scaler.open_breaches import OpenBreaches
+from services.scaler.orders import Orders
 from services.scaler.readings import KEPT_S, SampleWindow
 from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import LATEST_S, Facts, Observation, Reading
@@ -22,6 +23,7 @@ from shared.config import describe
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.resource import ResourceSample
 from shared.contracts.run import RunState
+from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.scaling_rules import RULE_METRICS, ScalingRules, ServiceRules, Shape
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
@@ -45,6 +47,7 @@ class Inputs:
         self.samples = SampleWindow()
         self.times = ResponseTimes()
         self.workers = Workers()
+        self.orders = Orders()
 
     def listen(self, bus: Bus) -> None:
         """Register the subscriptions; they run once the broker is started.
@@ -74,19 +77,33 @@ class Inputs:
             if state is not None:
                 self.workers.hear(state)
 
-        kept = ConsumerConfig(
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            ack_policy=ConsumerAck.EXPLICIT,
-            max_ack_pending=10_000,
-            inactive_threshold=KEPT_CONSUMER_S,
-        )
-        bus.broker.subscriber(
-            names.breach("*", "*", "*"),
-            stream=JStream(names.stream("BREACHES"), declare=False),
-            config=kept,
-            ack_policy=AckPolicy.NACK_ON_ERROR,
-            decoder=raw_body,
-        )(hear_breach)
+        async def hear_order(body: bytes, message: NatsMessage) -> None:
+            order = await _parse(bus, ScalingOrder, body, message)
+            if order is None:
+                return
+            subject = "sizes" if order.kind == "apply" else "replicas"
+            if message.raw_message.subject != names.order(order.service, subject):
+                await _bury(bus, body, message, f"{order.kind} of {order.service} stands on a subject of others")
+            else:
+                self.take_order(message, subject, order)
+
+        for stream, subject, policy, hear in (
+            ("BREACHES", names.breach("*", "*", "*"), DeliverPolicy.LAST_PER_SUBJECT, hear_breach),
+            ("ORDERS", names.order("*", "*"), DeliverPolicy.ALL, hear_order),
+        ):
+            kept = ConsumerConfig(
+                deliver_policy=policy,
+                ack_policy=ConsumerAck.EXPLICIT,
+                max_ack_pending=10_000,
+                inactive_threshold=KEPT_CONSUMER_S,
+            )
+            bus.broker.subscriber(
+                subject,
+                stream=JStream(names.stream(stream), declare=False),
+                config=kept,
+                ack_policy=AckPolicy.NACK_ON_ERROR,
+                decoder=raw_body,
+            )(hear)
         for stream, subject, hear in (
             ("RESOURCES", names.resource("*"), hear_sample),
             ("WINDOWS", names.window("*", "*"), hear_windows),
@@ -120,6 +137,11 @@ class Inputs:
         for service, rules in self._rules.services.items():
             if rules.system == GENERATOR:
                 self.samples.add(self.workers.sample(frame, service))
+
+    def take_order(self, message: NatsMessage, subject: str, order: ScalingOrder) -> None:
+        """Note an order and have it looked at; a redelivered one changes nothing."""
+        if self.orders.add(subject, int(message.raw_message.metadata.sequence.stream), order):
+            self._wake()
 
     def forget(self, now_s: float) -> None:
         """Drop instances that are long gone."""
@@ -199,7 +221,11 @@ async def _parse(bus: Bus, kind: type[M], body: bytes, message: NatsMessage) -> 
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        reason = f"no {kind.__name__}: {describe(error)}"
+        await _bury(bus, body, message, f"no {kind.__name__}: {describe(error)}")
+        return None
+
+
+async def _bury(bus: Bus, body: bytes, message: NatsMessage, reason: str) -> None:
     raw = message.raw_message
     await bury(
         bus,
@@ -210,4 +236,3 @@ async def _parse(bus: Bus, kind: type[M], body: bytes, message: NatsMessage) -> 
         body=body,
         reason=reason,
     )
-    return None

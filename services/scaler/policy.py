@@ -1,6 +1,7 @@
 """The decision: facts and memory in, one decision out, with everything that was weighed. Pure.
 
 ```
+orders  paused · set to a count                                                   an operator's word comes first
 gates   unobserved · stopped · updating · crash loop · awaiting ready · unhealthy  nothing moves
 effect  of the last change not measured yet                                       only a breach of another cause moves
 limits  below min · above max                                                     back within, first
@@ -22,6 +23,7 @@ from services.scaler.decision import Case, Decision
 from services.scaler.effect import expected_after
 from services.scaler.gates import gate
 from services.scaler.guard import guarded
+from services.scaler.ordered import by_order
 from services.scaler.rollback import roll_back
 from services.scaler.scale_down import scale_down
 from services.scaler.scale_up import scale_up
@@ -45,7 +47,7 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
         return replace(blind, recommendation=recommendation(blind))
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = guarded(case, gate(case) or _awaiting_effect(case) or _weighed(case))
+    decision = guarded(case, by_order(case) or gate(case) or _awaiting_effect(case) or _weighed(case))
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,

@@ -52,10 +52,12 @@ class ScalingRecord(Message):
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
     escalation: nothing more is tried for ``cause`` until people or the end of the episode say so (``reason_code``
     ``ineffective``), or that this is over (``resumed``); it names the last decision made for the cause.
+    order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
+    ``ok`` (False: refused, and ``error`` says why). A decision made while an order is in force names it.
     ``expected``: what the decision reckons its metrics to be afterwards. ``recommendation``: what a person might do.
     """
 
-    kind: Literal["decision", "result", "effectiveness", "escalation"]
+    kind: Literal["decision", "result", "effectiveness", "escalation", "order"]
     decision: str
     service: str
     system: str
@@ -92,6 +94,9 @@ class ScalingRecord(Message):
     verdict: Literal["helped", "no_effect", "worse", "unknown"] | None = None
     before: dict[str, float] = Field(default_factory=dict)
     after: dict[str, float] = Field(default_factory=dict)
+
+    order: str = ""
+    by: str = ""
 
     def digest(self) -> str:
         """SHA-256 (hex) of this record's canonical JSON without its own hash."""
