@@ -1,0 +1,70 @@
+"""Feed-forward: how many replicas the load asks for by itself, whatever they are at now. Pure.
+
+```
+load     n = ⌈λ·S / (c·u)⌉                       λ forecast over the start-up time
+bursts   n = ⌈(λ·S + h·√λ·S) / c⌉                square-root staffing with the dispersion and surges that were measured
+backlog  n = ⌈(λ·S + B·S / T_drain) / (c·u)⌉     B: in line, and what will be before one more replica is ready
+```
+S service time, c concurrency of a replica, u target utilization. Replicas that are starting count as there.
+"""
+
+import math
+
+from services.scaler.situation import Demand, Facts, Observation
+from shared.contracts.scaling import Candidate
+from shared.contracts.scaling_rules import ServiceRules, Sizing
+
+CAUSE = "sizing"
+
+COVERED = 2.0
+"""Standard deviations of a ``SMOOTH_S`` second that replicas carry at full use: 98 of 100 such seconds."""
+
+SMOOTH_S = 2.0
+
+
+def sized(rules: ServiceRules, facts: Facts) -> tuple[Candidate, ...]:
+    """What load, bursts and backlog ask for; none where the demand is not known. ``holds``: more than is wanted now."""
+    if rules.sizing is None or facts.demand is None or facts.observation is None:
+        return ()
+    seen, demand, sizing = facts.observation, facts.demand, rules.sizing
+    work = demand.forecast * demand.service_s
+    share = sizing.concurrency * sizing.utilization
+    said = f"{demand.forecast:.4g} requests/s × {demand.service_s:.4g} s"
+    room = max(COVERED * math.sqrt(demand.dispersion / SMOOTH_S), demand.surge) * math.sqrt(demand.stable)
+    line = _line(seen, demand, sizing)
+    drained = work + line * demand.service_s / sizing.drain
+    return (
+        _candidate("load", work, share, f"{said}, at {sizing.utilization:.0%} of {sizing.concurrency} servers each", rules, seen),
+        _candidate(
+            "bursts",
+            work + room * demand.service_s,
+            sizing.concurrency,
+            f"{said}, and bursts of {room:.4g} requests/s more",
+            rules,
+            seen,
+        ),
+        _candidate("backlog", drained, share, f"{said}, and {line:.4g} in line within {sizing.drain:g} s", rules, seen),
+    )
+
+
+def _line(seen: Observation, demand: Demand, sizing: Sizing) -> float:
+    """Requests in line, and those that will be by the time a replica ordered now is ready, when none is coming yet."""
+    if demand.service_s <= 0 or seen.starting or seen.ready < seen.desired:
+        return demand.waiting
+    carried = seen.ready * sizing.concurrency / demand.service_s
+    return demand.waiting + max(0.0, demand.rate - carried) * sizing.start_up
+
+
+def _candidate(
+    name: str, servers: float, per_replica: float, note: str, rules: ServiceRules, seen: Observation
+) -> Candidate:
+    # 1e-9: exactly 15 replicas are 15, whatever binary fractions make of it.
+    replicas = max(math.ceil(servers / per_replica - 1e-9), 1)
+    return Candidate(
+        source=f"{CAUSE}:{name}",
+        value=round(servers, 6),
+        limit=round(seen.desired * per_replica, 6),
+        replicas=replicas,
+        holds=replicas > seen.desired * (1 + rules.tuning.tolerance),
+        note=note,
+    )
