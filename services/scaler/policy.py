@@ -1,8 +1,9 @@
 """The decision: facts and memory in, one decision out, with everything that was weighed. Pure.
 
 ```
-gates   unobserved · stopped · updating · awaiting ready · unhealthy              nothing moves
-effect  of the last change not measured yet                                       only a breach of another cause moves
+gates   unobserved · stopped · updating · unhealthy                               nothing moves
+wait    for result and effect of the last change                                  only the load itself, and a breach of
+                                                                                  another cause once settled, move up
 limits  below min · above max                                                     back within, first
 up      any candidate that drives → maximum → stabilize → rate → clamp            never while ineffective
 down    all conditions, long enough → projected → stabilize → clamp               never on missing data
@@ -18,10 +19,11 @@ from services.scaler.decision import Case, Decision
 from services.scaler.scale_down import scale_down
 from services.scaler.scale_up import scale_up
 from services.scaler.situation import LATEST_S, Facts, Memory, undecided
+from services.scaler.sizing import CAUSE as SIZING
 from shared.contracts.scaling import Action, Clamp
 from shared.contracts.scaling_rules import ServiceRules
 
-VERSION = "1"
+VERSION = "2"
 
 
 def policy_version(rules: ServiceRules) -> str:
@@ -36,7 +38,14 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
         return Decision(Action.NO_ACTION, 0, 0, "unobserved", words, 0.0)
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = _gate(case) or _awaiting_effect(case) or _back_within_limits(case) or scale_up(case) or scale_down(case)
+    decision = (
+        _gate(case)
+        or _sized_anew(case)
+        or _awaiting(case)
+        or _back_within_limits(case)
+        or scale_up(case)
+        or scale_down(case)
+    )
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,
@@ -53,23 +62,30 @@ def _gate(case: Case) -> Decision | None:
         return case.hold("stopped", "the service is at 0 replicas; someone stopped it, so it is left alone")
     if seen.updating:
         return case.hold("updating", "the service is being updated")
-    pending = undecided(case.memory.changes)
-    if pending is not None and pending.ok is None:
-        words = f"{pending.decision} has no result yet: {seen.ready} of {pending.target} replicas are ready"
-        return case.hold("awaiting_ready", words)
     if seen.unhealthy / seen.desired >= case.rules.tuning.max_unhealthy:
         return case.hold("unhealthy", f"{seen.unhealthy} of {seen.desired} replicas are unhealthy")
     return None
 
 
-def _awaiting_effect(case: Case) -> Decision | None:
+def _sized_anew(case: Case) -> Decision | None:
+    """More than was ordered last, without waiting for that: sizing reads the load, not how the replicas answer to it."""
+    if undecided(case.memory.changes) is None:
+        return None
+    decision = scale_up(replace(case, asks=tuple(ask for ask in case.asks if ask.cause == SIZING)))
+    return decision if decision is not None and decision.action is Action.SCALE_UP else None
+
+
+def _awaiting(case: Case) -> Decision | None:
     """One change at a time, so that its effect can be told: only a breach of another cause does not wait.
 
     It must speak of the time after the change had settled; readings of ours that reach further back do not count.
     """
     pending = undecided(case.memory.changes)
-    if pending is None or pending.done_s is None:
+    if pending is None:
         return None
+    if pending.ok is None or pending.done_s is None:
+        words = f"{pending.decision} has no result yet: {case.seen.ready} of {pending.target} replicas are ready"
+        return case.hold("awaiting_ready", words)
     settled_s = pending.done_s + case.rules.tuning.effectiveness.settle
     urgent = [ask for ask in case.asks if ask.breach and ask.cause != pending.cause and ask.breach.judged_s > settled_s]
     if urgent and case.now_s >= settled_s + LATEST_S:

@@ -10,16 +10,15 @@ S service time, c concurrency of a replica, u target utilization. Replicas that 
 
 import math
 
+from services.scaler.demand import SMOOTH_S
 from services.scaler.situation import Demand, Facts, Observation
 from shared.contracts.scaling import Candidate
 from shared.contracts.scaling_rules import ServiceRules, Sizing
 
 CAUSE = "sizing"
 
-COVERED = 2.0
-"""Standard deviations of a ``SMOOTH_S`` second that replicas carry at full use: 98 of 100 such seconds."""
-
-SMOOTH_S = 2.0
+COVERED = 1.645
+"""Standard deviations of a burst that replicas carry at full use: 95 in 100, as the usual objective is a p95."""
 
 
 def sized(rules: ServiceRules, facts: Facts) -> tuple[Candidate, ...]:
@@ -33,17 +32,14 @@ def sized(rules: ServiceRules, facts: Facts) -> tuple[Candidate, ...]:
     room = max(COVERED * math.sqrt(demand.dispersion / SMOOTH_S), demand.surge) * math.sqrt(demand.stable)
     line = _line(seen, demand, sizing)
     drained = work + line * demand.service_s / sizing.drain
-    return (
-        _candidate("load", work, share, f"{said}, at {sizing.utilization:.0%} of {sizing.concurrency} servers each", rules, seen),
-        _candidate(
-            "bursts",
-            work + room * demand.service_s,
-            sizing.concurrency,
-            f"{said}, and bursts of {room:.4g} requests/s more",
-            rules,
-            seen,
-        ),
-        _candidate("backlog", drained, share, f"{said}, and {line:.4g} in line within {sizing.drain:g} s", rules, seen),
+    asked = (
+        ("load", work, share, ""),
+        ("bursts", work + room * demand.service_s, sizing.concurrency, f" and bursts of {room:.4g} requests/s more"),
+        ("backlog", drained, share, f" and {line:.4g} in line within {sizing.drain:g} s"),
+    )
+    return tuple(
+        _candidate(f"{CAUSE}:{name}", servers, per_replica, said + more, seen.desired * (1 + rules.tuning.tolerance), seen)
+        for name, servers, per_replica, more in asked
     )
 
 
@@ -56,15 +52,15 @@ def _line(seen: Observation, demand: Demand, sizing: Sizing) -> float:
 
 
 def _candidate(
-    name: str, servers: float, per_replica: float, note: str, rules: ServiceRules, seen: Observation
+    source: str, servers: float, per_replica: float, note: str, tolerated: float, seen: Observation
 ) -> Candidate:
     # 1e-9: exactly 15 replicas are 15, whatever binary fractions make of it.
     replicas = max(math.ceil(servers / per_replica - 1e-9), 1)
     return Candidate(
-        source=f"{CAUSE}:{name}",
+        source=source,
         value=round(servers, 6),
         limit=round(seen.desired * per_replica, 6),
         replicas=replicas,
-        holds=replicas > seen.desired * (1 + rules.tuning.tolerance),
+        holds=replicas > tolerated,
         note=note,
     )

@@ -28,7 +28,8 @@ class Load:
 class Second:
     """What a scrape at the end of one second tells: counters as growth within it, gauges as of its end.
 
-    ``busy``: mean number of servers at work within it. ``in_flight``: at a server; ``waiting``: in line.
+    ``busy``: mean number of servers at work within it. ``in_flight``: at a server; ``waiting``: in line. ``p95_s`` and
+    ``line_s``: p95 of the responses and mean time in line of the requests answered; None when none was.
     """
 
     at_s: int
@@ -39,8 +40,8 @@ class Second:
     waiting: int
     busy: float
     utilization: float
-    service_s: float | None
     p95_s: float | None
+    line_s: float | None
 
 
 class Replicas:
@@ -97,6 +98,7 @@ class Replicas:
         work_s = self._begun_s - (sum(busy) - at_s * len(busy))
         done_s, self._work_s = work_s - self._work_s, work_s
         ended = self._finished.pop(at_s - 1, [])
+        times = self.responses[ended]
         servers = self._ready * self._concurrency
         return Second(
             at_s=at_s,
@@ -107,8 +109,10 @@ class Replicas:
             waiting=self._arrived - self._next,
             busy=done_s,
             utilization=min(done_s / servers, 1.0) if servers else 0.0,
-            service_s=sum(self._services[one] for one in ended) / len(ended) if ended else None,
-            p95_s=float(np.sort(self.responses[ended])[-(-95 * len(ended) // 100) - 1]) if ended else None,
+            p95_s=float(np.sort(times)[-(-95 * len(ended) // 100) - 1]) if ended else None,
+            line_s=max(0.0, float(times.mean()) - sum(self._services[one] for one in ended) / len(ended))
+            if ended
+            else None,
         )
 
     def _serve(self, begin_s: float, end_s: float) -> None:
