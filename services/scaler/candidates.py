@@ -80,7 +80,7 @@ def needed_for_load(rules: ServiceRules, facts: Facts) -> int:
     if facts.observation is None:
         return rules.max
     counts = [rules.min, *(candidate.replicas for candidate in sized(rules, facts))]
-    if rules.sizing is not None and facts.demand is None:
+    if rules.sizing is not None and (facts.demand is None or facts.demand.missing):
         return max(facts.observation.desired, rules.min)
     loads = [rule for rule in rules.up if RULE_METRICS[rule.metric].shape is Shape.LOAD]
     for rule in loads:

@@ -30,9 +30,9 @@ def _demand_unknown(case: Case) -> Decision | None:
     demand = case.facts.demand
     if case.rules.sizing is None:
         return None
-    if demand is None:
+    if demand is None or demand.missing:
         return case.hold("metrics_missing", "what is offered is not known from every replica, so none is removed")
-    if demand.panicking:
+    if demand.panic_ago_s is not None:
         return case.hold("panic", f"the load came suddenly {demand.panic_ago_s:.0f} s ago, so none is removed")
     return None
 

@@ -72,7 +72,7 @@ class Demand(Message):
     ``forecast``: the rate when a replica ordered now is ready. ``dispersion``: variance over mean of the requests in a
     second, 1 for independent ones. ``surge``: what nine in ten forecasts fell short by at most, over the root of the
     rate. ``panic_ago_s``: since when the load has no longer been a sudden one; None if it was not. ``waiting``: requests
-    in line.
+    in line. ``missing``: ready replicas that were not heard.
     """
 
     stable: float
@@ -84,11 +84,7 @@ class Demand(Message):
     panic_ago_s: float | None = None
     service_s: float
     waiting: float = 0.0
-
-    @property
-    def panicking(self) -> bool:
-        """Whether the load came suddenly, and not so long ago that it is the usual one."""
-        return self.panic_ago_s is not None
+    missing: int = 0
 
 
 class OpenBreach(Message):

@@ -43,6 +43,13 @@ def sized(rules: ServiceRules, facts: Facts) -> tuple[Candidate, ...]:
     )
 
 
+def busy_servers(values: dict[str, float]) -> float | None:
+    """Servers at work per replica, of metrics per replica; by it the effect of a sizing is judged."""
+    if "service_time" in values and "request_rate" in values:
+        return round(values["request_rate"] * values["service_time"] / 1000, 6)
+    return values.get("servers_busy")
+
+
 def _line(seen: Observation, demand: Demand, sizing: Sizing) -> float:
     """Requests in line, and those that will be by the time a replica ordered now is ready, when none is coming yet."""
     if demand.service_s <= 0 or seen.starting or seen.ready < seen.desired:

@@ -13,7 +13,7 @@ from services.scaler.simulation.replicas import Load, Second
 
 LONGEST_BURST_S = 10
 HELD_S = 2
-SLACK_S = 0.75
+SLACK_S = 0.5
 """Replicas are held this much longer, and patience reckoned this much shorter, as bursts do not keep to whole seconds."""
 
 
