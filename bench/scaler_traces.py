@@ -71,7 +71,6 @@ def _sine() -> Floats:
     return rates
 
 
-
 def _two_states(rng: np.random.Generator) -> Floats:
     """Markov-modulated: 0.6 for 120 s on average, 1.9 for 60 s."""
     rates, high = np.empty(HOUR_S), False

@@ -61,8 +61,7 @@ def weigh(rules: ServiceRules, facts: Facts, last_done_s: float | None = None) -
         driver = driver_of(rules, breach)
         if driver is not None:
             asks.append(_breach_ask(rules, facts, seen, driver, breach, last_done_s))
-    for candidate in sized(rules, facts):
-        asks.append(Ask(candidate, SIZING, Shape.LOAD, candidate.limit or 0.0))
+    asks += [Ask(candidate, SIZING, Shape.LOAD, candidate.limit or 0.0) for candidate in sized(rules, facts)]
     return tuple(asks)
 
 

@@ -1,7 +1,7 @@
-"""Requests offered to each service by second, for the last quarter of an hour, made of the samples of its replicas. Pure.
+"""Requests offered to each service by second, over the last quarter of an hour, made of its replicas' samples. Pure.
 
-A sample delivered again changes nothing: it is kept under its instance and second. A replica that is silent for a moment
-counts as it was. Seconds in which none was heard end what is known.
+A sample delivered again changes nothing: it is kept under its instance and second. A replica that is silent for a
+moment counts as it was. Before a second in which none was heard nothing is known.
 """
 
 from dataclasses import dataclass

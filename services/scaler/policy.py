@@ -68,7 +68,7 @@ def _gate(case: Case) -> Decision | None:
 
 
 def _sized_anew(case: Case) -> Decision | None:
-    """More than was ordered last, without waiting for that: sizing reads the load, not how the replicas answer to it."""
+    """More than was ordered last, without waiting for that: sizing reads the load, not how replicas answer to it."""
     if undecided(case.memory.changes) is None:
         return None
     decision = scale_up(replace(case, asks=tuple(ask for ask in case.asks if ask.cause == SIZING)))

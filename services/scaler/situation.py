@@ -71,8 +71,8 @@ class Demand(Message):
     ``stable`` and ``panic``: means over the two windows. ``rate``: the most that any of several windows proves.
     ``forecast``: the rate when a replica ordered now is ready. ``dispersion``: variance over mean of the requests in a
     second, 1 for independent ones. ``surge``: what nine in ten forecasts fell short by at most, over the root of the
-    rate. ``panic_ago_s``: since when the load has no longer been a sudden one; None if it was not. ``waiting``: requests
-    in line. ``missing``: ready replicas that were not heard.
+    rate. ``panic_ago_s``: since when the load has no longer been a sudden one; None if it was not. ``waiting``:
+    requests in line. ``missing``: ready replicas that were not heard.
     """
 
     stable: float

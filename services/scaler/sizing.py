@@ -38,7 +38,9 @@ def sized(rules: ServiceRules, facts: Facts) -> tuple[Candidate, ...]:
         ("backlog", drained, share, f" and {line:.4g} in line within {sizing.drain:g} s"),
     )
     return tuple(
-        _candidate(f"{CAUSE}:{name}", servers, per_replica, said + more, seen.desired * (1 + rules.tuning.tolerance), seen)
+        _candidate(
+            f"{CAUSE}:{name}", servers, per_replica, said + more, seen.desired * (1 + rules.tuning.tolerance), seen
+        )
         for name, servers, per_replica, more in asked
     )
 

@@ -13,7 +13,6 @@ from shared.contracts.base import Document, Name, SystemId
 from shared.contracts.scaling_targets import ScalingTarget
 from shared.contracts.units import Duration, parse_quantity
 
-
 LONGEST_STABLE_S = 300.0
 LONGEST_START_UP_S = 300.0
 """What sizing looks back on and ahead to must fit well into the quarter of an hour it remembers."""
@@ -221,7 +220,9 @@ class Sizing(Document):
         if self.drain < 1:
             raise ValueError(f"drain {self.drain:g} s is too short; 1 s at least")
         if self.start_up > LONGEST_START_UP_S:
-            raise ValueError(f"start_up {self.start_up:g} s is longer than is forecast; {LONGEST_START_UP_S:g} s at most")
+            raise ValueError(
+                f"start_up {self.start_up:g} s is longer than is forecast; {LONGEST_START_UP_S:g} s at most"
+            )
         return self
 
 

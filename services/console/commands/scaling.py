@@ -16,7 +16,13 @@ from services.console.options import data_option, json_flag, limit_option
 if TYPE_CHECKING:
     from services.console.backing import Backing
 
-SECTIONS: dict[str, dict[str, LazyCommand]] = {}
+SCALER = "services.scaler.commands"
+
+SECTIONS: dict[str, dict[str, LazyCommand]] = {
+    "Trying rules": {
+        "replay": LazyCommand(f"{SCALER}.replay:replay", "Rules and other policies over a recorded load, scored."),
+    },
+}
 
 
 @click.group(cls=LazyGroup, sections=SECTIONS, invoke_without_command=True)

@@ -1,1 +1,1 @@
-"""A service of replicas in a queue, simulated, and the policies that may size it; ``docs/scaling-replay.md`` is its model."""
+"""A simulated service, and the policies that may size it; ``docs/scaling-replay.md`` writes the model down."""

@@ -1,8 +1,8 @@
 """The HorizontalPodAutoscaler of Kubernetes on utilization, with the defaults of ``autoscaling/v2``. Pure.
 
-Every 15 s: r = utilization / target over the ready replicas; within the tolerance nothing; else n = ⌈r · ready⌉. Replicas
-that are starting count 0 on the way up, and where that turns the direction, nothing moves. Down to the highest count
-wanted within the stabilization window. Up by the larger of 100 % and 4 in 15 s, down by 100 % in 15 s.
+Every 15 s: r = utilization / target over the ready replicas; within the tolerance nothing; else n = ⌈r · ready⌉.
+Replicas that are starting count 0 on the way up, and where that turns the direction, nothing moves. Down to the highest
+count wanted within the stabilization window. Up by the larger of 100 % and 4 in 15 s, down by 100 % in 15 s.
 """
 
 import math

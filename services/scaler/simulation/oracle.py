@@ -14,7 +14,7 @@ from services.scaler.simulation.replicas import Load, Second
 LONGEST_BURST_S = 10
 HELD_S = 2
 SLACK_S = 0.5
-"""Replicas are held this much longer, and patience reckoned this much shorter, as bursts do not keep to whole seconds."""
+"""Replicas are held so much longer, and patience reckoned so much shorter: bursts do not keep to whole seconds."""
 
 
 class Oracle:
@@ -30,7 +30,7 @@ class Oracle:
 
 
 def _needed(load: Load, setting: Setting) -> NDArray[np.int64]:
-    """Replicas by second: n · c · (w + patience) ≥ work of any w seconds, for as long as that work and patience last."""
+    """Replicas by second: n · c · (w + patience) ≥ work of any w seconds, as long as that work and patience last."""
     work = np.bincount(load.arrivals.astype(int), load.services, load.duration_s)
     patience_s = min(max(setting.slo_s - float(load.services.mean()), 0.0), 1.0)
     sums = np.concatenate(([0.0], np.cumsum(work)))

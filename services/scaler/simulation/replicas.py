@@ -121,7 +121,7 @@ class Replicas:
         responses, servers, one, count = self.responses, self._ready * self._concurrency, self._next, len(arrivals)
         while one < count:
             arrived_s = arrivals[one]
-            start_s = arrived_s if arrived_s > begin_s else begin_s
+            start_s = max(begin_s, arrived_s)
             while busy and busy[0] <= start_s:
                 heapq.heappop(busy)
             while len(busy) >= servers and busy and busy[0] < end_s:

@@ -1,11 +1,12 @@
 """How well a policy did, by the metrics of the SPEC Research Group and by what a user would feel and pay. Pure.
 
 Supply s is the ready replicas, demand d those that the oracle would have had ready, both by second. θU = mean of
-max(d − s, 0) / d and θO = mean of max(s − d, 0) / d, in %; τU, τO: share of the seconds in which there is any of it, in %; υ: share
-of the seconds in which supply and demand do not move the same way, in %.
+max(d − s, 0) / d and θO = mean of max(s − d, 0) / d; τU, τO: share of the seconds in which there is any of it; υ: share of
+the seconds in which supply and demand do not move the same way. All in %.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def score(course: Course, setting: Setting, needed: Floats, stabilization_s: flo
     demanded = np.maximum(needed[: len(ready)], 1.0)
     steps = np.diff(ordered)
     moved = np.flatnonzero(steps)
-    pairs = [(int(steps[a]), int(steps[b]), int(b - a)) for a, b in zip(moved, moved[1:], strict=False)]
+    pairs = [(int(steps[a]), int(steps[b]), int(b - a)) for a, b in pairwise(moved)]
     turns = [(before, apart) for before, after, apart in pairs if (before > 0) is not (after > 0)]
     return Score(
         violation_s=violated,

@@ -40,7 +40,9 @@ def lognormal(mean_s: float, sigma: float = 0.5, seed: int = 1) -> Services:
 def multiplied(arrivals: Floats, times: int, services: Services) -> Load:
     """Every arrival counted so often, at its own moment."""
     if len(arrivals) * times > MOST_REQUESTS:
-        raise ConfigError(f"{len(arrivals)} arrivals × {times} are more than the {MOST_REQUESTS:,} that can be replayed")
+        raise ConfigError(
+            f"{len(arrivals)} arrivals × {times} are more than the {MOST_REQUESTS:,} that can be replayed"
+        )
     every = np.repeat(arrivals, times)
     return Load(every, services(len(every)), int(every[-1]) + 1)
 
@@ -80,7 +82,9 @@ def _arrivals(path: Path, lines: Iterator[tuple[int, str]], seed: int) -> Floats
         raise ConfigError(
             f"{path}:{number}: no column of times ({', '.join(TIMES)}) or rates ({', '.join(RATES)}) in its header"
         )
-    times, rates, faults = [], [], []
+    times: list[float] = []
+    rates: list[float] = []
+    faults: list[str] = []
     for number, line in lines:
         cells = next(csv.reader([line]), [])
         try:
@@ -121,7 +125,9 @@ def _seconds(cell: str) -> float:
     except ValueError:
         head, dot, tail = cell.strip().partition(".")
         try:
-            moment = datetime.fromisoformat(head + dot + tail[:6].rstrip("Z") + ("+00:00" if tail.endswith("Z") else ""))
+            moment = datetime.fromisoformat(
+                head + dot + tail[:6].rstrip("Z") + ("+00:00" if tail.endswith("Z") else "")
+            )
         except ValueError:
             raise ValueError(f"{cell!r} is neither seconds nor a time like 2023-11-16 18:15:46.68") from None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
