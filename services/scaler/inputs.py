@@ -11,13 +11,17 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from pydantic import BaseModel, ValidationError
 
 from services.scaler.candidates import driver_of
+from services.scaler.demand import REMEMBERED_S
 from services.scaler.effect import ERROR_RATE
 from services.scaler.generator import GENERATOR, Workers
+from services.scaler.offered import Offered
 from services.scaler.open_breaches import OpenBreaches
 from services.scaler.orders import Orders
 from services.scaler.readings import KEPT_S, SampleWindow
 from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import LATEST_S, Facts, Observation, Reading
+from services.scaler.sizing import CAUSE as SIZING
+from services.scaler.sizing import busy_servers
 from shared.bus import Bus
 from shared.config import describe
 from shared.contracts.breach import BreachEvent, BreachStatus
@@ -45,6 +49,7 @@ class Inputs:
         self._wake = wake
         self.breaches = OpenBreaches()
         self.samples = SampleWindow()
+        self.offered = Offered()
         self.times = ResponseTimes()
         self.workers = Workers()
         self.orders = Orders()
@@ -55,7 +60,8 @@ class Inputs:
         Each scaler hears everything for itself, a standby too, so that it can take over with what it knows.
         """
         names = bus.subjects
-        recent = datetime.now(UTC) - timedelta(seconds=KEPT_S)
+        sized = {service for service, rules in self._rules.services.items() if rules.sizing}
+        back_s = {"RESOURCES": REMEMBERED_S if sized else KEPT_S, "WINDOWS": KEPT_S}
 
         async def hear_breach(body: bytes, message: NatsMessage) -> None:
             event = await _parse(bus, BreachEvent, body, message)
@@ -66,6 +72,8 @@ class Inputs:
             sample = await _parse(bus, ResourceSample, body, message)
             if sample is not None:
                 self.samples.add(sample)
+                if sample.service in sized:
+                    self.offered.add(sample)
 
         async def hear_windows(body: bytes, message: NatsMessage) -> None:
             frame = await _parse(bus, FrameWindows, body, message)
@@ -111,7 +119,7 @@ class Inputs:
         ):
             streamed = ConsumerConfig(
                 deliver_policy=DeliverPolicy.BY_START_TIME,
-                opt_start_time=recent,
+                opt_start_time=datetime.now(UTC) - timedelta(seconds=back_s[stream]),
                 ack_policy=ConsumerAck.NONE,
                 inactive_threshold=KEPT_CONSUMER_S,
             )
@@ -162,6 +170,9 @@ class Inputs:
             observation=observation,
             unobserved=unobserved,
             readings=readings,
+            demand=self.offered.demand(service, now_s, rules.sizing, observation.ready)
+            if rules.sizing and observation
+            else None,
             breaches=breaches,
         )
 
@@ -169,6 +180,8 @@ class Inputs:
         """Measurements of a span for the check of effectiveness, by metric name and ``p95_ms.<system>``."""
         rules = self._rules.services[service]
         values = self.samples.measured(service, begin_s, end_s) | self.times.measured(begin_s, end_s)
+        if rules.sizing and (busy := busy_servers(values)) is not None:
+            values[SIZING] = busy
         own = values.get(f"p95_ms.{rules.system}")
         if own is not None:
             values |= {"response_time": own, "api_response_time": own}

@@ -65,6 +65,28 @@ class Reading(Message):
         return self.idle or (self.value is not None and self.missing == 0)
 
 
+class Demand(Message):
+    """What is offered to a service, made of the seconds that lie behind; rates in requests/s over all replicas.
+
+    ``stable`` and ``panic``: means over the two windows. ``rate``: the most that any of several windows proves.
+    ``forecast``: the rate when a replica ordered now is ready. ``dispersion``: variance over mean of the requests in a
+    second, 1 for independent ones. ``surge``: what nine in ten forecasts fell short by at most, over the root of the
+    rate. ``panic_ago_s``: since when the load has no longer been a sudden one; None if it was not. ``waiting``:
+    requests in line. ``missing``: ready replicas that were not heard.
+    """
+
+    stable: float
+    panic: float
+    rate: float
+    forecast: float
+    dispersion: float = 1.0
+    surge: float = 0.0
+    panic_ago_s: float | None = None
+    service_s: float
+    waiting: float = 0.0
+    missing: int = 0
+
+
 class OpenBreach(Message):
     """The last word of the validator on an episode that is open. ``judged_s``: end of the window it speaks of."""
 
@@ -107,8 +129,8 @@ class Change(Message):
 
     @property
     def undecided(self) -> bool:
-        """True until its result and, where it worked, its effect are recorded."""
-        return not self.dry_run and (self.ok is None or (self.ok and self.verdict is None))
+        """True until it failed or its effect is recorded, which is ``unknown`` at once for one that was overtaken."""
+        return not self.dry_run and self.ok is not False and self.verdict is None
 
 
 class Escalation(Message):
@@ -165,6 +187,7 @@ class Facts(Message):
     observation: Observation | None = None
     unobserved: str = ""
     readings: dict[str, Reading] = Field(default_factory=dict)
+    demand: Demand | None = None
     breaches: tuple[OpenBreach, ...] = ()
     room: int | None = None
     shares: Shares | None = None
