@@ -61,7 +61,6 @@ class Inputs:
         """
         names = bus.subjects
         sized = {service for service, rules in self._rules.services.items() if rules.sizing}
-        back_s = {"RESOURCES": REMEMBERED_S if sized else KEPT_S, "WINDOWS": KEPT_S}
 
         async def hear_breach(body: bytes, message: NatsMessage) -> None:
             event = await _parse(bus, BreachEvent, body, message)
@@ -112,14 +111,14 @@ class Inputs:
                 ack_policy=AckPolicy.NACK_ON_ERROR,
                 decoder=raw_body,
             )(hear)
-        for stream, subject, hear in (
-            ("RESOURCES", names.resource("*"), hear_sample),
-            ("WINDOWS", names.window("*", "*"), hear_windows),
-            ("RUNS", names.run_state("*"), hear_run),
+        for stream, subject, back_s, hear in (
+            ("RESOURCES", names.resource("*"), REMEMBERED_S if sized else KEPT_S, hear_sample),
+            ("WINDOWS", names.window("*", "*"), KEPT_S, hear_windows),
+            ("RUNS", names.run_state("*"), KEPT_S, hear_run),
         ):
             streamed = ConsumerConfig(
                 deliver_policy=DeliverPolicy.BY_START_TIME,
-                opt_start_time=datetime.now(UTC) - timedelta(seconds=back_s[stream]),
+                opt_start_time=datetime.now(UTC) - timedelta(seconds=back_s),
                 ack_policy=ConsumerAck.NONE,
                 inactive_threshold=KEPT_CONSUMER_S,
             )
