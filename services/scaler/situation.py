@@ -10,6 +10,7 @@ from pydantic import Field
 
 from shared.contracts.base import Message
 from shared.contracts.scaling import Action
+from shared.contracts.scaling import Sizes as Sizes
 
 LATEST_S = 3.0
 """What ``Reading.latest`` averages over."""
@@ -30,18 +31,6 @@ class Observation(Message):
     unhealthy: int = 0
     restarting: int = 0
     updating: bool = False
-
-
-class Sizes(Message):
-    """What one replica may use (``limit``) and is promised (``reserved``): cores, and MB of 1,048,576 bytes.
-
-    None: without a limit, nothing promised, or not told.
-    """
-
-    cpu_limit: float | None = None
-    memory_limit: float | None = None
-    cpu_reserved: float | None = None
-    memory_reserved: float | None = None
 
 
 class Reading(Message):

@@ -41,14 +41,28 @@ class Clamp(Message):
     after: int
 
 
+class Sizes(Message):
+    """What one replica may use (``limit``) and is promised (``reserved``): cores, and MB of 1,048,576 bytes.
+
+    None: without a limit, nothing promised, or not told. Where sizes are asked for, None leaves what is there.
+    """
+
+    cpu_limit: float | None = Field(default=None, gt=0)
+    memory_limit: float | None = Field(default=None, gt=0)
+    cpu_reserved: float | None = Field(default=None, ge=0)
+    memory_reserved: float | None = Field(default=None, ge=0)
+
+
 class ScalingRecord(Message):
     """One link of the chain. ``kind`` tells which of the optional parts is filled.
 
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
+    resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none is
+    given, and ``reason_code`` says why), ``order``, ``by``; its results and effectiveness name it as a decision's do.
     """
 
-    kind: Literal["decision", "result", "effectiveness"]
+    kind: Literal["decision", "result", "effectiveness", "resize"]
     decision: str
     service: str
     system: str
@@ -81,6 +95,11 @@ class ScalingRecord(Message):
     verdict: Literal["helped", "no_effect", "worse", "unknown"] | None = None
     before: dict[str, float] = Field(default_factory=dict)
     after: dict[str, float] = Field(default_factory=dict)
+
+    from_sizes: Sizes | None = None
+    to_sizes: Sizes | None = None
+    order: str = ""
+    by: str = ""
 
     def digest(self) -> str:
         """SHA-256 (hex) of this record's canonical JSON without its own hash."""

@@ -5,7 +5,7 @@ from the document alone. What follows from the rules is the scaler's policy.
 """
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -194,10 +194,50 @@ class Tuning(Document):
     effectiveness: Effectiveness = Effectiveness()
 
 
+class CoreRange(Document):
+    """Least and most cores of one replica."""
+
+    min: float = Field(gt=0)
+    max: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "CoreRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class MemoryRange(CoreRange):
+    """Least and most memory of one replica, in MB of 1,048,576 bytes; written with its unit, e.g. ``512 MB``."""
+
+    @field_validator("min", "max", mode="before")
+    @classmethod
+    def _in_mb(cls, value: object) -> float:
+        return parse_quantity(value, "MB", "memory")
+
+
+class Resizing(Document):
+    """How far replicas may be given other sizes, and how that is watched. ``dry_run``: record it, change nothing.
+
+    ``step``: largest change at once, as a share of what is there. After ``settle`` the ``window`` is compared with the
+    one before; replicas not ready within ``ready_within`` make it fail. Both lead back to the sizes before.
+    """
+
+    enabled: bool = True
+    dry_run: bool = False
+    cpu: CoreRange
+    memory: MemoryRange
+    step: float = Field(default=0.5, gt=0, lt=1)
+    settle: Duration = 5.0
+    window: Annotated[Duration, Field(gt=0, le=60)] = 30.0
+    ready_within: Annotated[Duration, Field(gt=0)] = 300.0
+
+
 class ServiceRules(Document):
     """One service: limits, which are never optional, and what moves it between them.
 
     ``target``: where its replicas run, else the document's. ``dry_run``: decide and record, move nothing.
+    ``resizing``: limits of one replica's size; without it no size is ever changed.
     """
 
     system: SystemId
@@ -208,6 +248,7 @@ class ServiceRules(Document):
     up: tuple[UpRule, ...] = ()
     down: DownRule | None = None
     breaches: tuple[BreachDriver, ...] = ()
+    resizing: Resizing | None = None
     tuning: Tuning = Tuning()
 
     @model_validator(mode="after")

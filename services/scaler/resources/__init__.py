@@ -1,0 +1,1 @@
+"""What services use, and what could be made better of it."""
