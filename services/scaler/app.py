@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from services.scaler.audit import AuditStream
 from services.scaler.controller import Controller
 from services.scaler.inputs import Inputs
+from services.scaler.resources.applying import Turns
 from services.scaler.settings import ScalerSettings
 from services.scaler.targets.opening import open_targets
 from shared.bus import open_bus
@@ -48,9 +49,10 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         lease = Lease(await bus.bucket("leases"), "scaler")
         stack.push_async_callback(lease.release)
         audit = AuditStream(bus.js, bus.subjects)
+        turns = Turns(rules.services)
         tracer = tracing.get_tracer("tidegate.scaler")
         controllers.extend(
-            Controller(service, its, settings, inputs, audit, targets[service], lease, tracer)
+            Controller(service, its, settings, inputs, audit, targets[service], lease, tracer, turns)
             for service, its in rules.services.items()
         )
         inputs.listen(bus)

@@ -21,10 +21,11 @@ from services.scaler.audit import AuditStream, ChainMovedError
 from services.scaler.chain import Head
 from services.scaler.decision import Decision
 from services.scaler.effect import finished, judge, latency_limits, measurable
-from services.scaler.history import Tracker, change_of, changes_of, outcome
+from services.scaler.history import Tracker, change_of, changes_of, outcome, sizes_heard_of
 from services.scaler.inputs import Inputs
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
+from services.scaler.resources.applying import Resizer, Turns
 from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Change, Facts, Memory, Observation, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
@@ -57,6 +58,7 @@ class Controller:
         target: Target,
         lease: Lease,
         tracer: Tracer,
+        turns: Turns,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
         self._inputs, self._audit, self._target = inputs, audit, target
@@ -68,6 +70,8 @@ class Controller:
         self._stamped = 0
         self._head = Head()
         self._changes: tuple[Change, ...] = ()
+        self._sizes_heard = 0
+        self._resizer = Resizer(service, rules, inputs, target, self._scribe, turns, self)
         self._tracker = Tracker()
         self._said: tuple[object, ...] = ()
         self._said_at_s = float("-inf")
@@ -122,6 +126,7 @@ class Controller:
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._changes, self._epoch = past.head, changes_of(past.records), epoch
+        self._sizes_heard = sizes_heard_of(past.records)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
         self._said = () if last is None else _words_of(last)
         self._said_at_s = float("-inf") if last is None else last.at.timestamp()
@@ -131,15 +136,24 @@ class Controller:
         now_s = time.time()
         change = undecided(self._changes)
         if change is not None:
-            await self._follow(change, seen, now_s)
+            await self._follow(change, seen, unobserved, now_s)
         if seen is not None and not self._target.dry_run and self._stamped != self._epoch:
             await self._stamp(seen)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
         memory = self._tracker.look(self._rules, facts, self._changes)
+        memory = memory.model_copy(update={"sizes_heard": self._sizes_heard})
+        self._resizer.tell(undecided(self._changes))
+        resize = await self._resizer.decide(facts, memory)
+        if resize is not None and resize[1].reverses:
+            await self._resizer.carry_out(*resize)
+            return
         decision = decide(self._rules, facts, memory)
         if decision.action is not Action.NO_ACTION:
             await self._carry_out(decision, facts, memory)
-        elif decision.reason_code not in IMPLIED:
+            return
+        if resize is not None:
+            await self._resizer.carry_out(*resize)
+        if decision.reason_code not in IMPLIED:
             await self._say_nothing_moves(decision, facts, memory)
 
     async def _say_nothing_moves(self, decision: Decision, facts: Facts, memory: Memory) -> None:
@@ -167,7 +181,10 @@ class Controller:
             logger.warning("%s: the epoch was not stamped: %s", self._service, error)
         self._stamped = self._epoch
 
-    async def _follow(self, change: Change, seen: Observation | None, now_s: float) -> None:
+    async def _follow(self, change: Change, seen: Observation | None, unobserved: str, now_s: float) -> None:
+        if change.to_sizes is not None:
+            await self._resizer.follow(change, seen, self._inputs.facts(self._service, now_s, seen, unobserved))
+            return
         tuning = self._rules.tuning.effectiveness
         if change.ok is None:
             outcome_now = finished(change, seen, now_s, tuning)
@@ -179,7 +196,7 @@ class Controller:
             after = self._inputs.measured(self._service, *span)
             verdict, reason = judge(change, after, tuning, latency_limits(self._rules))
             record = self._scribe.effectiveness(change, now_s, self._epoch, verdict, reason, after)
-            await self._append_outcome(change, record)
+            await self.append_outcome(change, record)
 
     async def _carry_out(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         begin_s = facts.now_s - min(BEFORE_S, self._rules.tuning.effectiveness.window)
@@ -188,7 +205,7 @@ class Controller:
         if overtaken is not None:
             words = "another change followed before its effect could be measured"
             unknown = self._scribe.effectiveness(overtaken, facts.now_s, self._epoch, "unknown", words, {})
-            await self._append_outcome(overtaken, unknown)
+            await self.append_outcome(overtaken, unknown)
         with self._span(decision) as span:
             record = await self._record_decision(decision, facts, memory, before, span)
             change = None if record is None else change_of(record)
@@ -212,7 +229,7 @@ class Controller:
         self, decision: Decision, facts: Facts, memory: Memory, before: dict[str, float], span: Span | None = None
     ) -> ScalingRecord | None:
         """Record it unless it says again what was said last; None when there is nothing to act on."""
-        name = f"{self._service}-{self._head.sequence + 1}"
+        name = self.next_name()
         record = self._scribe.decision(
             decision, facts, memory, before, name=name, epoch=self._epoch, dry_run=self._target.dry_run
         )
@@ -236,9 +253,31 @@ class Controller:
     async def _record_result(self, change: Change, now_s: float, seen: Observation | None, error: str) -> None:
         ready = None if seen is None else seen.ready
         record = self._scribe.result(change, now_s, self._epoch, ready=ready, error=error)
-        await self._append_outcome(change, record)
+        await self.append_outcome(change, record)
 
-    async def _append_outcome(self, change: Change, record: ScalingRecord) -> None:
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    def next_name(self) -> str:
+        """What the next record of a change is called."""
+        return f"{self._service}-{self._head.sequence + 1}"
+
+    async def add(self, record: ScalingRecord) -> Change | None:
+        """Keep the record of an order for sizes; the change it announces, where that may be acted on."""
+        if not self._lease.held:
+            return None
+        kept, self._head = await self._audit.append(self._head, record, {})
+        self._sizes_heard = max(self._sizes_heard, sizes_heard_of((kept,)))
+        logger.info("%s: %s (%s)", kept.decision, kept.reason, kept.reason_code)
+        change = change_of(kept)
+        if change is None:
+            return None
+        self._changes = (*self._changes, change)
+        return change if self._lease.held and not change.dry_run else None
+
+    async def append_outcome(self, change: Change, record: ScalingRecord) -> None:
+        """Keep a result or a verdict."""
         if not self._lease.held:
             return
         kept, self._head = await self._audit.append(self._head, record, {})

@@ -21,7 +21,7 @@ def changes_of(records: Iterable[ScalingRecord]) -> tuple[Change, ...]:
     """The last changes a chain tells of, oldest first, each with its result and effect where known."""
     changes: dict[str, Change] = {}
     for record in records:
-        if record.kind == "decision":
+        if record.kind in ("decision", "resize"):
             change = change_of(record)
             if change is not None:
                 changes[record.decision] = change
@@ -32,12 +32,13 @@ def changes_of(records: Iterable[ScalingRecord]) -> tuple[Change, ...]:
 
 def change_of(record: ScalingRecord) -> Change | None:
     """The change a decision record announces; None where nothing moves."""
-    if record.action in (None, Action.NO_ACTION) or record.current is None or record.target is None:
+    moves = record.action not in (None, Action.NO_ACTION) or record.to_sizes is not None
+    if not moves or record.current is None or record.target is None:
         return None
     return Change(
         decision=record.decision,
         at_s=record.at.timestamp(),
-        action=record.action,
+        action=record.action or Action.NO_ACTION,
         current=record.current,
         target=record.target,
         cause=str(record.inputs.get("cause", "")),
@@ -45,6 +46,9 @@ def change_of(record: ScalingRecord) -> Change | None:
         breaches=record.breaches,
         runs=record.runs,
         before=record.inputs.get("before", {}),
+        from_sizes=record.from_sizes,
+        to_sizes=record.to_sizes,
+        reverses=record.reverses,
         dry_run=record.dry_run,
     )
 
@@ -54,6 +58,17 @@ def outcome(change: Change, record: ScalingRecord) -> Change:
     if record.kind == "result":
         return change.model_copy(update={"ok": record.ok, "done_s": record.at.timestamp()})
     return change.model_copy(update={"verdict": record.verdict})
+
+
+def sizes_heard_of(records: Iterable[ScalingRecord]) -> int:
+    """Position of the last order for sizes that a chain tells the end of; each decision carries what it knew."""
+    heard = 0
+    for record in records:
+        if record.kind == "decision":
+            heard = max(heard, int(record.inputs.get("memory", {}).get("sizes_heard", 0)))
+        elif record.kind == "resize" and record.ok is not None:
+            heard = max(heard, int(record.inputs.get("position", 0)))
+    return heard
 
 
 class Tracker:

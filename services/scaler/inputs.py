@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.scaler.candidates import driver_of
 from services.scaler.open_breaches import OpenBreaches
+from services.scaler.orders import Orders
 from services.scaler.readings import KEPT_S, SampleWindow
 from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import LATEST_S, Facts, Observation, Reading
@@ -19,6 +20,7 @@ from shared.bus import Bus
 from shared.config import describe
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.resource import ResourceSample
+from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.scaling_rules import RULE_METRICS, ScalingRules, ServiceRules, Shape
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
@@ -41,6 +43,7 @@ class Inputs:
         self.breaches = OpenBreaches()
         self.samples = SampleWindow()
         self.times = ResponseTimes()
+        self.orders = Orders()
 
     def listen(self, bus: Bus) -> None:
         """Register the subscriptions; they run once the broker is started.
@@ -65,6 +68,13 @@ class Inputs:
             if frame is not None:
                 self.times.add(frame)
 
+        async def hear_order(body: bytes, message: NatsMessage) -> None:
+            order = await _parse(bus, ScalingOrder, body, message)
+            if order is not None:
+                raw = message.raw_message
+                if self.orders.add(raw.subject.rpartition(".")[2], int(raw.metadata.sequence.stream), order):
+                    self._wake()
+
         kept = ConsumerConfig(
             deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
             ack_policy=ConsumerAck.EXPLICIT,
@@ -78,6 +88,17 @@ class Inputs:
             ack_policy=AckPolicy.NACK_ON_ERROR,
             decoder=raw_body,
         )(hear_breach)
+        bus.broker.subscriber(
+            names.order("*", "*"),
+            stream=JStream(names.stream("ORDERS"), declare=False),
+            config=ConsumerConfig(
+                deliver_policy=DeliverPolicy.ALL,
+                ack_policy=ConsumerAck.EXPLICIT,
+                inactive_threshold=KEPT_CONSUMER_S,
+            ),
+            ack_policy=AckPolicy.NACK_ON_ERROR,
+            decoder=raw_body,
+        )(hear_order)
         for stream, subject, hear in (
             ("RESOURCES", names.resource("*"), hear_sample),
             ("WINDOWS", names.window("*", "*"), hear_windows),

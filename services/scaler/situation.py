@@ -74,7 +74,7 @@ class Change(Message):
     """A recorded decision to move and what became of it.
 
     ``ok``: None until its result is known. ``done_s``: when the result was. ``before``: the measurements it was made
-    on.
+    on. A resize has ``to_sizes`` and moves no replicas; ``reverses``: the decision that it undoes.
     """
 
     decision: str
@@ -87,6 +87,9 @@ class Change(Message):
     breaches: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     before: dict[str, float] = Field(default_factory=dict)
+    from_sizes: Sizes | None = None
+    to_sizes: Sizes | None = None
+    reverses: str = ""
     dry_run: bool = False
     ok: bool | None = None
     done_s: float | None = None
@@ -114,7 +117,7 @@ class Memory(Message):
 
     ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when this process
     has looked without a gap. ``loud_since_s``: per cause that asks for a scale-up, since when, pauses of a
-    few seconds aside.
+    few seconds aside. ``sizes_heard``: position in ORDERS of the last order for sizes that has come to its end.
     """
 
     changes: tuple[Change, ...] = ()
@@ -123,6 +126,7 @@ class Memory(Message):
     highest_wanted: int = 0
     lowest_wanted: int = 0
     loud_since_s: dict[str, float] = Field(default_factory=dict)
+    sizes_heard: int = 0
 
 
 def undecided(changes: tuple[Change, ...]) -> Change | None:

@@ -44,7 +44,7 @@ class Clamp(Message):
 class Sizes(Message):
     """What one replica may use (``limit``) and is promised (``reserved``): cores, and MB of 1,048,576 bytes.
 
-    None: without a limit, nothing promised, or not told. Where sizes are asked for, None leaves what is there.
+    None: without a limit, nothing promised, or not told. In an order: what is there stays.
     """
 
     cpu_limit: float | None = Field(default=None, gt=0)
@@ -58,8 +58,9 @@ class ScalingRecord(Message):
 
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
-    resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none is
-    given, and ``reason_code`` says why), ``order``, ``by``; its results and effectiveness name it as a decision's do.
+    resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none are
+    given, and ``reason_code`` says why), ``order``, ``by``, ``reverses``; its results and effectiveness name it as those
+    of a decision do. ``ok`` is None while the order waits, True when it is carried out, False when it is not.
     """
 
     kind: Literal["decision", "result", "effectiveness", "resize"]
@@ -100,6 +101,7 @@ class ScalingRecord(Message):
     to_sizes: Sizes | None = None
     order: str = ""
     by: str = ""
+    reverses: str = ""
 
     def digest(self) -> str:
         """SHA-256 (hex) of this record's canonical JSON without its own hash."""
