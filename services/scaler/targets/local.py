@@ -30,6 +30,7 @@ class _Service(Message):
     ready: int = Field(ge=0)
     starting: int = Field(default=0, ge=0)
     updating: bool = False
+    sizes: Sizes = Sizes()
     instances: tuple[_Instance, ...] = ()
 
 
@@ -44,11 +45,7 @@ class LocalTarget:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def observe(self, service: str) -> Observation:
-        answer = await self._ask("GET", f"/services/{service}")
-        try:
-            state = _Service.model_validate(answer)
-        except ValidationError as error:
-            raise RefusedError(f"the supervisor's answer on {service}: {describe(error)}") from error
+        state = await self._state(service)
         return Observation(
             desired=state.desired,
             ready=state.ready,
@@ -61,14 +58,22 @@ class LocalTarget:
         return None
 
     async def sizes(self, service: str) -> Sizes:
-        return Sizes()
+        return (await self._state(service)).sizes
 
     async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
-        raise RefusedError(f"{service}: the supervisor does not resize replicas")
+        body = {"sizes": sizes.model_dump(), "epoch": epoch, "decision": decision}
+        await self._ask("PUT", f"/services/{service}/sizes", body)
 
     async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
         body = {"replicas": replicas, "epoch": epoch, "decision": decision}
         await self._ask("PUT", f"/services/{service}/replicas", body)
+
+    async def _state(self, service: str) -> _Service:
+        answer = await self._ask("GET", f"/services/{service}")
+        try:
+            return _Service.model_validate(answer)
+        except ValidationError as error:
+            raise RefusedError(f"the supervisor's answer on {service}: {describe(error)}") from error
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Both verbs are idempotent, so an answer that was lost is asked for again, a few times."""
