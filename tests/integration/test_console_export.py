@@ -30,9 +30,10 @@ from shared.contracts.timing import Check, ErrorKind, EventFlag, Kind
 from shared.errors import ConfigError
 from shared.store import exports
 from shared.store.breaches import save_breach
+from shared.store.samples import save_samples
 from shared.store.scaling import save_scaling
 from shared.store.series import list_hours, list_series
-from shared.store.spans import SpanRow, copy_spans, save_samples
+from shared.store.spans import SpanRow, copy_spans
 from tests.integration.collector_rig import Rig, open_rig
 from tests.unit.collector_frames import RUN, make_events, make_frame
 from tests.unit.console_cases import breach, record

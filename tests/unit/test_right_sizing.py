@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from services.scaler.resources.bounds import NAMES, bounded, over, refusal, same
 from services.scaler.resources.item import Findings
-from services.scaler.resources.observed import Prices
 from services.scaler.resources.queueing import wait_ms
 from services.scaler.resources.right_sizing import ENOUGH, LEAST_CHANGE, right_size
 from services.scaler.situation import Sizes
+from shared.contracts.prices import Prices
 from shared.contracts.scaling_rules import Resizing
 from tests.unit.resource_cases import RESIZING, SIZES, rules, spread, use
 
-FREE = Prices()
+FREE = None
 
 
 def sizes_of(found: Findings, part: str) -> dict[str, float]:
@@ -78,7 +78,7 @@ def test_evidence_impact_and_risk_are_told_in_figures() -> None:
     seen = use(
         cpu_cores=spread(0.5, p90=0.1), request_rate=spread(100.0), sizes=SIZES.model_copy(update={"cpu_reserved": 1.0})
     )
-    [item] = right_size(seen, rules(), 0.3, Prices(core_hour=0.04, currency="EUR")).items
+    [item] = right_size(seen, rules(), 0.3, Prices(core_hour=0.04, gb_hour=0.005, currency="EUR")).items
     assert item.title == "relaycore: cpu per replica promised 1 → 0.25, limit 1.5 → 0.75 cores"
     assert item.evidence == (
         "use per replica p90 0.1, p95 0.5, most 0.5 cores",

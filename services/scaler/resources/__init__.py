@@ -1,1 +1,1 @@
-"""What services use, and what could be made better of it."""
+"""What services use, whether they leak, how well they use it. Pure but for what applies a plan."""

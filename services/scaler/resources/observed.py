@@ -1,45 +1,82 @@
-"""What plans are made from: how much the replicas of a service used, and what that costs. Values only."""
+"""What a plan for one service is made from: its usage, and what is known of how its replicas ended. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby, pairwise
 
+from services.scaler.resources.usage import ServiceUsage, Summary
 from services.scaler.situation import Sizes
+from shared.store.figures import MemoryPoint
 
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How one metric of all instances was spread over the samples."""
-
-    samples: int
-    mean: float
-    p90: float
-    p95: float
-    max: float
+FULL = 0.95
+"""Share of a limit from which on it was reached."""
+GONE = timedelta(minutes=5)
+"""An instance silent for so long has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What the replicas of a service used over ``span_s``. ``sizes``: what each has now, as far as it is told.
+    """``span_s``: what the usage covers. ``leaking``: instances of which a leak is suspected. ``full_ends``: how many
+    ended or began anew while their memory was full."""
 
-    ``request_rate``: requests/s per replica. ``leaking``: instances of which a leak is suspected. ``full_ends``: how
-    many ended or began anew while their memory was full.
-    """
-
-    service: str
-    replicas: float
+    of: ServiceUsage
     span_s: float
-    sizes: Sizes
-    cpu_cores: Spread | None = None
-    cpu_throttled: Spread | None = None
-    memory_mb: Spread | None = None
-    request_rate: Spread | None = None
     leaking: tuple[str, ...] = ()
     full_ends: int = 0
 
+    @property
+    def service(self) -> str:
+        return self.of.service
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Per core-hour and GB-hour of what is promised; None where unknown."""
+    @property
+    def replicas(self) -> float:
+        return self.of.replicas
 
-    core_hour: float | None = None
-    gb_hour: float | None = None
-    currency: str = ""
+    @property
+    def sizes(self) -> Sizes:
+        """Of one replica now, as far as they are told."""
+        return self.of.sizes
+
+    @property
+    def cpu_cores(self) -> Summary | None:
+        """Cores in use; where only their share of the limit is told, by that."""
+        share, limit = self.of.replica.get("cpu_usage"), self.sizes.cpu_limit
+        told = self.of.replica.get("cpu_cores")
+        if told is not None or share is None or limit is None:
+            return told
+        amounts = {name: getattr(share, name) * limit for name in ("mean", "p90", "p95", "peak", "last")}
+        return replace(share, **amounts)
+
+    @property
+    def cpu_throttled(self) -> Summary | None:
+        return self.of.replica.get("cpu_throttled")
+
+    @property
+    def memory_mb(self) -> Summary | None:
+        return self.of.replica.get("memory_usage")
+
+    @property
+    def request_rate(self) -> Summary | None:
+        """Requests/s per replica."""
+        return self.of.replica.get("request_rate")
+
+
+def count_full_ends(points: Iterable[MemoryPoint], until: datetime) -> int:
+    """How often an instance ended or began anew with its memory full; ``points`` by instance, in order of time."""
+    count = 0
+    for _, its in groupby(points, key=lambda point: (point.service, point.instance)):
+        life = list(its)
+        count += sum(
+            _full(one) and (next_.began or next_.memory_mb < one.memory_mb / 2) for one, next_ in pairwise(life)
+        )
+        count += _full(life[-1]) and _ended(life, until)
+    return count
+
+
+def _full(point: MemoryPoint) -> bool:
+    return point.memory_ratio is not None and point.memory_ratio >= FULL
+
+
+def _ended(life: Sequence[MemoryPoint], until: datetime) -> bool:
+    return until - life[-1].at > GONE

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from services.scaler.candidates import PROJECTED_LOAD
 from services.scaler.resources.bounds import NAMES, bounded, differs, over
 from services.scaler.resources.item import Findings, Impact, Item
-from services.scaler.resources.observed import Prices, Spread, Use
+from services.scaler.resources.observed import FULL, Use
+from services.scaler.resources.usage import Summary
 from services.scaler.resources.worth import impact, risk, risk_reason
 from services.scaler.situation import Sizes
+from shared.contracts.prices import Prices
 from shared.contracts.scaling_rules import ServiceRules
 
 ENOUGH = 100
@@ -23,8 +25,6 @@ LEAST_CHANGE = 0.1
 MEMORY_HEADROOM = 0.15
 THROTTLED = 0.05
 """Share of scheduler periods from which on the limit was too low."""
-FULL = 0.95
-"""Share of a limit from which on it was reached."""
 CPU_STEP, MEMORY_STEP = 0.05, 16.0
 """Sizes are rounded up to these."""
 
@@ -39,12 +39,12 @@ class _Wanted:
     raised: bool = False
 
 
-def right_size(use: Use, rules: ServiceRules, headroom: float, prices: Prices) -> Findings:
+def right_size(use: Use, rules: ServiceRules, headroom: float, prices: Prices | None) -> Findings:
     """The CPU and the memory item of a service, and why one is absent."""
     return _cpu(use, rules, headroom, prices) + _memory(use, rules, prices)
 
 
-def _cpu(use: Use, rules: ServiceRules, headroom: float, prices: Prices) -> Findings:
+def _cpu(use: Use, rules: ServiceRules, headroom: float, prices: Prices | None) -> Findings:
     cores = use.cpu_cores
     if cores is None or cores.samples < ENOUGH:
         return _too_little(use.service, "CPU", cores)
@@ -55,32 +55,32 @@ def _cpu(use: Use, rules: ServiceRules, headroom: float, prices: Prices) -> Find
     if choked and limit is not None:
         # Use that a limit cut off says only that more is needed, not how much.
         wanted = max(wanted, limit * (1 + max(headroom, throttled)))
-    evidence = [f"use per replica p90 {cores.p90:.3g}, p95 {cores.p95:.3g}, most {cores.max:.3g} cores"]
+    evidence = [f"use per replica p90 {cores.p90:.3g}, p95 {cores.p95:.3g}, most {cores.peak:.3g} cores"]
     if use.cpu_throttled is not None:
         evidence.append(f"throttled in {throttled:.1%} of scheduler periods at p95")
     if choked and throttled <= THROTTLED:
         evidence.append(f"p95 is at {cores.p95 / (limit or cores.p95):.0%} of the limit, so use was cut off by it")
     sizes = Sizes(cpu_limit=_up(wanted, CPU_STEP), cpu_reserved=_up(cores.p90 * (1 + headroom), CPU_STEP))
-    figures = {"p90_cores": cores.p90, "p95_cores": cores.p95, "max_cores": cores.max, "throttled_p95": throttled}
+    figures = {"p90_cores": cores.p90, "p95_cores": cores.p95, "max_cores": cores.peak, "throttled_p95": throttled}
     return _item(use, rules, prices, "cpu", cores, _Wanted(sizes, tuple(evidence), figures, choked))
 
 
-def _memory(use: Use, rules: ServiceRules, prices: Prices) -> Findings:
+def _memory(use: Use, rules: ServiceRules, prices: Prices | None) -> Findings:
     memory = use.memory_mb
     if memory is None or memory.samples < ENOUGH:
         return _too_little(use.service, "memory", memory)
     limit = use.sizes.memory_limit
     full = use.full_ends > 0
-    wanted = max(memory.max * (1 + MEMORY_HEADROOM), _below_scaling(rules, "memory_ratio", memory.max))
+    wanted = max(memory.peak * (1 + MEMORY_HEADROOM), _below_scaling(rules, "memory_ratio", memory.peak))
     if full and limit is not None:
         wanted = max(wanted, limit * (1 + MEMORY_HEADROOM))
-    evidence = [f"use per replica p95 {memory.p95:.4g}, most {memory.max:.4g} MB"]
+    evidence = [f"use per replica p95 {memory.p95:.4g}, most {memory.peak:.4g} MB"]
     if full:
         evidence.append(f"{use.full_ends} instances ended or began anew while their memory was full")
     sizes = Sizes(
-        memory_limit=_up(wanted, MEMORY_STEP), memory_reserved=_up(memory.max * (1 + MEMORY_HEADROOM), MEMORY_STEP)
+        memory_limit=_up(wanted, MEMORY_STEP), memory_reserved=_up(memory.peak * (1 + MEMORY_HEADROOM), MEMORY_STEP)
     )
-    figures = {"p95_mb": memory.p95, "max_mb": memory.max, "full_ends": float(use.full_ends)}
+    figures = {"p95_mb": memory.p95, "max_mb": memory.peak, "full_ends": float(use.full_ends)}
     if use.leaking:
         return Findings(items=(_leak(use, tuple(evidence), figures),))
     return _item(use, rules, prices, "memory", memory, _Wanted(sizes, tuple(evidence), figures, full))
@@ -102,7 +102,9 @@ def _leak(use: Use, evidence: tuple[str, ...], figures: dict[str, float]) -> Ite
     )
 
 
-def _item(use: Use, rules: ServiceRules, prices: Prices, part: str, spread: Spread, wanted: _Wanted) -> Findings:
+def _item(
+    use: Use, rules: ServiceRules, prices: Prices | None, part: str, spread: Summary, wanted: _Wanted
+) -> Findings:
     goal = wanted.sizes if not wanted.raised else _never_lower(wanted.sizes, use.sizes)
     goal = _promised_within(goal)
     allowed, bounds = (goal, ()) if rules.resizing is None else bounded(goal, use.sizes, rules.resizing)
@@ -135,7 +137,7 @@ def _item(use: Use, rules: ServiceRules, prices: Prices, part: str, spread: Spre
     )
 
 
-def _too_little(service: str, what: str, spread: Spread | None) -> Findings:
+def _too_little(service: str, what: str, spread: Summary | None) -> Findings:
     if spread is None:
         return Findings(notes=(f"{service}: no samples tell its {what}",))
     return Findings(notes=(f"{service}: {spread.samples} samples of its {what}, {ENOUGH} are needed",))
@@ -198,7 +200,7 @@ def _why_not(use: Use, rules: ServiceRules) -> str:
     return ""
 
 
-def _span(use: Use, spread: Spread | None) -> str:
+def _span(use: Use, spread: Summary | None) -> str:
     samples = 0 if spread is None else spread.samples
     return f"{samples} samples of {use.replicas:.3g} replicas over {use.span_s / 3600:.3g} h"
 

@@ -1,16 +1,18 @@
 """What other sizes are worth - latency, cost, headroom - and what could go wrong. Pure."""
 
 from services.scaler.resources.item import Impact, Risk
-from services.scaler.resources.observed import Prices, Spread, Use
+from services.scaler.resources.observed import Use
 from services.scaler.resources.queueing import wait_ms
+from services.scaler.resources.usage import Summary
 from services.scaler.situation import Sizes
+from shared.contracts.prices import Prices
 
 DAY_S = 86_400.0
 
 
-def impact(use: Use, part: str, spread: Spread, after: Sizes, prices: Prices) -> Impact:
+def impact(use: Use, part: str, spread: Summary, after: Sizes, prices: Prices | None) -> Impact:
     """Of replicas that have ``after`` instead of ``use.sizes``. ``spread``: of what ``part`` is about."""
-    used = spread.p95 if part == "cpu" else spread.max
+    used = spread.p95 if part == "cpu" else spread.peak
     limit = getattr(after, f"{part}_limit")
     label = "p95" if part == "cpu" else "the most"
     headroom = "" if limit is None else f"{label} of use is {used / limit:.0%} of the limit"
@@ -21,12 +23,12 @@ def impact(use: Use, part: str, spread: Spread, after: Sizes, prices: Prices) ->
             latency=latency, latency_ms=latency_ms, headroom=headroom, cost="unknown: what is promised is not told"
         )
     freed = (promised - before) * use.replicas
-    price, per = (prices.core_hour, freed) if part == "cpu" else (prices.gb_hour, freed / 1024)
-    cost_per_hour = None if price is None else round(per * price, 6)
+    an_hour = (freed * 3600, 0.0) if part == "cpu" else (0.0, freed * 3600)
+    cost_per_hour = None if prices is None else round(prices.cost(*an_hour), 6)
     unit = "cores" if part == "cpu" else "MB"
     cost = f"{freed:+.4g} {unit} promised over {use.replicas:.3g} replicas"
-    if cost_per_hour is not None:
-        cost += f", {cost_per_hour:+.4g} {prices.currency} an hour".replace("  ", " ")
+    if prices is not None:
+        cost += f", {cost_per_hour:+.4g} {prices.currency} an hour"
     return Impact(
         latency=latency,
         cost=cost,
