@@ -59,8 +59,8 @@ class ScalingRecord(Message):
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
     resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none are
-    given, and ``reason_code`` says why), ``order``, ``by``, ``reverses``; its results and effectiveness name it as those
-    of a decision do. ``ok`` is None while the order waits, True when it is carried out, False when it is not.
+    given, and ``reason_code`` says why), ``order``, ``by``, ``reverses``; its results and effectiveness name it.
+    ``ok`` is None while the order waits, True when it is carried out, False when it is not.
     """
 
     kind: Literal["decision", "result", "effectiveness", "resize"]

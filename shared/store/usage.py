@@ -86,7 +86,7 @@ WITH looked_at AS (
       ) AS c ORDER BY c.trace_id, c.span_id
 ), called AS (
     SELECT c.service AS caller, coalesce(s.service, c.attributes ->> 'peer.service', c.attributes ->> 'server.address',
-               '') AS callee, c.status, c.attributes, s.duration_us AS server_us,
+               '') AS callee, c.trace_id, c.status, c.attributes, s.duration_us AS server_us,
            CASE WHEN s.duration_us IS NOT NULL THEN c.duration_us END AS client_us,
            CASE WHEN s.duration_us IS NOT NULL THEN greatest(c.duration_us - s.duration_us, 0) END AS network_us
       FROM looked_at AS c LEFT JOIN LATERAL (
@@ -99,9 +99,9 @@ WITH looked_at AS (
            least(floor(ln(greatest(network_us, 1)::float8) / ln(1.02::float8)), %(most)s)::int AS bucket
       FROM called WHERE network_us IS NOT NULL GROUP BY 1, 2, 4
 )
-SELECT caller, callee, count(*)::integer AS calls, count(server_us)::integer AS answered,
-       (count(*) FILTER (WHERE status = {ERROR}))::integer AS failed, coalesce(sum(client_us), 0)::bigint AS client_us,
-       coalesce(sum(server_us), 0)::bigint AS server_us,
+SELECT caller, callee, count(*)::integer AS calls, count(DISTINCT trace_id)::integer AS traces,
+       count(server_us)::integer AS answered, (count(*) FILTER (WHERE status = {ERROR}))::integer AS failed,
+       coalesce(sum(client_us), 0)::bigint AS client_us, coalesce(sum(server_us), 0)::bigint AS server_us,
        (SELECT coalesce(jsonb_object_agg(bucket, n), '{{}}') FROM bucketed b
          WHERE (b.caller, b.callee) = (c.caller, c.callee)) AS network,
        {_SIZE.format(*["http.request.body.size"] * 2)} AS bytes_sent,
