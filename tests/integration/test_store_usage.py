@@ -11,10 +11,10 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from shared.contracts.resource import ResourceSample
-from shared.store import upkeep_postgres
+from shared.store import upkeep_postgres, upkeep_timescale
 from shared.store.figures import MemoryPoint, UsageStep
 from shared.store.keeping import Keeping
-from shared.store.migrations import migrate
+from shared.store.migrations import Side, migrate
 from shared.store.samples import save_samples
 from shared.store.spans import SpanRow
 from shared.store.usage import (
