@@ -60,6 +60,26 @@ class Scribe:
             breaches=decision.breaches,
             runs=decision.runs,
             dry_run=dry_run and decision.action is not Action.NO_ACTION,
+            order=memory.order.id if memory.order else "",
+            by=memory.order.by if memory.order else "",
+        )
+
+    def order(self, heard: HeardOrder, now_s: float, epoch: int, refusal: str) -> ScalingRecord:
+        """What an operator asked, and why it is not done, where it is not. It names itself as its decision."""
+        asked = heard.order
+        return self._record(
+            "order",
+            asked.id,
+            now_s,
+            epoch,
+            order=asked.id,
+            by=asked.by,
+            reason_code=asked.kind,
+            reason=asked.reason,
+            target=asked.replicas,
+            ok=not refusal,
+            error=refusal,
+            inputs={"order": asked.model_dump(mode="json"), "position": heard.position},
         )
 
     def result(self, change: Change, now_s: float, epoch: int, *, ready: int | None, error: str = "") -> ScalingRecord:
@@ -131,7 +151,7 @@ class Scribe:
 
     def _record(
         self,
-        kind: Literal["decision", "result", "effectiveness", "resize"],
+        kind: Literal["decision", "result", "effectiveness", "order", "resize"],
         decision: str,
         now_s: float,
         epoch: int,

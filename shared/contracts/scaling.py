@@ -58,12 +58,14 @@ class ScalingRecord(Message):
 
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
+    order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
+    ``ok`` (False: refused, and ``error`` says why). A decision made while an order is in force names it.
     resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none are
     given, and ``reason_code`` says why), ``order``, ``by``, ``reverses``; its results and effectiveness name it.
     ``ok`` is None while the order waits, True when it is carried out, False when it is not.
     """
 
-    kind: Literal["decision", "result", "effectiveness", "resize"]
+    kind: Literal["decision", "result", "effectiveness", "order", "resize"]
     decision: str
     service: str
     system: str
@@ -97,10 +99,11 @@ class ScalingRecord(Message):
     before: dict[str, float] = Field(default_factory=dict)
     after: dict[str, float] = Field(default_factory=dict)
 
-    from_sizes: Sizes | None = None
-    to_sizes: Sizes | None = None
     order: str = ""
     by: str = ""
+
+    from_sizes: Sizes | None = None
+    to_sizes: Sizes | None = None
     reverses: str = ""
 
     def digest(self) -> str:

@@ -7,7 +7,7 @@ it was heard.
 
 import logging
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.scaler.effect import measurable
 from services.scaler.inputs import Inputs
@@ -42,6 +42,13 @@ class Turns:
             if other != service and resizing:
                 return f"{other} is being resized"
         return ""
+
+
+class Decided(NamedTuple):
+    """What becomes of an order, and what that was made from."""
+
+    case: ResizeCase
+    made: Resize
 
 
 class Book(Protocol):
@@ -82,7 +89,7 @@ class Resizer:
             self._service, self._book.epoch, resizing=under_way is not None and under_way.to_sizes is not None
         )
 
-    async def decide(self, facts: Facts, memory: Memory) -> tuple[ResizeCase, Resize] | None:
+    async def decide(self, facts: Facts, memory: Memory) -> Decided | None:
         """What becomes of the next order, or takes the last resize back; None where there is neither."""
         waiting = self._inputs.orders.after(self._service, "sizes", memory.sizes_heard)
         if not waiting and not to_be_taken_back(memory):
@@ -96,10 +103,11 @@ class Resizer:
             self._measured(facts.now_s - self._resizing.window, facts.now_s),
         )
         made = decide_resize(self._rules, case)
-        return None if made is None else (case, made)
+        return None if made is None else Decided(case, made)
 
-    async def carry_out(self, case: ResizeCase, made: Resize) -> None:
+    async def carry_out(self, decided: Decided) -> None:
         """Record it and, where sizes are to be given, ask the target for them."""
+        case, made = decided.case, decided.made
         said = (case.heard.order.id if case.heard else "", made.code)
         if made.sizes is None and not made.over and said == self._said:
             return

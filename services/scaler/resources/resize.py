@@ -2,7 +2,7 @@
 
 ```
 order   not allowed here · expired · planned from other sizes · beyond limits     over, nothing is changed
-waits   unobserved · updating · a change under way or just made · not all ready
+waits   unobserved · paused · stopped · updating · a change under way or just made · not all ready
         · a breach is open · another service is being resized                     until it expires
 goes    all sizes of the order in one update of the service
 back    it failed, or its effect was worse                                        the sizes before, once
@@ -87,6 +87,8 @@ def _held(rules: ServiceRules, facts: Facts, memory: Memory, sizes: Sizes | None
     seen = facts.observation
     if seen is None or sizes is None:
         return Resize("unobserved", f"the target cannot be observed: {facts.unobserved or 'it told no sizes'}")
+    if memory.order is not None and memory.order.replicas is None:
+        return Resize("paused", f"the service is paused by {memory.order.by}: {memory.order.reason}")
     if seen.desired == 0:
         return Resize("stopped", "the service is at 0 replicas")
     if seen.updating:
