@@ -6,6 +6,7 @@ from shared.contracts.attention import Silence
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import ENDLESS_S
 from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling_orders import ScalingOrder
 
 # What an effect is told by, the most telling first.
 EFFECT_FIGURES = ("routing_latency", "workflow_execution_time", "response_time", "queue_length", "cpu_usage")
@@ -67,7 +68,28 @@ def tell_scaling(record: ScalingRecord) -> str:
             took = "" if record.took_s is None else f" after {record.took_s:.1f} s"
             return f"{record.service}: {record.ready} replicas ready{took}"
         return f"{record.service}: failed: {record.error}"
+    if record.kind == "order":
+        asked = f"set to {record.target}" if record.target is not None else record.reason_code
+        said = f": {record.reason}" if record.reason else ""
+        return (
+            f"{record.service}: {asked}, asked by {record.by}{said}{'' if record.ok else f'; refused: {record.error}'}"
+        )
     return f"{record.service}: {record.verdict or 'unknown'}{_changes(record)}"
+
+
+def describe_answer(order: ScalingOrder, decision: ScalingRecord | None) -> str:
+    """One line: that an order was taken, and what it led to."""
+    until = f"until {order.ends_at:%Y-%m-%d %H:%M:%S} UTC"
+    if order.kind == "resume":
+        return f"{order.service}: resumed; the scaler decides again"
+    held = f"{order.service}: set to {order.replicas} {until}" if order.replicas else f"{order.service}: paused {until}"
+    if decision is None:
+        return f"{held}; no decision has followed yet, see tidegate scaling why {order.service}"
+    if decision.target == decision.current:
+        stays = decision.reason_code in ("ordered", "paused")
+        return f"{held}; {f'it has {decision.current}' if stays else f'nothing moves yet: {decision.reason}'}"
+    dry = ", a dry run: nothing is moved" if decision.dry_run else ""
+    return f"{held}; {decision.current} → {decision.target} replicas ({decision.decision}{dry})"
 
 
 def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:

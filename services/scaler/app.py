@@ -5,6 +5,7 @@ import time
 from contextlib import AsyncExitStack
 
 from services.scaler.audit import AuditStream
+from services.scaler.checkpoints import Checkpoints
 from services.scaler.controller import Controller
 from services.scaler.inputs import Inputs
 from services.scaler.settings import ScalerSettings
@@ -15,11 +16,14 @@ from shared.contracts.scaling_rules import ScalingRules
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
-from shared.reading import watch_ears
+from shared.reading import until_heard, watch_ears
 from shared.service import run_until
 from shared.telemetry import configure_tracing
 
+ASK_S = 0.2
+"""How often a standby asks for the lease: it expires within 4 s, and 5 s after the leader's end another one acts."""
 DRAIN_S = 3.0
+HEARD_S = 5.0
 PRUNE_S = 30.0
 
 
@@ -49,14 +53,19 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(lease.release)
         audit = AuditStream(bus.js, bus.subjects)
         tracer = tracing.get_tracer("tidegate.scaler")
+        kept = await bus.bucket("checkpoints")
         controllers.extend(
-            Controller(service, its, settings, inputs, audit, targets[service], lease, tracer)
+            Controller(
+                service, its, settings, inputs, audit, Checkpoints(kept, service), targets[service], lease, tracer
+            )
             for service, its in rules.services.items()
         )
         inputs.listen(bus)
         await bus.broker.start()
+        # Whoever leads must know what has been heard until now: silence would end every "has held since".
+        await until_heard(bus, HEARD_S)
         started.set()
-        holding = keep(lease, settings.scaler_id.encode(), won=wake, every_s=settings.scaler_lease_s)
+        holding = keep(lease, settings.scaler_id.encode(), won=wake, every_s=settings.scaler_lease_s, ask_every_s=ASK_S)
         side_tasks = [holding, watch_ears(bus), _prune(inputs), *(controller.run() for controller in controllers)]
         try:
             await run_until(stop, side_tasks)

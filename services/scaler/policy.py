@@ -1,6 +1,7 @@
 """The decision: facts and memory in, one decision out, with everything that was weighed. Pure.
 
 ```
+orders  paused · set to a count                                                   an operator's word comes first
 gates   unobserved · stopped · updating · awaiting ready · unhealthy              nothing moves
 effect  of the last change not measured yet                                       only a breach of another cause moves
 limits  below min · above max                                                     back within, first
@@ -15,6 +16,7 @@ from dataclasses import replace
 
 from services.scaler.candidates import last_done_s, weigh
 from services.scaler.decision import Case, Decision
+from services.scaler.ordered import by_order
 from services.scaler.scale_down import scale_down
 from services.scaler.scale_up import scale_up
 from services.scaler.situation import LATEST_S, Facts, Memory, undecided
@@ -36,7 +38,14 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
         return Decision(Action.NO_ACTION, 0, 0, "unobserved", words, 0.0)
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = _gate(case) or _awaiting_effect(case) or _back_within_limits(case) or scale_up(case) or scale_down(case)
+    decision = (
+        by_order(case)
+        or _gate(case)
+        or _awaiting_effect(case)
+        or _back_within_limits(case)
+        or scale_up(case)
+        or scale_down(case)
+    )
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,

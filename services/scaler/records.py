@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from services.scaler.decision import Decision
+from services.scaler.orders import HeardOrder
 from services.scaler.policy import policy_version
 from services.scaler.situation import Change, Facts, Memory, Verdict
 from shared.contracts.scaling import Action, ScalingRecord
@@ -57,6 +58,26 @@ class Scribe:
             breaches=decision.breaches,
             runs=decision.runs,
             dry_run=dry_run and decision.action is not Action.NO_ACTION,
+            order=memory.order.id if memory.order else "",
+            by=memory.order.by if memory.order else "",
+        )
+
+    def order(self, heard: HeardOrder, now_s: float, epoch: int, refusal: str) -> ScalingRecord:
+        """What an operator asked, and why it is not done, where it is not. It names itself as its decision."""
+        asked = heard.order
+        return self._record(
+            "order",
+            asked.id,
+            now_s,
+            epoch,
+            order=asked.id,
+            by=asked.by,
+            reason_code=asked.kind,
+            reason=asked.reason,
+            target=asked.replicas,
+            ok=not refusal,
+            error=refusal,
+            inputs={"order": asked.model_dump(mode="json"), "position": heard.position},
         )
 
     def result(self, change: Change, now_s: float, epoch: int, *, ready: int | None, error: str = "") -> ScalingRecord:
@@ -93,7 +114,7 @@ class Scribe:
 
     def _record(
         self,
-        kind: Literal["decision", "result", "effectiveness"],
+        kind: Literal["decision", "result", "effectiveness", "order"],
         decision: str,
         now_s: float,
         epoch: int,

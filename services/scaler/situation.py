@@ -109,6 +109,16 @@ class Change(Message):
         return not self.dry_run and (self.ok is None or (self.ok and self.verdict is None))
 
 
+class Order(Message):
+    """An operator's word that is in force until ``until_s``: this many replicas or, where None, no move at all."""
+
+    id: str
+    replicas: int | None
+    until_s: float
+    by: str
+    reason: str
+
+
 class Facts(Message):
     """What is so at ``now_s``. Without an observation ``unobserved`` says why."""
 
@@ -123,9 +133,10 @@ class Facts(Message):
 class Memory(Message):
     """What is remembered. ``highest_wanted``/``lowest_wanted``: over the stabilization windows down and up.
 
-    ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when this process
-    has looked without a gap. ``loud_since_s``: per cause that asks for a scale-up, since when, pauses of a
-    few seconds aside.
+    ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when the service has
+    been looked at without a gap, by whichever scaler. ``loud_since_s``: per cause that asks for a scale-up, since when,
+    pauses of a few seconds aside. ``orders_heard``: position in ORDERS of the last order taken. ``resumed_s``: when an
+    operator last asked for a ``resume``.
     """
 
     changes: tuple[Change, ...] = ()
@@ -134,6 +145,9 @@ class Memory(Message):
     highest_wanted: int = 0
     lowest_wanted: int = 0
     loud_since_s: dict[str, float] = Field(default_factory=dict)
+    order: Order | None = None
+    orders_heard: int = 0
+    resumed_s: float | None = None
 
 
 def undecided(changes: tuple[Change, ...]) -> Change | None:

@@ -46,9 +46,11 @@ class ScalingRecord(Message):
 
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
+    order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
+    ``ok`` (False: refused, and ``error`` says why). A decision made while an order is in force names it.
     """
 
-    kind: Literal["decision", "result", "effectiveness"]
+    kind: Literal["decision", "result", "effectiveness", "order"]
     decision: str
     service: str
     system: str
@@ -81,6 +83,9 @@ class ScalingRecord(Message):
     verdict: Literal["helped", "no_effect", "worse", "unknown"] | None = None
     before: dict[str, float] = Field(default_factory=dict)
     after: dict[str, float] = Field(default_factory=dict)
+
+    order: str = ""
+    by: str = ""
 
     def digest(self) -> str:
         """SHA-256 (hex) of this record's canonical JSON without its own hash."""

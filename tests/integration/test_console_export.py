@@ -23,12 +23,12 @@ from services.console.exporting import files, sources
 from services.console.exporting.export import Asked, Exported, export_run
 from services.console.exporting.files import Form
 from services.console.exporting.tables import What
-from services.console.reading import ask_store
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.resource import ResourceSample
 from shared.contracts.timing import Check, ErrorKind, EventFlag, Kind
 from shared.errors import ConfigError
 from shared.store import exports
+from shared.store.asking import ask_store
 from shared.store.breaches import save_breach
 from shared.store.samples import save_samples
 from shared.store.scaling import save_scaling
