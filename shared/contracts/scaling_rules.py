@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.prices import Prices
 from shared.contracts.scaling_targets import ScalingTarget
 from shared.contracts.units import Duration, parse_quantity
 
@@ -275,11 +276,12 @@ class ScalingRules(Document):
     """The whole document. ``tuning`` and ``target`` at the top hold for each service that has none of its own.
 
     Without any the platform of ``TIDEGATE_PLATFORM_URL`` is the target; without that, samples are counted and nothing
-    moves.
+    moves. ``prices``: by which efficiency tells cost; without, it tells CPU-seconds and MB-seconds.
     """
 
     tuning: Tuning = Tuning()
     target: ScalingTarget | None = None
+    prices: Prices | None = None
     services: dict[Name, ServiceRules] = Field(min_length=1)
 
     @model_validator(mode="before")
