@@ -42,6 +42,7 @@ SECTIONS = {
         "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches, silence them, acknowledge them."),
         "scaling": LazyCommand(f"{COMMANDS}.scaling:scaling", "List scaling decisions, their results and effects."),
         "resources": LazyCommand(f"{SCALER}.resources:resources", "Show what services use, leaks and efficiency."),
+        "optimize": LazyCommand(f"{SCALER}.optimize:optimize", "Plan right sizes and more; carry them out, watched."),
     },
     "Single processes": {
         "service": LazyCommand(f"{COMMANDS}.processes:service", "Run one service in the foreground."),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scaler.resources.bounds import NAMES, bounded, over, refusal, same
-from services.scaler.resources.item import Findings
+from services.scaler.resources.item import Advice
 from services.scaler.resources.queueing import wait_ms
 from services.scaler.resources.right_sizing import ENOUGH, LEAST_CHANGE, right_size
 from services.scaler.situation import Sizes
@@ -19,7 +19,7 @@ from tests.unit.resource_cases import RESIZING, SIZES, rules, spread, use
 FREE = None
 
 
-def sizes_of(found: Findings, part: str) -> dict[str, float]:
+def sizes_of(found: Advice, part: str) -> dict[str, float]:
     """What the item of a part asks for; empty without one."""
     given = [item.to_sizes for item in found.items if item.part == part and item.to_sizes is not None]
     return given[0].model_dump(exclude_none=True) if given else {}

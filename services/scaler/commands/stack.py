@@ -19,6 +19,11 @@ class Stack(Protocol):
     @property
     def environment(self) -> str: ...
 
+    @property
+    def supervisor_url(self) -> str | None:
+        """Of the embedded platform; None where there is none."""
+        ...
+
 
 def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--data``, handed to the command as the ``stack`` that it names."""

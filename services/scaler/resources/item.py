@@ -49,11 +49,11 @@ class Item(Message):
     to_sizes: Sizes | None = None
 
 
-class Findings(Message):
+class Advice(Message):
     """Items of one part for one subject, and what was left out and why (too little data, too small a change)."""
 
     items: tuple[Item, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def __add__(self, other: "Findings") -> "Findings":
-        return Findings(items=self.items + other.items, notes=self.notes + other.notes)
+    def __add__(self, other: "Advice") -> "Advice":
+        return Advice(items=self.items + other.items, notes=self.notes + other.notes)

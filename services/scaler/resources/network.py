@@ -7,7 +7,7 @@ None of it is Tidegate's to change, so each item says whose it is.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from services.scaler.resources.item import Findings, Impact, Item
+from services.scaler.resources.item import Advice, Impact, Item
 from services.scaler.resources.usage import ServiceUsage
 from shared.histogram import Histogram
 from shared.store.figures import CallTimes, Connecting, Served
@@ -37,7 +37,7 @@ class NetworkUse:
     span_s: float = 0.0
 
 
-def advise_network(use: NetworkUse) -> Findings:
+def advise_network(use: NetworkUse) -> Advice:
     """Every item, by kind and name, and what there was too little of."""
     items = [
         *_each(_connections(one) for one in use.connecting),
@@ -52,7 +52,7 @@ def advise_network(use: NetworkUse) -> Findings:
         notes.append(f"placement: fewer than {ENOUGH} calls between systems were traced in this time")
     if not any(name.startswith("network_") for one in use.services for name in one.replica):
         notes.append("errors and drops: no source of samples tells of the network (docs/resources.md)")
-    return Findings(items=tuple(items), notes=tuple(notes))
+    return Advice(items=tuple(items), notes=tuple(notes))
 
 
 def _each(items: Iterable[Item | None]) -> list[Item]:

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from services.scaler.resources.item import Findings, Item
+from services.scaler.resources.item import Advice, Item
 from services.scaler.resources.network import NetworkUse, advise_network
 from services.scaler.resources.observed import Use
 from services.scaler.resources.right_sizing import right_size
@@ -24,6 +25,11 @@ class Plan(Message):
     plan: str
     items: tuple[Item, ...] = ()
     notes: tuple[str, ...] = ()
+    currency: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """With the impact of all items."""
+        return {**self.model_dump(mode="json"), "impact": self.impact()}
 
     def impact(self) -> dict[str, float]:
         """What all items together are estimated to change, by name; those that say nothing count as nothing."""
@@ -53,18 +59,23 @@ def make_plan(
     prices: Prices | None = None,
 ) -> Plan:
     """Everything that can be advised: items that can be applied first, otherwise in the order of the parts."""
-    found = Findings()
+    found = Advice()
     for use in uses:
         if use.service in rules:
             found += right_size(use, rules[use.service], headroom, prices)
         else:
-            found += Findings(notes=(f"{use.service}: no rules in config/scaling.yaml, so no sizes are advised",))
+            found += Advice(notes=(f"{use.service}: no rules in config/scaling.yaml, so no sizes are advised",))
     silent = rules.keys() - {use.service for use in uses}
-    found += Findings(notes=tuple(f"{name}: no resource samples in this time" for name in sorted(silent)))
+    found += Advice(notes=tuple(f"{name}: no resource samples in this time" for name in sorted(silent)))
     found += advise_network(network) + advise_storage(storage)
     items = sorted(found.items, key=lambda item: not item.applicable)
     told = "\n".join(item.model_dump_json(include={"id", "from_sizes", "to_sizes"}) for item in items)
-    return Plan(plan=hashlib.sha256(told.encode()).hexdigest()[:12], items=tuple(items), notes=found.notes)
+    return Plan(
+        plan=hashlib.sha256(told.encode()).hexdigest()[:12],
+        items=tuple(items),
+        notes=found.notes,
+        currency=prices.currency if prices else "",
+    )
 
 
 def steps_of(plan: Plan, chosen: Sequence[str]) -> list[Step]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from services.scaler.candidates import PROJECTED_LOAD
 from services.scaler.resources.bounds import NAMES, bounded, differs, over
-from services.scaler.resources.item import Findings, Impact, Item
+from services.scaler.resources.item import Advice, Impact, Item
 from services.scaler.resources.observed import FULL, Use
 from services.scaler.resources.usage import Summary
 from services.scaler.resources.worth import impact, risk, risk_reason
@@ -39,12 +39,12 @@ class _Wanted:
     raised: bool = False
 
 
-def right_size(use: Use, rules: ServiceRules, headroom: float, prices: Prices | None) -> Findings:
+def right_size(use: Use, rules: ServiceRules, headroom: float, prices: Prices | None) -> Advice:
     """The CPU and the memory item of a service, and why one is absent."""
     return _cpu(use, rules, headroom, prices) + _memory(use, rules, prices)
 
 
-def _cpu(use: Use, rules: ServiceRules, headroom: float, prices: Prices | None) -> Findings:
+def _cpu(use: Use, rules: ServiceRules, headroom: float, prices: Prices | None) -> Advice:
     cores = use.cpu_cores
     if cores is None or cores.samples < ENOUGH:
         return _too_little(use.service, "CPU", cores)
@@ -65,7 +65,7 @@ def _cpu(use: Use, rules: ServiceRules, headroom: float, prices: Prices | None) 
     return _item(use, rules, prices, "cpu", cores, _Wanted(sizes, tuple(evidence), figures, choked))
 
 
-def _memory(use: Use, rules: ServiceRules, prices: Prices | None) -> Findings:
+def _memory(use: Use, rules: ServiceRules, prices: Prices | None) -> Advice:
     memory = use.memory_mb
     if memory is None or memory.samples < ENOUGH:
         return _too_little(use.service, "memory", memory)
@@ -82,7 +82,7 @@ def _memory(use: Use, rules: ServiceRules, prices: Prices | None) -> Findings:
     )
     figures = {"p95_mb": memory.p95, "max_mb": memory.peak, "full_ends": float(use.full_ends)}
     if use.leaking:
-        return Findings(items=(_leak(use, tuple(evidence), figures),))
+        return Advice(items=(_leak(use, tuple(evidence), figures),))
     return _item(use, rules, prices, "memory", memory, _Wanted(sizes, tuple(evidence), figures, full))
 
 
@@ -102,9 +102,7 @@ def _leak(use: Use, evidence: tuple[str, ...], figures: dict[str, float]) -> Ite
     )
 
 
-def _item(
-    use: Use, rules: ServiceRules, prices: Prices | None, part: str, spread: Summary, wanted: _Wanted
-) -> Findings:
+def _item(use: Use, rules: ServiceRules, prices: Prices | None, part: str, spread: Summary, wanted: _Wanted) -> Advice:
     goal = wanted.sizes if not wanted.raised else _never_lower(wanted.sizes, use.sizes)
     goal = _promised_within(goal)
     allowed, bounds = (goal, ()) if rules.resizing is None else bounded(goal, use.sizes, rules.resizing)
@@ -113,10 +111,10 @@ def _item(
         words = f"{use.service}: {part} is within {LEAST_CHANGE:.0%} of what is right"
         if wanted.raised:
             words = f"{use.service}: {part} was too little and {'; '.join(bounds) or 'cannot be raised'}"
-        return Findings(notes=(words,))
+        return Advice(notes=(words,))
     after = over(use.sizes, sizes)
     why_not = _why_not(use, rules)
-    return Findings(
+    return Advice(
         items=(
             Item(
                 id=f"{part}.{use.service}",
@@ -137,10 +135,10 @@ def _item(
     )
 
 
-def _too_little(service: str, what: str, spread: Summary | None) -> Findings:
+def _too_little(service: str, what: str, spread: Summary | None) -> Advice:
     if spread is None:
-        return Findings(notes=(f"{service}: no samples tell its {what}",))
-    return Findings(notes=(f"{service}: {spread.samples} samples of its {what}, {ENOUGH} are needed",))
+        return Advice(notes=(f"{service}: no samples tell its {what}",))
+    return Advice(notes=(f"{service}: {spread.samples} samples of its {what}, {ENOUGH} are needed",))
 
 
 def _below_scaling(rules: ServiceRules, metric: str, used: float) -> float:

@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 from scipy import stats
 
-from services.scaler.resources.item import Findings, Impact, Item, Risk
+from services.scaler.resources.item import Advice, Impact, Item, Risk
 from services.scaler.resources.usage import ServiceUsage
 from shared.store.figures import Commits, StoredTable, UsageStep
 
@@ -42,25 +42,25 @@ class StorageUse:
     now: datetime | None = None
 
 
-def advise_storage(use: StorageUse) -> Findings:
+def advise_storage(use: StorageUse) -> Advice:
     """Every item, by kind and name, and what there was too little of."""
-    found = Findings()
+    found = Advice()
     for one in use.services:
         found += _writes(one)
     for service, instance in sorted({(step.service, step.instance) for step in use.steps}):
         found += _filling(service, instance, [step for step in use.steps if step.instance == instance])
     if not any(name.startswith("storage_") for one in use.services for name in one.replica):
-        found += Findings(notes=("storage of services: no source of samples tells of it (docs/resources.md)",))
+        found += Advice(notes=("storage of services: no source of samples tells of it (docs/resources.md)",))
     return found + _own_tables(use) + _own_commits(use.commits)
 
 
-def _writes(one: ServiceUsage) -> Findings:
+def _writes(one: ServiceUsage) -> Advice:
     operations, written = one.replica.get("storage_writes"), one.replica.get("storage_written")
     if operations is None or written is None or operations.samples < ENOUGH or operations.mean < MANY_WRITES:
-        return Findings()
+        return Advice()
     size = written.mean / operations.mean
     if size >= SMALL_WRITE:
-        return Findings()
+        return Advice()
     fewer = operations.mean * size / SMALL_WRITE
     item = Item(
         id=f"storage.{one.service}.batching",
@@ -81,22 +81,22 @@ def _writes(one: ServiceUsage) -> Findings:
         risk_reason="what waits to be written together is lost when the process ends; a write-ahead log keeps it",
         why_not="how it writes is in the service: buffers, batches, fewer syncs",
     )
-    return Findings(items=(item,))
+    return Advice(items=(item,))
 
 
-def _filling(service: str, instance: str, steps: Sequence[UsageStep]) -> Findings:
+def _filling(service: str, instance: str, steps: Sequence[UsageStep]) -> Advice:
     """The robust trend (Theil-Sen) of how full one file system is, to the hour at which it is full."""
     if len(steps) < LEAST_STEPS:
-        return Findings(notes=(f"{service}: {len(steps)} readings of {instance}'s disk, {LEAST_STEPS} are needed",))
+        return Advice(notes=(f"{service}: {len(steps)} readings of {instance}'s disk, {LEAST_STEPS} are needed",))
     ordered = sorted(steps, key=lambda step: step.at)
     hours = np.array([(step.at - ordered[0].at).total_seconds() / 3600 for step in ordered])
     ratios = np.array([step.mean for step in ordered])
     slope, _, low, _ = stats.theilslopes(ratios, hours, alpha=0.95)
     if low <= 0:
-        return Findings()
+        return Advice()
     left_h = (1 - ordered[-1].most) / float(slope)
     if left_h > FULL_WITHIN_H:
-        return Findings()
+        return Advice()
     risk: Risk = "high" if left_h < AT_ONCE_H else "medium" if left_h < SOON_H else "low"
     item = Item(
         id=f"storage.{service}.{instance}.full",
@@ -116,13 +116,13 @@ def _filling(service: str, instance: str, steps: Sequence[UsageStep]) -> Finding
         risk_reason="a full disk ends what writes to it",
         why_not="what may be deleted is for the service's owner to say",
     )
-    return Findings(items=(item,))
+    return Advice(items=(item,))
 
 
-def _own_tables(use: StorageUse) -> Findings:
+def _own_tables(use: StorageUse) -> Advice:
     total = sum(table.bytes for table in use.tables)
     if total < LARGE_STORE:
-        return Findings(
+        return Advice(
             notes=(f"Tidegate's own store: {total / 1024**2:.4g} MB in large tables, too little to advise on",)
         )
     items = [
@@ -135,7 +135,7 @@ def _own_tables(use: StorageUse) -> Findings:
     waiting = sum(table.compressible or 0 for table in use.tables)
     if waiting >= LARGE_SHARE * total:
         items.append(_compression(waiting, total))
-    return Findings(items=tuple(items))
+    return Advice(items=tuple(items))
 
 
 def _retention(table: StoredTable, total: int, days: float) -> Item:
@@ -191,12 +191,12 @@ def _compression(waiting: int, total: int) -> Item:
     )
 
 
-def _own_commits(commits: Commits | None) -> Findings:
+def _own_commits(commits: Commits | None) -> Advice:
     if commits is None or commits.commits < ENOUGH or commits.span_s <= 0:
-        return Findings(notes=("write batching of the store: too few commits in this time",))
+        return Advice(notes=("write batching of the store: too few commits in this time",))
     rows, a_second = commits.events / commits.commits, commits.commits / commits.span_s
     if rows >= SMALL_COMMIT or a_second < MANY_COMMITS:
-        return Findings()
+        return Advice()
     item = Item(
         id="storage.store.batching",
         part="storage",
@@ -214,4 +214,4 @@ def _own_commits(commits: Commits | None) -> Findings:
         risk_reason="what is not committed yet waits on the bus and is not lost",
         why_not=f"TIDEGATE_BATCH_AGE_S (0.1 s by default) is {SETTING}",
     )
-    return Findings(items=(item,))
+    return Advice(items=(item,))
