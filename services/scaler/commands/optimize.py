@@ -13,7 +13,7 @@ import click
 from services.scaler.commands.stack import Stack, stack_option
 
 if TYPE_CHECKING:
-    from services.scaler.resources.gathering import Question
+    from services.scaler.commands.planning import Question
     from services.scaler.resources.plan import Plan, Step
 
 NOT_CARRIED, NOBODY = 1, 4
@@ -85,7 +85,7 @@ def optimize(
       tidegate optimize --apply cpu.relaycore --reason "quarterly review"
     """
     from services.scaler.commands.plan_text import tell_plan, tell_steps
-    from services.scaler.resources.gathering import Question
+    from services.scaler.commands.planning import Question
     from services.scaler.resources.plan import steps_of
 
     if items and not applies:
@@ -113,9 +113,8 @@ def optimize(
 
 
 async def _plan(stack: Stack, question: "Question") -> "Plan":
-    from pydantic import HttpUrl
-
-    from services.scaler.resources.gathering import read_plan, read_sizes
+    from services.scaler.commands.planning import read_plan
+    from services.scaler.commands.sizes import read_sizes
     from services.scaler.settings import ScalerSettings
     from shared.config import load_document
     from shared.contracts.scaling_rules import ScalingRules
@@ -124,20 +123,18 @@ async def _plan(stack: Stack, question: "Question") -> "Plan":
     from shared.store.asking import ask_store
 
     settings = read_settings(ScalerSettings)
-    if settings.platform_url is None and stack.supervisor_url is not None:
-        settings = settings.model_copy(update={"platform_url": HttpUrl(stack.supervisor_url)})
     rules = load_document(ScalingRules, settings.config_dir / "scaling.yaml")
     if question.service is not None and question.service not in rules.services:
         near, known = closest(question.service, rules.services), ", ".join(rules.services)
         raise ConfigError(f"--service: unknown service {question.service!r}{near}; known: {known}")
-    sizes = await read_sizes(rules, settings)
+    sizes = await read_sizes(rules, settings, stack)
     return await ask_store(stack.store_dsn, read_plan, question, rules, sizes)
 
 
 def _apply(
     stack: Stack, plan: "Plan", steps: "list[Step]", by: str, reason: str, lasts: timedelta, *, as_json: bool
 ) -> int:
-    from services.scaler.resources.ordering import ANSWERED_WITHIN_S, carry_out, new_order
+    from services.scaler.commands.ordering import ANSWERED_WITHIN_S, carry_out, new_order
     from services.scaler.resources.outcome import State
     from shared.contracts.scaling_orders import ScalingOrder
 

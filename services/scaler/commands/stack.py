@@ -8,7 +8,7 @@ import click
 
 
 class Stack(Protocol):
-    """Addresses of the bus and the store."""
+    """Addresses of the bus and the store; ``supervisor_url``: of the stand-in platform's, where there is one."""
 
     @property
     def nats_url(self) -> str: ...
@@ -20,9 +20,7 @@ class Stack(Protocol):
     def environment(self) -> str: ...
 
     @property
-    def supervisor_url(self) -> str | None:
-        """Of the embedded platform; None where there is none."""
-        ...
+    def supervisor_url(self) -> str | None: ...
 
 
 def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -28,9 +28,19 @@ Series = Mapping[str, Mapping[str, Mapping[datetime, float]]]
 
 
 @dataclass(frozen=True, slots=True)
+class PastRun:
+    """What was used while a run went on, and what it sent."""
+
+    span: Span
+    step: timedelta
+    steps: Sequence[UsageStep]
+    served: Sequence[Served]
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """What the store and the targets told. ``step``: of ``steps``. ``sizes``: of one replica by service. ``runs``: of
-    past runs their span, step, usage and requests; ``days`` and ``served_by_day``: of past days."""
+    """What the store and the targets told. ``step``: of ``steps``. ``sizes``: of one replica by service. ``runs``: past
+    ones, oldest first; ``days`` and ``served_by_day``: of past days."""
 
     span: Span
     step: timedelta
@@ -39,7 +49,7 @@ class Observed:
     calls: Sequence[CallTimes] = ()
     served: Sequence[Served] = ()
     sizes: Mapping[str, Sizes] = field(default_factory=dict)
-    runs: Sequence[tuple[Span, timedelta, Sequence[UsageStep], Sequence[Served]]] = ()
+    runs: Sequence[PastRun] = ()
     days: Sequence[UsageDay] = ()
     served_by_day: Sequence[Served] = ()
 
@@ -62,6 +72,7 @@ class Findings:
     history: Sequence[Efficiency]
     trends: Sequence[Trend]
     series: Series
+    prices: Prices | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Times are ISO 8601; series are lists of (Unix seconds, value). What nobody told is absent or null."""
@@ -69,6 +80,7 @@ class Findings:
             "since": self.span.since,
             "until": self.span.until,
             "step_s": self.step_s,
+            "prices": None if self.prices is None else self.prices.model_dump(),
             "units": {**RESOURCE_UNITS, "request_rate": "requests/s"},
             "services": [_of_service(one, self.not_told.get(one.service, ())) for one in self.services],
             "total": {metric: asdict(summary) for metric, summary in self.whole.items()},
@@ -93,9 +105,7 @@ def find(observed: Observed, prices: Prices | None) -> Findings:
     """Everything at once."""
     services = summarize_services(observed.steps, observed.sizes)
     days = measure_days(observed.days, observed.served_by_day, prices)
-    runs = [
-        one for span, step, steps, served in observed.runs for one in _efficiency(span, step, steps, served, prices)
-    ]
+    runs = [one for run in observed.runs for one in _of_run(run, prices)]
     slacks = {one.service: one.slack for one in services}
     return Findings(
         span=observed.span,
@@ -109,14 +119,13 @@ def find(observed: Observed, prices: Prices | None) -> Findings:
         history=[*runs, *days],
         trends=find_trends(days),
         series=_series(observed.steps),
+        prices=prices,
     )
 
 
-def _efficiency(
-    span: Span, step: timedelta, steps: Sequence[UsageStep], served: Sequence[Served], prices: Prices | None
-) -> list[Efficiency]:
-    slacks = {one.service: one.slack for one in summarize_services(steps)}
-    return measure_span(span, step, steps, served, slacks, prices)
+def _of_run(run: PastRun, prices: Prices | None) -> list[Efficiency]:
+    slacks = {one.service: one.slack for one in summarize_services(run.steps)}
+    return measure_span(run.span, run.step, run.steps, run.served, slacks, prices)
 
 
 def _series(steps: Sequence[UsageStep]) -> dict[str, Mapping[str, Mapping[datetime, float]]]:

@@ -7,9 +7,9 @@ None of it is Tidegate's to change, so each item says whose it is.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from services.scaler.resources.calls import summarize_calls
 from services.scaler.resources.item import Advice, Impact, Item
 from services.scaler.resources.usage import ServiceUsage
-from shared.histogram import Histogram
 from shared.store.figures import CallTimes, Connecting, Served
 
 ENOUGH = 100
@@ -86,11 +86,8 @@ def _connections(one: Connecting) -> Item | None:
 
 def _network(pair: CallTimes) -> tuple[float, float, float]:
     """p50 and p95 in ms of the network's part of a call, and its share of all the calls' time."""
-    histogram = Histogram()
-    for bucket, count in pair.network.items():
-        histogram.add(bucket, count)
-    p50, p95 = ((histogram.percentile_us(q) or 0.0) / 1000 for q in (0.5, 0.95))
-    return p50, p95, 1 - pair.server_us / pair.client_us if pair.client_us else 0.0
+    [told] = summarize_calls([pair])
+    return told.network_p50_ms or 0.0, told.network_p95_ms or 0.0, told.network_share or 0.0
 
 
 def _placement(pair: CallTimes) -> Item | None:

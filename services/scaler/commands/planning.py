@@ -1,24 +1,17 @@
-"""Reads what a plan is made from: the store, and from the targets what replicas may use now."""
+"""Reads from the store what a plan is made from."""
 
-import logging
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.scaler.readings import SampleWindow
 from services.scaler.resources.leak import Verdict, find_leaks
 from services.scaler.resources.network import NetworkUse
 from services.scaler.resources.observed import Use, count_full_ends
 from services.scaler.resources.plan import Plan, make_plan
 from services.scaler.resources.storage import StorageUse
 from services.scaler.resources.usage import summarize_services
-from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Sizes
-from services.scaler.targets.opening import open_targets
-from services.scaler.targets.target import RefusedError
 from shared.contracts.scaling_rules import ScalingRules
-from shared.errors import ConfigError, TransientError
 from shared.store.asking import Connection
 from shared.store.figures import Connecting
 from shared.store.footprint import read_commits, read_tables
@@ -30,8 +23,6 @@ from shared.store.usage import read_calls, read_memory, read_served, read_usage
 
 KNOWN_RUNS, LOOKED_AT_RUNS = 200, 5
 """Of the newest runs of the time so many are looked at for their connections."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +43,7 @@ async def read_plan(
     span = (question.environment, question.since, question.until)
     steps = await read_usage(connection, *span, service=question.service)
     memory = await read_memory(connection, *span, service=question.service)
-    services = summarize_services(steps, {name: its for name, its in sizes.items() if its != Sizes()})
+    services = summarize_services(steps, sizes)
     leaks = [leak for leak in find_leaks(memory) if leak.verdict is Verdict.LEAK]
     uses = []
     for one in services:
@@ -116,20 +107,3 @@ def _together(system: str, its: list[Connecting]) -> Connecting:
         sum(one.connect_ms * one.opened for one in its) / max(1, opened),
         sum(one.service_ms * one.opened for one in its) / max(1, opened),
     )
-
-
-async def read_sizes(rules: ScalingRules, settings: ScalerSettings) -> dict[str, Sizes]:
-    """What each replica may use, by service; those are absent that no target tells of."""
-    sizes: dict[str, Sizes] = {}
-    async with AsyncExitStack() as stack:
-        try:
-            targets = await stack.enter_async_context(open_targets(rules, settings, SampleWindow()))
-        except (ConfigError, TransientError) as error:
-            logger.warning("no target tells what replicas may use: %s", error)
-            return {}
-        for service, target in targets.items():
-            try:
-                sizes[service] = await target.sizes(service)
-            except (RefusedError, TransientError) as error:
-                logger.warning("%s: what its replicas may use is not told: %s", service, error)
-    return sizes
