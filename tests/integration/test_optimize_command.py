@@ -46,7 +46,7 @@ async def connection(postgres_dsn: str) -> AsyncIterator[psycopg.AsyncConnection
 async def fill(connection: psycopg.AsyncConnection[tuple[object, ...]], environment: str) -> None:
     """An hour of RelayCore that is too large, and calls of it from far away."""
     begin = datetime.now(UTC) - HOUR
-    values = {"cpu_usage": 0.2, "memory_usage": 600.0, "memory_ratio": 0.3, "request_rate": 40.0, "network_drops": 2.0}
+    values = {"cpu_cores": 0.3, "memory_usage": 600.0, "memory_ratio": 0.3, "request_rate": 40.0, "network_drops": 2.0}
     async with connection.transaction():
         await save_samples(
             connection,

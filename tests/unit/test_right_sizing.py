@@ -117,7 +117,7 @@ def test_too_little_data_and_no_need_are_notes() -> None:
     assert found.items == ()
     assert found.notes == (
         "relaycore: 40 samples of its CPU, 100 are needed",
-        "relaycore: no samples tell its memory",
+        "relaycore: no samples tell its memory in MB",
     )
 
 

@@ -1,7 +1,7 @@
 """What a plan for one service is made from: its usage, and what is known of how its replicas ended. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 
@@ -40,13 +40,8 @@ class Use:
 
     @property
     def cpu_cores(self) -> Summary | None:
-        """Cores in use; where only their share of the limit is told, by that."""
-        share, limit = self.of.replica.get("cpu_usage"), self.sizes.cpu_limit
-        told = self.of.replica.get("cpu_cores")
-        if told is not None or share is None or limit is None:
-            return told
-        amounts = {name: getattr(share, name) * limit for name in ("mean", "p90", "p95", "peak", "last")}
-        return replace(share, **amounts)
+        """Cores in use. A share of the limit alone is not enough: the limit may have been another then."""
+        return self.of.replica.get("cpu_cores")
 
     @property
     def cpu_throttled(self) -> Summary | None:

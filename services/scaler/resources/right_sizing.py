@@ -137,7 +137,8 @@ def _item(use: Use, rules: ServiceRules, prices: Prices | None, part: str, sprea
 
 def _too_little(service: str, what: str, spread: Summary | None) -> Advice:
     if spread is None:
-        return Advice(notes=(f"{service}: no samples tell its {what}",))
+        unit = "cores" if what == "CPU" else "MB"
+        return Advice(notes=(f"{service}: no samples tell its {what} in {unit}",))
     return Advice(notes=(f"{service}: {spread.samples} samples of its {what}, {ENOUGH} are needed",))
 
 
