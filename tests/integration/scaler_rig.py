@@ -50,7 +50,7 @@ async def eventually(what: str, probe: Callable[[], Awaitable[Any]], timeout_s: 
 @dataclass
 class Supervisor:
     """The platform's door with one service. ``starts``: replicas become ready at once. ``refuse``: status of the next
-    answers to PUT."""
+    answers to PUT. ``heard``: called with each PUT before it is looked at. ``fenced``: those of an older epoch."""
 
     replicas: int = 2
     ready: int = 2
@@ -58,6 +58,8 @@ class Supervisor:
     starts: bool = True
     refuse: list[int] = field(default_factory=list)
     puts: list[dict[str, Any]] = field(default_factory=list)
+    fenced: list[dict[str, Any]] = field(default_factory=list)
+    heard: Callable[[dict[str, Any]], Awaitable[None]] | None = None
     url: str = ""
 
     @property
@@ -75,9 +77,12 @@ class Supervisor:
 
     async def _put(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if self.heard is not None:
+            await self.heard(body)
         if self.refuse:
             return web.json_response({"error": "not now"}, status=self.refuse.pop(0))
         if body["epoch"] < self.epoch:
+            self.fenced.append(body)
             return web.json_response({"error": "older epoch"}, status=409)
         self.puts.append(body)
         self.epoch, self.replicas = body["epoch"], body["replicas"]
@@ -132,19 +137,29 @@ class World:
         """Samples of a queue that two replicas cannot carry and more can, until cancelled."""
         while True:
             relief = self.supervisor.ready > 2
-            values = {
-                "cpu_usage": 0.4,
-                "request_rate": 80.0,
-                "queue_length": 0.5 if relief else 15.0,
-                "routing_latency": 15.0 if relief else 200.0,
-            }
-            for number in range(self.supervisor.ready):
-                sample = ResourceSample(
-                    service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
-                    instance=f"relaycore-{number}", at=datetime.now(UTC), values=values,
-                )  # fmt: skip
-                await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
-            await asyncio.sleep(0.1)
+            queue, latency_ms = (0.5, 15.0) if relief else (15.0, 200.0)
+            await self._sample(cpu_usage=0.4, request_rate=80.0, queue_length=queue, routing_latency=latency_ms)
+
+    async def calm(self) -> None:
+        """Samples of hardly any load, until cancelled."""
+        while True:
+            await self._sample(cpu_usage=0.05, request_rate=5.0, queue_length=0.0, routing_latency=5.0)
+
+    async def _sample(self, **values: float) -> None:
+        for number in range(self.supervisor.ready):
+            sample = ResourceSample(
+                service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
+                instance=f"relaycore-{number}", at=datetime.now(UTC), values=values,
+            )  # fmt: skip
+            await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
+        await asyncio.sleep(0.1)
+
+    def change_rules(self, **values: Any) -> None:
+        """Other rules of the service, for scalers that begin after this."""
+        path = self.config_dir / "scaling.yaml"
+        rules = json.loads(path.read_text())
+        rules["services"][SERVICE] |= values
+        path.write_text(json.dumps(rules))
 
     def environment_variables(self, scaler_id: str) -> dict[str, str]:
         return {
@@ -174,9 +189,9 @@ class World:
             stop.set()
             await asyncio.wait_for(running, 10)
 
-    async def scaler_process(self, scaler_id: str) -> asyncio.subprocess.Process:
+    async def scaler_process(self, scaler_id: str, module: str = "services.scaler") -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.scaler", cwd=PROJECT_ROOT,
+            sys.executable, "-m", module, cwd=PROJECT_ROOT,
             env={**os.environ, **self.environment_variables(scaler_id)},
         )  # fmt: skip
 
