@@ -1,6 +1,9 @@
-"""The adapter of the supervisor against the real stand-in platform, and against one that stumbles."""
+"""The target of local processes: the contract on the real stand-in platform, and a supervisor that stumbles."""
 
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +11,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.scaler.situation import Observation
+from services.scaler.situation import Observation, Sizes
 from services.scaler.targets.local import LocalTarget
-from services.scaler.targets.target import FencedError, RefusedError
+from services.scaler.targets.target import RefusedError
 from shared.errors import TransientError
-from tests.integration.platform_process import run_platform
-from tests.integration.scaler_rig import SERVICE, eventually
+from tests.integration.platform_process import PlatformProcess, run_platform
+from tests.integration.scaler_rig import SERVICE
+from tests.integration.target_contract import TargetContract
 
 pytestmark = pytest.mark.integration
 
@@ -24,26 +28,45 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield opened
 
 
-async def test_the_real_supervisor_moves_replicas_once_and_refuses_older_epochs_and_wrong_counts(
-    tmp_path: Path, session: aiohttp.ClientSession
-) -> None:
-    with run_platform(tmp_path) as platform:
-        target = LocalTarget(session, platform.supervisor_url, 2.0)
-        assert await target.observe(SERVICE) == Observation(desired=2, ready=2)
-        for _ in range(2):
-            await target.set_replicas(SERVICE, 3, 7, "relaycore-1")
+@dataclass
+class LocalStage:
+    """A ``Stage``: the stand-in platform with its supervisor."""
 
-        async def grown() -> bool:
-            return await target.observe(SERVICE) == Observation(desired=3, ready=3)
+    platform: PlatformProcess
+    session: aiohttp.ClientSession
+    service: str = SERVICE
+    sizes: Sizes | None = None
+    room: int | None = None
+    crash_loops: bool = False
 
-        await eventually("a third replica", grown)
-        with pytest.raises(FencedError, match="409"):
-            await target.set_replicas(SERVICE, 2, 6, "relaycore-1")
+    def target(self) -> LocalTarget:
+        return LocalTarget(self.session, self.platform.supervisor_url, 1.0)
+
+    async def instances(self) -> set[str]:
+        async with self.session.get(f"{self.platform.supervisor_url}/services/{self.service}") as answer:
+            return {one["id"] for one in (await answer.json())["instances"]}
+
+    async def loop(self) -> None:
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        self.platform.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.platform.process.send_signal(signal.SIGCONT)
+
+
+class TestLocal(TargetContract):
+    @pytest.fixture
+    def stage(self, tmp_path: Path, session: aiohttp.ClientSession) -> Iterator[LocalStage]:
+        with run_platform(tmp_path) as platform:
+            yield LocalStage(platform, session)
+
+    async def test_a_count_outside_the_supervisors_limits_is_refused_with_them(self, stage: LocalStage) -> None:
         with pytest.raises(RefusedError, match=r"422.*outside"):
-            await target.set_replicas(SERVICE, 99, 7, "relaycore-2")
-        with pytest.raises(RefusedError, match=r"404.*nobody"):
-            await target.observe("nobody")
-        assert await target.observe(SERVICE) == Observation(desired=3, ready=3)
+            await stage.target().set_replicas(SERVICE, 99, 7, "relaycore-2")
 
 
 STATE = {"desired": 2, "ready": 1, "instances": [{"state": "ready"}, {"state": "unhealthy"}]}
