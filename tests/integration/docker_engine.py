@@ -46,7 +46,7 @@ class Engine:
         """Again after ``kill`` with what it had."""
         folder = self.folder
         (folder / "pid").unlink(missing_ok=True)
-        command = [
+        command: list[str | Path] = [
             "dockerd",
             *("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"),
             *("--host", self.url, "--bridge", "none", "--iptables=false", "--ip6tables=false"),
