@@ -13,6 +13,9 @@ WAIT_MS = 900
 """For a table that somebody reads: who comes after waits as long. Less than it takes to be told of a deadlock."""
 _PARTITION_LOCK = 0x7469_6470  # "tidp"
 _FOLD_LOCK = 0x7469_6466  # "tidf"
+_SUMMARIZE = """
+SELECT brin_summarize_new_values(inhrelid) FROM pg_inherits WHERE inhparent = 'request_timing_by_time'::regclass
+"""
 
 
 async def tend(connection: AsyncConnection[Any], keeping: Keeping, now: datetime) -> int:
@@ -41,7 +44,9 @@ async def tend(connection: AsyncConnection[Any], keeping: Keeping, now: datetime
 
 
 async def fold(connection: AsyncConnection[Any], now: datetime) -> None:
-    """Fold the roll-ups of what was committed so far. In a transaction; does nothing while another one folds."""
+    """Fold the roll-ups of what was committed so far, and let the index by time know its rows: an autovacuum that
+    would tell it comes too late for a report. In a transaction; does nothing while another one folds."""
     row = await (await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_FOLD_LOCK,))).fetchone()
     if row is not None and row[0]:
         await connection.execute("SELECT fold_timings(%s)", (now,))
+        await connection.execute(_SUMMARIZE)
