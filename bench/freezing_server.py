@@ -13,46 +13,27 @@ import time
 import numpy as np
 import uvloop
 
+from bench.plain_connection import PlainConnection
+
 ANSWER_S, EVERY_S, FREEZE_S = 0.005, 8.0, 1.0
 _NUMBER = re.compile(rb"n=(\d+)")
-_END = b"\r\n\r\n"
 
 
-class Freezing(asyncio.Protocol):
-    """One connection. Requests come one at a time and without a body."""
+class Freezing(PlainConnection):
+    """One connection of the target."""
 
     replies: list[tuple[int, int]] = []  # noqa: RUF012 - one log for all connections
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._rest = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-
-    def data_received(self, data: bytes) -> None:
-        self._rest += data
-        while _END in self._rest:
-            head, self._rest = self._rest.split(_END, 1)
-            if head.startswith(b"GET /status"):
-                self._say(str(len(self.replies)).encode())
-            else:
-                number = _NUMBER.search(head, 0, head.find(b"\r\n"))
-                self._loop.call_later(ANSWER_S, self._reply, int(number[1]) if number else -1)
+    def asked(self, head: bytes) -> None:
+        if head.startswith(b"GET /status"):
+            self.say(str(len(self.replies)).encode())
+        else:
+            number = _NUMBER.search(head.partition(b"\r\n")[0])
+            self.loop.call_later(ANSWER_S, self._reply, int(number[1]) if number else -1)
 
     def _reply(self, number: int) -> None:
-        if self._say(b"{}"):
+        if self.say():
             self.replies.append((number, time.monotonic_ns() // 1000))
-
-    def _say(self, body: bytes) -> bool:
-        if self._transport is None:
-            return False
-        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-        return True
 
 
 async def main(port: int, log: str) -> None:

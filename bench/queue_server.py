@@ -11,8 +11,7 @@ import sys
 
 import uvloop
 
-_END = b"\r\n\r\n"
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+from bench.plain_connection import PlainConnection
 
 
 class Desk:
@@ -29,29 +28,15 @@ class Desk:
         return done
 
 
-class Customer(asyncio.Protocol):
-    """One connection. Requests come one at a time and without a body."""
+class Customer(PlainConnection):
+    """One connection of the queue."""
 
     def __init__(self, desk: Desk) -> None:
-        self._loop, self._desk = asyncio.get_running_loop(), desk
-        self._transport: asyncio.WriteTransport | None = None
-        self._rest = b""
+        super().__init__()
+        self._desk = desk
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
-
-    def data_received(self, data: bytes) -> None:
-        self._rest += data
-        while _END in self._rest:
-            _, self._rest = self._rest.split(_END, 1)
-            self._loop.call_at(self._desk.serve(self._loop.time()), self._answer)
-
-    def _answer(self) -> None:
-        if self._transport is not None:
-            self._transport.write(_ANSWER)
+    def asked(self, head: bytes) -> None:
+        self.loop.call_at(self._desk.serve(self.loop.time()), self.say)
 
 
 async def main(port: int, servers: int, mean_ms: float, seed: int) -> None:

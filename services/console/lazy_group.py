@@ -48,7 +48,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in self._lazy:
-            raise click.UsageError(f"unknown command {args[0]!r}{closest(args[0], self._lazy)}; see tidegate --help")
+            near = closest(args[0], self._lazy)
+            raise click.UsageError(f"unknown command {args[0]!r}{near}; see {ctx.command_path} --help")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

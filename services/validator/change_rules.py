@@ -1,5 +1,6 @@
 """Rules that compare: hops before and after, one replica with its neighbours, cold models with warm ones. Pure."""
 
+from collections.abc import Mapping
 from statistics import median
 
 from services.validator.evidence import Advice, Evidence
@@ -85,8 +86,7 @@ def one_bad_replica(e: Evidence) -> Advice | None:
         }
     if len(times) < 2:
         return None
-    worst = max(times, key=lambda name: (times[name], name))
-    others = median(time for name, time in times.items() if name != worst)
+    worst, others = _worst(times)
     if times[worst] < max(BAD_REPLICA * others, BAD_LEAST_MS):
         return None
     text = (
@@ -103,8 +103,7 @@ def uneven_load(e: Evidence) -> Advice | None:
     rates = {name: values["request_rate"] for name, values in e.instances.items() if "request_rate" in values}
     if e.benchmark.source is Source.ERROR_RATE or len(rates) < 2:
         return None
-    busiest = max(rates, key=lambda name: (rates[name], name))
-    others = median(rate for name, rate in rates.items() if name != busiest)
+    busiest, others = _worst(rates)
     if rates[busiest] < max(UNEVEN * others, LEAST_RATE):
         return None
     text = (
@@ -132,3 +131,9 @@ def cold_models(e: Evidence) -> Advice | None:
 
 def _timed(benchmark: Benchmark) -> bool:
     return benchmark.unit == "ms"
+
+
+def _worst(values: Mapping[str, float]) -> tuple[str, float]:
+    """The instance with the greatest value of at least two, and the median of the others."""
+    worst = max(values, key=lambda name: (values[name], name))
+    return worst, median(value for name, value in values.items() if name != worst)

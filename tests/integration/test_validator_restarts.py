@@ -78,6 +78,16 @@ async def start_process(bench: Bench, own_nats: NatsServer, postgres_dsn: str) -
         await process.wait()
 
 
+async def breached(bench: Bench, start_process: StartProcess) -> Process:
+    """A validator of a run whose breach has opened."""
+    process = await start_process()
+    await streams_exist(bench)
+    await bench.begin()
+    await bench.load(6, 700)
+    await until(lambda: "opened" in bench.statuses)
+    return process
+
+
 async def resolve(bench: Bench, limit: int = 600) -> None:
     while "resolved" not in bench.statuses:
         assert bench.seq < limit
@@ -114,11 +124,7 @@ async def kept(bench: Bench) -> list[Breach]:
 async def test_a_validator_killed_in_the_middle_of_a_breach_is_followed_by_one_that_ends_it(
     bench: Bench, start_process: StartProcess
 ) -> None:
-    first = await start_process()
-    await streams_exist(bench)
-    await bench.begin()
-    await bench.load(6, 700)
-    await until(lambda: "opened" in bench.statuses)
+    first = await breached(bench, start_process)
     first.kill()
     await first.wait()
     await start_process()
@@ -162,11 +168,7 @@ async def test_validators_killed_again_and_again_tell_one_breach_without_a_gap_o
 async def test_a_validator_frozen_until_another_has_taken_over_adds_nothing_when_it_thaws(
     bench: Bench, start_process: StartProcess
 ) -> None:
-    first = await start_process()
-    await streams_exist(bench)
-    await bench.begin()
-    await bench.load(6, 700)
-    await until(lambda: "opened" in bench.statuses)
+    first = await breached(bench, start_process)
     await start_process()
     first.send_signal(signal.SIGSTOP)
     heard = len(bench.events)
@@ -181,11 +183,7 @@ async def test_a_validator_frozen_until_another_has_taken_over_adds_nothing_when
 async def test_a_lease_lost_for_a_moment_again_and_again_changes_nothing_of_a_breach(
     bench: Bench, start_process: StartProcess
 ) -> None:
-    await start_process()
-    await streams_exist(bench)
-    await bench.begin()
-    await bench.load(6, 700)
-    await until(lambda: "opened" in bench.statuses)
+    await breached(bench, start_process)
     leases = await bench.client.jetstream().key_value(Subjects(bench.environment).bucket("leases"))
     for ms in (900, 1_200, 700):
         await leases.delete("validator")
@@ -201,11 +199,7 @@ async def test_a_lease_lost_for_a_moment_again_and_again_changes_nothing_of_a_br
 async def test_a_run_that_ends_while_nothing_can_be_told_has_its_breach_resolved_all_the_same(
     bench: Bench, start_process: StartProcess
 ) -> None:
-    await start_process()
-    await streams_exist(bench)
-    await bench.begin()
-    await bench.load(6, 700)
-    await until(lambda: "opened" in bench.statuses)
+    await breached(bench, start_process)
     js, names = bench.client.jetstream(), Subjects(bench.environment)
     info = await js.stream_info(names.stream("BREACHES"))
     await js.update_stream(info.config.evolve(discard=DiscardPolicy.NEW, max_msgs=info.state.messages))
@@ -224,11 +218,7 @@ async def test_a_run_that_ends_while_nothing_can_be_told_has_its_breach_resolved
 async def test_a_stream_that_takes_nothing_keeps_the_order_and_loses_no_word(
     bench: Bench, start_process: StartProcess
 ) -> None:
-    await start_process()
-    await streams_exist(bench)
-    await bench.begin()
-    await bench.load(6, 700)
-    await until(lambda: "opened" in bench.statuses)
+    await breached(bench, start_process)
     js = bench.client.jetstream()
     info = await js.stream_info(Subjects(bench.environment).stream("BREACHES"))
     full = {"discard": DiscardPolicy.NEW, "max_msgs": info.state.messages}
@@ -245,11 +235,7 @@ async def test_a_stream_that_takes_nothing_keeps_the_order_and_loses_no_word(
 async def test_a_breach_whose_broker_lost_its_disk_is_ended_from_what_the_store_knows(
     bench: Bench, own_nats: NatsServer, start_process: StartProcess, postgres_dsn: str
 ) -> None:
-    first = await start_process()
-    await streams_exist(bench)
-    await bench.begin()
-    await bench.load(6, 700)
-    await until(lambda: "opened" in bench.statuses)
+    first = await breached(bench, start_process)
     (opened,) = await kept(bench)
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
         event = BreachEvent.of(opened, bench.began)

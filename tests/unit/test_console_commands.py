@@ -127,6 +127,7 @@ def assert_one_line(result: Result, said: str) -> None:
         (["export", "last", "--what", "windows,request"], "no table 'request' (did you mean 'requests'?)"),
         (["export", "last", "--format", "xlsx"], "'xlsx' is not one of"),
         (["scaling"], "no stack is up"),
+        (["scaling", "wy"], "unknown command 'wy'; see tidegate scaling --help"),
         (["service", "gener"], "'gener' is not one of"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

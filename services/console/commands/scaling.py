@@ -1,22 +1,35 @@
-"""``tidegate scaling``: what the scaler decided, did, and whether it helped, newest first."""
+"""``tidegate scaling``: what the scaler decided, did, and whether it helped; what else can be asked of it.
+
+Commands that run the scaler's own decisions live in ``services/scaler/commands`` and are imported when called.
+"""
 
 import asyncio
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from services.console.lazy_group import LazyCommand, LazyGroup
 from services.console.options import data_option, json_flag, limit_option
 
+if TYPE_CHECKING:
+    from services.console.backing import Backing
 
-@click.command()
+SECTIONS: dict[str, dict[str, LazyCommand]] = {}
+
+
+@click.group(cls=LazyGroup, sections=SECTIONS, invoke_without_command=True)
 @click.option("--service", help="Only of this service, e.g. relaycore.")
 @click.option("--run", help="Only decisions made for this run (an id of `tidegate runs`, or `last`).")
 @click.option("--moves", is_flag=True, help="Leave out decisions that nothing should change.")
 @limit_option
 @json_flag
 @data_option
-def scaling(service: str | None, run: str | None, moves: bool, limit: int, as_json: bool, data: Path) -> None:
+@click.pass_context
+def scaling(
+    context: click.Context, service: str | None, run: str | None, moves: bool, limit: int, as_json: bool, data: Path
+) -> None:
     """List scaling decisions with their reason, their results and their effects.
 
     \b
@@ -24,18 +37,18 @@ def scaling(service: str | None, run: str | None, moves: bool, limit: int, as_js
       tidegate scaling --moves
       tidegate scaling --service relaycore --run last --json
     """
+    context.obj = find_stack
+    if context.invoked_subcommand is not None:
+        return
     from rich.text import Text
 
-    from services.console.backing import need_backing
     from services.console.reading import ask_store, find_run
     from services.console.report_text import open_console
-    from services.console.settings import ConsoleSettings
     from services.console.wording import describe_scaling, told
     from shared.contracts.scaling import ScalingRecord
-    from shared.settings import read_settings
     from shared.store.scaling import list_scaling
 
-    backing = need_backing(read_settings(ConsoleSettings), data)
+    backing = find_stack(data)
     dsn, environment = backing.store_dsn, backing.environment
 
     async def ask() -> list[ScalingRecord]:
@@ -54,3 +67,12 @@ def scaling(service: str | None, run: str | None, moves: bool, limit: int, as_js
         console.print(line.append(describe_scaling(record)), soft_wrap=True)
     if not records:
         click.echo("no scaling decisions", err=True)
+
+
+def find_stack(data: Path) -> "Backing":
+    """The stack that a command under ``scaling`` works with; ``ConfigError`` when there is none."""
+    from services.console.backing import need_backing
+    from services.console.settings import ConsoleSettings
+    from shared.settings import read_settings
+
+    return need_backing(read_settings(ConsoleSettings), data)
