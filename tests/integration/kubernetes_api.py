@@ -132,12 +132,18 @@ class ApiServer:
         return body
 
     def change(self, stored: Object, change: Callable[[Object], None]) -> None:
-        """Give an object another version, where it is another then; and another generation where its spec is."""
+        """Give an object another version, where it is another then; and another generation where its spec is.
+
+        A Deployment's generation changes with its annotations too, as on the real server.
+        """
         before = copy.deepcopy(stored)
         change(stored)
         if stored == before:
             return
-        if stored.get("spec") != before.get("spec"):
+        counted = [one.get("spec") for one in (stored, before)]
+        if stored["kind"] == "Deployment":
+            counted = [(one.get("spec"), one["metadata"].get("annotations")) for one in (stored, before)]
+        if counted[0] != counted[1]:
             stored["metadata"]["generation"] += 1
         self._touch(stored)
 

@@ -125,25 +125,25 @@ class Controllers:
 class Kubelet:
     """Scheduler and kubelet of one node: binds what waits, tells that it runs, and lets go of what is deleted."""
 
-    def __init__(self, url: str, node_name: str, token: str = ADMIN, *, ssl: bool = True) -> None:
-        self._url, self.node, self._ssl = url, node_name, ssl
-        self._headers = {"Authorization": f"Bearer {token}"}
+    def __init__(self, url: str, node_name: str, *, namespace: str = NAMESPACE, ssl: bool = True) -> None:
+        self.node, self._ssl = node_name, ssl
+        self._pods = f"{url}/api/v1/namespaces/{namespace}/pods"
         self._restarts: dict[str, int] = {}
         self.crash = False
 
     async def run(self) -> None:
-        async with aiohttp.ClientSession(headers=self._headers) as session:
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {ADMIN}"}) as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
                     await self._step(session)
                 await asyncio.sleep(STEP_S)
 
     async def _step(self, session: aiohttp.ClientSession) -> None:
-        async with session.get(f"{self._url}/api/v1/pods", ssl=self._ssl) as answer:
+        async with session.get(self._pods, ssl=self._ssl) as answer:
             pods = (await answer.json())["items"]
         for pod in pods:
             meta = pod["metadata"]
-            path = f"{self._url}/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+            path = f"{self._pods}/{meta['name']}"
             if "deletionTimestamp" in meta:
                 await self._send(session, "DELETE", path, {"gracePeriodSeconds": 0})
             elif not pod["spec"].get("nodeName"):

@@ -43,6 +43,7 @@ class KubernetesStage:
 
     api: ApiServer
     kubelet: Kubelet
+    controllers: asyncio.Task[None]
     clients: list[AsyncClient] = field(default_factory=list)
     kind: Any = "deployment"
     service: str = SERVICE
@@ -84,7 +85,7 @@ async def staged(kind: str) -> AsyncIterator[KubernetesStage]:
     api.create(f"{kind}s", workload(SERVICE, statefulset=kind == "statefulset"))
     kubelet = Kubelet(api.url, "node-1")
     behind = [asyncio.create_task(one.run()) for one in (Controllers(api), kubelet)]
-    stage = KubernetesStage(api, kubelet, kind=kind)
+    stage = KubernetesStage(api, kubelet, behind[0], kind=kind)
     try:
         yield stage
     finally:
@@ -233,7 +234,7 @@ async def test_a_change_whose_answer_is_lost_is_made_once(stage: KubernetesStage
         await target.set_replicas(SERVICE, 2 + lost, 7, f"d-{lost}")
         await settled(target, SERVICE, 2 + lost)
     generation = stage.stored()["metadata"]["generation"]
-    assert generation == 3
+    assert generation == 5  # twice a stamp and a move
     stage.api.lost = 1
     await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-3")
     await settled(target, SERVICE, 4)
@@ -334,9 +335,18 @@ async def test_a_rollout_that_is_stuck_is_told_as_an_update_until_it_is_taken_ba
     await settled(target, SERVICE, 2)
 
 
+async def test_a_controller_that_does_not_look_leaves_the_service_updating(stage: KubernetesStage) -> None:
+    target = stage.target()
+    await settled(target, SERVICE, 2)
+    stage.controllers.cancel()
+    await asyncio.wait([stage.controllers])
+    await target.set_replicas(SERVICE, 2, 7, "d-1")
+    assert await target.observe(SERVICE) == Observation(desired=2, ready=2, updating=True)
+
+
 async def test_sizes_that_cannot_be_are_refused_with_the_reason(stage: KubernetesStage) -> None:
     target = stage.target()
-    with pytest.raises(RefusedError, match=r"422.*must be less than"):
+    with pytest.raises(RefusedError, match="reserved 2 is above the limit of 1"):
         await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0, cpu_reserved=2.0), 7, "d-1")
     several = stage.stored()["spec"]["template"]["spec"]["containers"]
     several[0]["name"] = "main"

@@ -32,6 +32,7 @@ from services.scaler.targets.kubernetes_state import (
     main_container,
     observed,
     resources_for,
+    seen_by_controller,
     sizes_of,
     updated_on_delete,
     wanted,
@@ -45,6 +46,7 @@ ATTEMPTS = 3
 BACKOFF_S = 0.1
 CONFLICTS = 8
 """The controllers write to the same objects, so a change may have to be begun anew that often."""
+LOOKS = 5
 RETRIED_STATUSES = frozenset({408, 429})
 PAGE = 500
 LISTING = 5
@@ -73,12 +75,11 @@ async def open_cluster(context: str | None, timeout_s: float) -> AsyncIterator[A
         config = KubeConfig.from_service_account() if context is None else KubeConfig.from_env().get(context)
     except (CredentialsError, KeyError, OSError) as error:
         where = "not in a cluster; name a context of the kubeconfig" if context is None else f"context {context!r}"
-        raise ConfigError(f"target kubernetes: {where}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
     user = getattr(config, "user", None)
     if user is not None and user.exec is not None and user.exec.apiVersion not in KNOWN_EXEC:
         raise ConfigError(
-            f"target kubernetes: context {context!r}: credentials by {user.exec.apiVersion} are not supported; "
-            f"would be {KNOWN_EXEC[0]}"
+            f"context {context!r}: credentials by {user.exec.apiVersion} are not supported; would be {KNOWN_EXEC[0]}"
         )
     client = AsyncClient(config, timeout=httpx2.Timeout(timeout_s), field_manager="tidegate", lazy=False)
     try:
@@ -100,6 +101,12 @@ class KubernetesTarget:
 
     async def observe(self, service: str) -> Observation:
         workload = await self._read(service)
+        for _ in range(LOOKS):
+            if seen_by_controller(workload):
+                break
+            # A stamp gives a Deployment another generation too: no rollout, and over when its controller has looked.
+            await asyncio.sleep(BACKOFF_S)
+            workload = await self._read(service)
         return observed(workload, await self._pods(workload), datetime.now(UTC))
 
     async def room(self, service: str) -> int | None:
@@ -126,7 +133,13 @@ class KubernetesTarget:
         return Sizes() if container is None else sizes_of(container)
 
     async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
-        """A rollout with other resources of the main container; the stamp is part of the same patch."""
+        """A rollout with other resources of the main container; the stamp is part of the same patch.
+
+        More reserved than allowed is refused here: the API takes it for a stateful set, whose pods it then refuses.
+        """
+        for reserved, limit in ((sizes.cpu_reserved, sizes.cpu_limit), (sizes.memory_reserved, sizes.memory_limit)):
+            if reserved is not None and limit is not None and reserved > limit:
+                raise RefusedError(f"{self._named(service)}: reserved {reserved:g} is above the limit of {limit:g}")
 
         async def resize(workload: Workload) -> None:
             container = main_container(_template(workload), self._name(service))

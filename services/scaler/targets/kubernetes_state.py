@@ -78,8 +78,8 @@ def rolling_out(workload: Workload) -> bool:
 
     A change of replicas alone is none. A stateful set that is updated by deleting its pods never rolls by itself.
     """
-    status, generation = workload.status, (workload.metadata and workload.metadata.generation) or 0
-    if status is None or (status.observedGeneration or 0) < generation:
+    status = workload.status
+    if status is None or not seen_by_controller(workload):
         return True
     if isinstance(workload, Deployment):
         stuck = any(
@@ -93,6 +93,12 @@ def rolling_out(workload: Workload) -> bool:
     kept = (strategy and strategy.rollingUpdate and strategy.rollingUpdate.partition) or 0
     differs = workload.status is not None and workload.status.currentRevision != workload.status.updateRevision
     return differs and (status.updatedReplicas or 0) < (status.replicas or 0) - kept
+
+
+def seen_by_controller(workload: Workload) -> bool:
+    """Whether the status speaks of the latest version of what is wanted."""
+    generation = (workload.metadata and workload.metadata.generation) or 0
+    return workload.status is not None and (workload.status.observedGeneration or 0) >= generation
 
 
 def updated_on_delete(workload: Workload) -> bool:
