@@ -30,6 +30,17 @@ RESIZING = {
 }  # fmt: skip
 
 
+NAMES = {
+    "cpu_limit": "cpu_limit_cores", "memory_limit": "memory_limit_mib",
+    "cpu_reserved": "cpu_reserved_cores", "memory_reserved": "memory_reserved_mib",
+}  # fmt: skip
+"""What the supervisor calls each size."""
+
+
+def told(sizes: Sizes) -> dict[str, float]:
+    return {theirs: getattr(sizes, name) for name, theirs in NAMES.items()}
+
+
 @dataclass
 class Sized:
     """One service. ``rolls_s``: how long an update takes. ``needs``: least memory its replicas come up with."""
@@ -57,7 +68,7 @@ class Resizable:
     @property
     def given(self) -> list[tuple[str, float]]:
         """Every resize that was heard: service and its memory limit."""
-        return [(put["service"], put["sizes"]["memory_limit"]) for put in self.puts]
+        return [(put["service"], put["sizes"]["memory_limit_mib"]) for put in self.puts]
 
     async def _get(self, request: web.Request) -> web.Response:
         its = self.services[request.match_info["service"]]
@@ -66,7 +77,7 @@ class Resizable:
         return web.json_response(
             {
                 "desired": its.replicas, "ready": its.replicas - (1 if updating or broken else 0),
-                "updating": updating, "sizes": its.sizes.model_dump(),
+                "updating": updating, "sizes": told(its.sizes),
                 "instances": [{"state": "unhealthy"}] if broken else [],
             }
         )  # fmt: skip
@@ -82,7 +93,10 @@ class Resizable:
             return web.json_response({"error": "older epoch"}, status=409)
         self.epoch = body["epoch"]
         self.puts.append(body)
-        its, sizes = self.services[body["service"]], Sizes.model_validate(body["sizes"])
+        its, sizes = (
+            self.services[body["service"]],
+            Sizes(**{name: body["sizes"][theirs] for name, theirs in NAMES.items()}),
+        )
         if sizes != its.sizes:
             its.sizes, its.updated_at = sizes, time.monotonic()
         return web.json_response({}, status=202)

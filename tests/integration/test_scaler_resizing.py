@@ -9,7 +9,7 @@ import pytest
 
 from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import ScalingRecord
-from tests.integration.resizing_rig import ResizingWorld, open_resizing_world
+from tests.integration.resizing_rig import ResizingWorld, open_resizing_world, told
 from tests.integration.scaler_rig import background, eventually
 
 pytestmark = pytest.mark.integration
@@ -41,7 +41,7 @@ async def test_an_order_is_carried_out_watched_and_audited_with_who_asked(world:
         assert (effect.decision, effect.verdict) == (resize.decision, "no_effect")
         assert world.platform.puts == [
             {
-                "service": RELAYCORE, "sizes": resize.to_sizes.model_dump(), "epoch": resize.lease_epoch,
+                "service": RELAYCORE, "sizes": told(resize.to_sizes), "epoch": resize.lease_epoch,
                 "decision": resize.decision,
             }
         ]  # fmt: skip
