@@ -73,6 +73,10 @@ def tell_scaling(record: ScalingRecord) -> str:
         what = "resumed" if is_over(record) else "given up"
         advice = f"; {record.recommendation}" if record.recommendation else ""
         return f"{record.service}: {record.cause} {what}: {record.reason}{advice}"
+    if record.kind == "resize":
+        dry = " (dry run)" if record.dry_run else ""
+        state = "resize" if record.to_sizes is not None else "resize waits" if record.ok is None else "not resized"
+        return f"{record.service}: {state}{dry}: {record.reason}"
     if record.kind == "order":
         asked = f"set to {record.target}" if record.target is not None else record.reason_code
         said = f": {record.reason}" if record.reason else ""

@@ -86,6 +86,8 @@ def _awaiting(case: Case) -> Decision | None:
     if pending.ok is None or pending.done_s is None:
         words = f"{pending.decision} has no result yet: {case.seen.ready} of {pending.target} replicas are ready"
         return case.hold("awaiting_ready", words)
+    if pending.to_sizes is not None:
+        return case.hold("awaiting_effect", f"the effect of {pending.decision}, a resize, is being measured")
     settled_s = pending.done_s + case.rules.tuning.effectiveness.settle
     urgent = [ask for ask in case.asks if ask.breach and ask.cause != pending.cause and ask.breach.judged_s > settled_s]
     if urgent and case.now_s >= settled_s + LATEST_S:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from shared.contracts.base import Message
 from shared.contracts.scaling import Action
+from shared.contracts.scaling import Sizes as Sizes
 
 LATEST_S = 3.0
 """What ``Reading.latest`` averages over."""
@@ -30,18 +31,6 @@ class Observation(Message):
     unhealthy: int = 0
     restarting: int = 0
     updating: bool = False
-
-
-class Sizes(Message):
-    """What one replica may use (``limit``) and is promised (``reserved``): cores, and MB of 1,048,576 bytes.
-
-    None: without a limit, nothing promised, or not told.
-    """
-
-    cpu_limit: float | None = None
-    memory_limit: float | None = None
-    cpu_reserved: float | None = None
-    memory_reserved: float | None = None
 
 
 class Reading(Message):
@@ -107,7 +96,8 @@ class Change(Message):
     """A recorded decision to move and what became of it.
 
     ``ok``: None until its result is known. ``done_s``: when the result was. ``before``: the measurements it was made
-    on. ``expected``: what its metrics were to be afterwards. ``reverses``: the decision that it undoes.
+    on. ``expected``: what its metrics were to be afterwards. A resize has ``to_sizes`` and moves no replicas;
+    ``reverses``: the decision that it undoes.
     """
 
     decision: str
@@ -121,6 +111,8 @@ class Change(Message):
     runs: tuple[str, ...] = ()
     before: dict[str, float] = Field(default_factory=dict)
     expected: dict[str, float] = Field(default_factory=dict)
+    from_sizes: Sizes | None = None
+    to_sizes: Sizes | None = None
     reverses: str = ""
     dry_run: bool = False
     ok: bool | None = None
@@ -199,7 +191,8 @@ class Memory(Message):
     ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when the service has
     been looked at without a gap, by whichever scaler. ``loud_since_s``: per cause that asks for a scale-up, since when,
     pauses of a few seconds aside. ``escalations``: also the last that are over. ``orders_heard``: position in ORDERS of
-    the last order taken. ``resumed_s``: when an operator last asked for a ``resume``.
+    the last order taken. ``resumed_s``: when an operator last asked for a ``resume``. ``sizes_heard``: position of the
+    last order for sizes that came to its end.
     """
 
     changes: tuple[Change, ...] = ()
@@ -212,6 +205,7 @@ class Memory(Message):
     order: Order | None = None
     orders_heard: int = 0
     resumed_s: float | None = None
+    sizes_heard: int = 0
 
 
 def undecided(changes: tuple[Change, ...]) -> Change | None:

@@ -5,11 +5,12 @@ from the document alone. What follows from the rules is the scaler's policy.
 """
 
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.prices import Prices
 from shared.contracts.scaling_budget import Budget, ReplicaSize
 from shared.contracts.scaling_targets import LocalTarget, ScalingTarget, WorkersTarget
 from shared.contracts.units import Duration, parse_quantity
@@ -257,12 +258,52 @@ class Tuning(Document):
     effectiveness: Effectiveness = Effectiveness()
 
 
+class CoreRange(Document):
+    """Least and most cores of one replica."""
+
+    min: float = Field(gt=0)
+    max: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "CoreRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class MemoryRange(CoreRange):
+    """Least and most memory of one replica, in MB of 1,048,576 bytes; written with its unit, e.g. ``512 MB``."""
+
+    @field_validator("min", "max", mode="before")
+    @classmethod
+    def _in_mb(cls, value: object) -> float:
+        return parse_quantity(value, "MB", "memory")
+
+
+class Resizing(Document):
+    """How far replicas may be given other sizes, and how that is watched. ``dry_run``: record it, change nothing.
+
+    ``step``: largest change at once, as a share of what is there. After ``settle`` the ``window`` is compared with the
+    one before; replicas not ready within ``ready_within`` make it fail. Both lead back to the sizes before.
+    """
+
+    enabled: bool = True
+    dry_run: bool = False
+    cpu: CoreRange
+    memory: MemoryRange
+    step: float = Field(default=0.5, gt=0, lt=1)
+    settle: Duration = 5.0
+    window: Annotated[Duration, Field(gt=0, le=60)] = 30.0
+    ready_within: Annotated[Duration, Field(gt=0)] = 300.0
+
+
 class ServiceRules(Document):
     """One service: limits, which are never optional, and what moves it between them.
 
     ``target``: where its replicas run, else the document's. ``dry_run``: decide and record, move nothing. ``size``:
-    what one replica counts for in the budget, where the target does not tell. ``sizing``: what is known of a replica, so
-    that the load itself tells how many are needed; without ``down`` it alone removes.
+    what one replica counts for in the budget, where the target does not tell. ``sizing``: what is known of a replica,
+    so that the load itself tells how many are needed; without ``down`` it alone removes. ``resizing``: limits of one
+    replica's size; without it no size is ever changed.
     """
 
     system: SystemId
@@ -275,6 +316,7 @@ class ServiceRules(Document):
     down: DownRule | None = None
     sizing: Sizing | None = None
     breaches: tuple[BreachDriver, ...] = ()
+    resizing: Resizing | None = None
     tuning: Tuning = Tuning()
 
     @model_validator(mode="after")
@@ -302,12 +344,13 @@ class ScalingRules(Document):
     ``budget`` bounds them all together.
 
     Without any the platform of ``TIDEGATE_PLATFORM_URL`` is the target; without that, samples are counted and nothing
-    moves.
+    moves. ``prices``: by which efficiency tells cost; without, it tells CPU-seconds and MB-seconds.
     """
 
     tuning: Tuning = Tuning()
     target: ScalingTarget | None = None
     budget: Budget | None = None
+    prices: Prices | None = None
     services: dict[Name, ServiceRules] = Field(min_length=1)
 
     @model_validator(mode="before")
