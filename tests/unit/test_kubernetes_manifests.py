@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -99,7 +99,7 @@ def test_each_system_has_the_replicas_limits_and_health_checks_that_were_asked_f
     assert spec["replicas"] == replicas
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     assert spec["minReadySeconds"] == 10
-    container = main_container(PodTemplateSpec.from_dict(spec["template"]), service)
+    container = main_container(cast(PodTemplateSpec, PodTemplateSpec.from_dict(spec["template"])), service)
     assert container is not None
     sizes = sizes_of(container)
     assert (sizes.cpu_limit, sizes.memory_limit) == limits
