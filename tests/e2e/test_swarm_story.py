@@ -98,7 +98,7 @@ async def test_load_that_is_too_much_for_two_replicas_brings_more_and_the_breach
         assert code in (0, 1, 3), out + err
         code, out, err = await tidegate("breaches", "--run", "last", "--json", "--data", str(data))
         assert code == 0, err
-        told = [one for one in json.loads(out) if one["metric"] == "cpu_usage"]
+        told = [one["data"] for one in json.loads(out) if one["data"]["metric"] == "cpu_usage"]
         assert told, out
         assert {one["status"] for one in told} == {"resolved"}
         code, out, err = await tidegate("scaling", "--json", "--data", str(data))

@@ -97,9 +97,10 @@ class Engine:
         if self.client.info()["Swarm"]["LocalNodeState"] == "active":
             for service in self.client.services.list():
                 service.remove()
-        for container in self.client.containers.list(all=True):
-            with contextlib.suppress(docker.errors.NotFound):
-                container.remove(force=True)
+        for container in self.client.api.containers(all=True):
+            # The Swarm, or the target of a test, may be about to remove it.
+            with contextlib.suppress(docker.errors.APIError):
+                self.client.api.remove_container(container["Id"], force=True)
         for network in self.client.networks.list():
             if network.name not in KEPT_NETWORKS:
                 network.remove()
