@@ -83,6 +83,7 @@ DECISIONS = {
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
+        *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
         *("targets/kubernetes_state", "targets/kubernetes_room"),
     ),
     "console": tuple(
