@@ -37,8 +37,7 @@ def objects(folder: Path = FOLDER) -> list[Object]:
         assert path.exists(), f"{folder}: {name} is not there"
         found += objects(path) if path.is_dir() else [one for one in yaml.safe_load_all(path.read_text()) if one]
     for made in its.get("configMapGenerator", []):
-        data = dict(line.split("=", 1) for line in made.get("literals", []))
-        data |= {name: (folder / name).read_text() for name in made.get("files", [])}
+        data = dict(line.split("=", 1) for line in made["literals"])
         meta = {"name": made["name"], "namespace": made["namespace"]}
         found.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
     return found
@@ -65,11 +64,7 @@ def test_every_file_is_reached_and_every_object_stands_once_in_a_namespace_that_
     reached = {FOLDER / "kustomization.yaml"}
     for folder in (FOLDER, FOLDER / "platform", FOLDER / "tidegate"):
         its = kustomization(folder)
-        files = [
-            *its["resources"],
-            *(name for made in its.get("configMapGenerator", []) for name in made.get("files", [])),
-        ]
-        reached |= {folder / "kustomization.yaml", *(folder / name for name in files)}
+        reached |= {folder / "kustomization.yaml", *(folder / name for name in its["resources"])}
     assert {path for path in FOLDER.rglob("*") if path.is_file()} <= reached
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in ALL]
     assert len(keys) == len(set(keys))
@@ -120,14 +115,17 @@ def test_nothing_else_scales_what_tidegate_scales() -> None:
     ]
 
 
-def test_the_rules_are_those_of_the_repository_and_their_targets_are_there() -> None:
-    shipped = load_document(ScalingRules, ROOT / "config/scaling.yaml")
-    here = load_document(ScalingRules, FOLDER / "tidegate/scaling.yaml")
-    assert isinstance(here.target, named.KubernetesTarget)
-    assert here.model_copy(update={"target": None}) == shipped
-    for service in here.services:
-        assert WORKLOADS[here.target.namespace, service]["kind"] == "Deployment"
-        assert here.services[service].min <= WORKLOADS[here.target.namespace, service]["spec"]["replicas"]
+def test_what_the_rules_name_is_there_within_their_limits_and_where_the_scaler_may_act() -> None:
+    (container,) = pod_spec(WORKLOADS["tidegate", "scaler"])["containers"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    target = named.KubernetesTarget.model_validate_json(variables["TIDEGATE_SCALER_TARGET"])
+    assert target.context is None
+    (role,) = [one for one in ALL if one["kind"] == "Role"]
+    assert role["metadata"]["namespace"] == target.namespace
+    for service, rules in load_document(ScalingRules, ROOT / "config/scaling.yaml").services.items():
+        workload = WORKLOADS[target.namespace, target.name or service]
+        assert workload["kind"].lower() == target.workload
+        assert rules.min <= workload["spec"]["replicas"] <= rules.max
 
 
 def test_what_pods_refer_to_is_there() -> None:
