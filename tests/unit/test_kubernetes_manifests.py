@@ -9,6 +9,7 @@ import pytest
 import yaml
 from lightkube.models.core_v1 import PodTemplateSpec
 
+from services.collector.source_config import PlatformSpec, Resources
 from services.scaler.targets.kubernetes_state import main_container, sizes_of
 from shared.config import load_document
 from shared.contracts import scaling_targets as named
@@ -16,8 +17,8 @@ from shared.contracts.scaling_rules import ScalingRules
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
-SECRETS = {"tidegate-store"}
-"""Made by hand, since no password stands in the repository; ``timescaledb.yaml`` says how."""
+BY_HAND = {"tidegate-store", "tidegate-config"}
+"""The password, which does not stand in the repository, and the files of ``config/``; docs/targets.md says how."""
 
 Object = dict[str, Any]
 
@@ -65,7 +66,8 @@ def test_every_file_is_reached_and_every_object_stands_once_in_a_namespace_that_
     for folder in (FOLDER, FOLDER / "platform", FOLDER / "tidegate"):
         its = kustomization(folder)
         reached |= {folder / "kustomization.yaml", *(folder / name for name in its["resources"])}
-    assert {path for path in FOLDER.rglob("*") if path.is_file()} <= reached
+    reached = {path for path in reached if path.is_file()}
+    assert {path for path in FOLDER.rglob("*") if path.is_file()} == {*reached, FOLDER / "resources.yaml"}
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in ALL]
     assert len(keys) == len(set(keys))
     namespaces = {one["metadata"]["name"] for one in ALL if one["kind"] == "Namespace"}
@@ -128,6 +130,27 @@ def test_what_the_rules_name_is_there_within_their_limits_and_where_the_scaler_m
         assert rules.min <= workload["spec"]["replicas"] <= rules.max
 
 
+def test_the_replicas_that_are_read_are_those_of_the_headless_services() -> None:
+    shipped = load_document(Resources, ROOT / "config/resources.yaml")
+    here = load_document(Resources, FOLDER / "resources.yaml")
+    assert here.metrics == shipped.metrics
+    (source,) = here.sources
+    assert isinstance(source, PlatformSpec)
+    headless = {
+        f"{one['metadata']['name']}.{one['metadata']['namespace']}": (
+            one["spec"]["ports"][0]["port"],
+            one["spec"]["selector"]["app.kubernetes.io/name"],
+        )
+        for one in ALL
+        if one["kind"] == "Service" and one["metadata"]["namespace"] == "platform" and "clusterIP" in one["spec"]
+    }
+    assert {rule.name: (rule.port, rule.service) for rule in source.dns} == headless
+    rules = load_document(ScalingRules, ROOT / "config/scaling.yaml")
+    assert {rule.service: rule.system for rule in source.dns} == {
+        name: service.system for name, service in rules.services.items()
+    }
+
+
 def test_what_pods_refer_to_is_there() -> None:
     accounts, maps = named_things("ServiceAccount"), named_things("ConfigMap")
     for (namespace, name), workload in WORKLOADS.items():
@@ -141,10 +164,10 @@ def test_what_pods_refer_to_is_there() -> None:
                 assert (namespace, source["configMapRef"]["name"]) in maps, name
             for variable in container.get("env", []):
                 if "valueFrom" in variable:
-                    assert variable["valueFrom"]["secretKeyRef"]["name"] in SECRETS, name
+                    assert variable["valueFrom"]["secretKeyRef"]["name"] in BY_HAND, name
         for volume in spec.get("volumes", []):
             if "configMap" in volume:
-                assert (namespace, volume["configMap"]["name"]) in maps, name
+                assert volume["configMap"]["name"] in BY_HAND, name
         assert (
             workload["spec"]["selector"]["matchLabels"].items()
             <= workload["spec"]["template"]["metadata"]["labels"].items()
