@@ -67,10 +67,8 @@ class Platform:
     async def read(self) -> list[Seen]:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
-        session = self._session
-        targets = await (
-            self._resolve() if self._discovery_url is None else self._discover(session, self._discovery_url)
-        )
+        session, url = self._session, self._discovery_url
+        targets = await (self._resolve() if url is None else self._discover(session, url))
         found = await asyncio.gather(*(self._scrape(session, target) for target in targets))
         self._before = {target: scrape for target, scrape in self._before.items() if target in targets}
         return [seen for seen in found if seen is not None]

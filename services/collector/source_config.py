@@ -59,7 +59,7 @@ class DnsRule(Document):
 
 
 class PlatformSpec(SourceBase):
-    """Instances found by Prometheus HTTP discovery at ``<url>/sd``, or by DNS, each read at ``/metrics`` by the mapping.
+    """Instances found by Prometheus HTTP discovery at ``<url>/sd`` or by DNS, each read at ``/metrics`` by the mapping.
 
     ``url``: that of ``TIDEGATE_PLATFORM_URL`` where neither it nor ``dns`` is given; without any nothing is read.
     """

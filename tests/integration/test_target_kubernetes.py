@@ -16,13 +16,22 @@ import yaml
 from aiohttp import web
 from lightkube import AsyncClient, KubeConfig
 
+from services.scaler.readings import SampleWindow
+from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Observation, Sizes
-from services.scaler.targets.kubernetes import EPOCH, KubernetesTarget, open_cluster
+from services.scaler.targets.kubernetes import DECISION, EPOCH, KubernetesTarget, open_cluster
+from services.scaler.targets.opening import open_targets
 from services.scaler.targets.target import FencedError, RefusedError
+from shared.config import load_document
 from shared.contracts import scaling_targets as named
+from shared.contracts.breach import BreachStatus
+from shared.contracts.scaling import Action
+from shared.contracts.scaling_rules import ScalingRules
 from shared.errors import ConfigError, TransientError
+from shared.settings import PROJECT_ROOT
 from tests.integration.kubernetes_api import NAMESPACE, ApiServer, Call, Object, hang, rules_of, status_answer
 from tests.integration.kubernetes_controllers import Controllers, Kubelet, node, workload
+from tests.integration.scaler_rig import Supervisor, background, open_world
 from tests.integration.target_contract import TargetContract, eventually, settled
 
 pytestmark = pytest.mark.integration
@@ -404,3 +413,41 @@ async def test_many_pods_come_in_pages(stage: KubernetesStage, monkeypatch: pyte
         return any(call.resource == "pods" and count > 4 for call, count in stage.api.calls.items())
 
     await eventually("pages", several_pages)
+
+
+async def test_a_breach_becomes_replicas_of_a_deployment_and_the_record_tells_that_it_helped(
+    stage: KubernetesStage, nats_url: str, environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(stage.api.kubeconfig(SCALER)))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    where = {"kind": "kubernetes", "namespace": NAMESPACE, "context": "tests"}
+    async with open_world(nats_url, environment, tmp_path, Supervisor()) as world:
+
+        async def replicas_as_samples() -> None:
+            while True:
+                world.supervisor.ready = (await stage.target().observe(SERVICE)).ready
+                await asyncio.sleep(0.1)
+
+        await settled(stage.target(), SERVICE, 2)
+        async with (
+            background(replicas_as_samples()),
+            background(world.load()),
+            world.scaler(platform_url=None, scaler_target=where),
+        ):
+            await world.breach(BreachStatus.OPENED)
+            await eventually("an effectiveness record", lambda: world.records("effectiveness"))
+        [decision] = await world.records("decision", Action.SCALE_UP)
+        [result] = await world.records("result")
+        [effect] = await world.records("effectiveness")
+    assert (decision.target, result.ok, effect.verdict) == (4, True, "helped")
+    annotations = stage.stored()["metadata"]["annotations"]
+    assert annotations == {EPOCH: str(decision.lease_epoch), DECISION: decision.decision}
+    assert stage.stored()["spec"]["replicas"] == 4
+
+
+async def test_a_scaler_outside_a_cluster_says_which_service_needs_a_context() -> None:
+    shipped = load_document(ScalingRules, PROJECT_ROOT / "config/scaling.yaml")
+    settings = ScalerSettings.model_validate({"scaler_target": {"kind": "kubernetes"}})
+    with pytest.raises(ConfigError, match=r"services.autmatrix-backend.target: not in a cluster; name a context"):
+        async with open_targets(shipped, settings, SampleWindow()):
+            pass
