@@ -7,11 +7,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from ssl import Purpose, create_default_context
 from typing import Any
 
 import httpx2
 import pytest
+import trustme
 import yaml
 from aiohttp import web
 from lightkube import AsyncClient, KubeConfig
@@ -295,6 +298,12 @@ async def test_an_api_that_hangs_is_given_up_in_time(stage: KubernetesStage) -> 
     assert asyncio.get_running_loop().time() - began < 4
 
 
+async def test_an_epoch_that_someone_overwrote_is_refused_and_named(stage: KubernetesStage) -> None:
+    stage.api.change(stage.stored(), lambda one: one["metadata"].update(annotations={EPOCH: "soon"}))
+    with pytest.raises(RefusedError, match="annotation tidegate.io/epoch is 'soon', no number; remove it"):
+        await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
+
+
 async def test_a_workload_removed_by_hand_is_refused_and_none_is_made(stage: KubernetesStage) -> None:
     stage.api.delete("deployments", stage.stored())
     with pytest.raises(RefusedError, match="there is no deployment relaycore in namespace platform"):
@@ -385,6 +394,33 @@ async def test_the_credentials_of_a_context_are_taken_and_one_that_is_not_there_
     with pytest.raises(ConfigError, match="not in a cluster; name a context"):
         async with open_cluster(None, 1.0):
             pass
+
+
+async def test_the_pods_own_account_is_taken_and_its_token_read_again_when_it_is_rotated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, context = trustme.CA(), create_default_context(Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    (tmp_path / "namespace").write_text("tidegate")
+    (tmp_path / "token").write_text("first")
+    api = ApiServer(rules={"first": rules_of(documents())}, ssl=context)
+    await api.start()
+    host, _, port = api.url.removeprefix("https://").partition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setattr(KubeConfig, "from_service_account", partial(KubeConfig.from_service_account, tmp_path))
+    api.create("deployments", workload(SERVICE))
+    where = named.KubernetesTarget(kind="kubernetes", namespace=NAMESPACE)
+    try:
+        async with open_cluster(None, 2.0) as client:
+            target = KubernetesTarget(client, where, 2.0)
+            assert (await target.sizes(SERVICE)).cpu_limit == 2
+            (tmp_path / "token").write_text("second")
+            api.rules = {"second": api.rules["first"]}
+            assert (await target.sizes(SERVICE)).cpu_limit == 2
+    finally:
+        await api.stop()
 
 
 async def test_replicas_that_find_no_node_take_their_room_first(stage: KubernetesStage) -> None:
