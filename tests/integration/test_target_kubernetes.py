@@ -300,7 +300,7 @@ async def test_an_api_that_hangs_is_given_up_in_time(stage: KubernetesStage) -> 
 
 async def test_an_epoch_that_someone_overwrote_is_refused_and_named(stage: KubernetesStage) -> None:
     stage.api.change(stage.stored(), lambda one: one["metadata"].update(annotations={EPOCH: "soon"}))
-    with pytest.raises(RefusedError, match="annotation tidegate.io/epoch is 'soon', no number; remove it"):
+    with pytest.raises(RefusedError, match=r"annotation tidegate.io/epoch is 'soon', no number; remove it"):
         await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
 
 
