@@ -67,7 +67,7 @@ class DockerTarget:
         return sizes_of((await self._replicas(service)).first)
 
     async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
-        """All or none: what was resized is given back its sizes when another container cannot be."""
+        """All or none: what was resized is given back the bounds it had when another container cannot be."""
         label = self._name or service
         replicas = await self._replicas(service)
         bodies = {one["Id"]: resizing(one, sizes) for one in replicas.slots.values()}

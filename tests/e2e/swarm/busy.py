@@ -25,4 +25,4 @@ class Busy(http.server.BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    http.server.ThreadingHTTPServer(("", 3001), Busy).serve_forever()
+    http.server.ThreadingHTTPServer(("", 8000), Busy).serve_forever()
