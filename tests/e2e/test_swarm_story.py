@@ -22,7 +22,8 @@ from tests.integration.docker_engine import IMAGE, Engine, run_engine
 STORY = Path(__file__).with_name("swarm")
 SWARM = PROJECT_ROOT / "deploy" / "swarm"
 SERVICE = "autmatrix-backend"
-RATE = 36
+RATE = 70
+"""Two replicas serve 50 a second."""
 
 pytestmark = [
     pytest.mark.e2e,
