@@ -85,6 +85,8 @@ DECISIONS = {
         *("readings", "response_times", "open_breaches", "chain", "records"),
         *("gates", "guard", "ledger", "rollback", "escalation", "advice", "generator"),
         *("orders", "ordered", "verification", "explanation", "rederivation"),
+        *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
+        *("targets/kubernetes_state", "targets/kubernetes_room"),
     ),
     "console": tuple(
         f"comparing/{name}"
