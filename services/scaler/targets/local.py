@@ -1,4 +1,4 @@
-"""Adapter of the platform supervisor's HTTP API: replicas as local processes behind a front door."""
+"""Adapter of a supervisor's HTTP API: replicas as local processes, the platform's or a stack's generator workers."""
 
 import asyncio
 import logging
@@ -30,6 +30,7 @@ class _Service(Message):
     ready: int = Field(ge=0)
     starting: int = Field(default=0, ge=0)
     updating: bool = False
+    room: int | None = None
     instances: tuple[_Instance, ...] = ()
 
 
@@ -44,11 +45,7 @@ class LocalTarget:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def observe(self, service: str) -> Observation:
-        answer = await self._ask("GET", f"/services/{service}")
-        try:
-            state = _Service.model_validate(answer)
-        except ValidationError as error:
-            raise RefusedError(f"the supervisor's answer on {service}: {describe(error)}") from error
+        state = await self._state(service)
         return Observation(
             desired=state.desired,
             ready=state.ready,
@@ -58,7 +55,7 @@ class LocalTarget:
         )
 
     async def room(self, service: str) -> int | None:
-        return None
+        return (await self._state(service)).room
 
     async def sizes(self, service: str) -> Sizes:
         return Sizes()
@@ -69,6 +66,13 @@ class LocalTarget:
     async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
         body = {"replicas": replicas, "epoch": epoch, "decision": decision}
         await self._ask("PUT", f"/services/{service}/replicas", body)
+
+    async def _state(self, service: str) -> _Service:
+        answer = await self._ask("GET", f"/services/{service}")
+        try:
+            return _Service.model_validate(answer)
+        except ValidationError as error:
+            raise RefusedError(f"the supervisor's answer on {service}: {describe(error)}") from error
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Both verbs are idempotent, so an answer that was lost is asked for again, a few times."""

@@ -23,12 +23,15 @@ async def open_targets(
         targets: dict[str, Target] = {}
         for service, its in rules.services.items():
             chosen = its.target or rules.target
-            if chosen is None and settings.platform_url is None:
-                targets[service] = SamplesOnly(samples, rules)
-            elif chosen is None or isinstance(chosen, named.LocalTarget):
-                url = (chosen and chosen.url) or settings.platform_url
-                if url is None:
+            if chosen is None or isinstance(chosen, named.LocalTarget | named.WorkersTarget):
+                kept_by = settings.workers_url if isinstance(chosen, named.WorkersTarget) else settings.platform_url
+                url = (chosen and chosen.url) or kept_by
+                if url is None and isinstance(chosen, named.LocalTarget):
                     raise ConfigError(f"services.{service}.target: local needs url, or TIDEGATE_PLATFORM_URL")
+                if url is None:
+                    # The same rules serve where nobody keeps the replicas: there they are counted, not moved.
+                    targets[service] = SamplesOnly(samples, rules)
+                    continue
                 session = await stack.enter_async_context(aiohttp.ClientSession())
                 targets[service] = LocalTarget(session, str(url), settings.scaler_target_timeout_s)
             else:
