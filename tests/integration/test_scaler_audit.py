@@ -8,6 +8,8 @@ import pytest
 
 from services.scaler.audit import AuditStream, ChainMovedError
 from services.scaler.chain import Head
+from services.scaler.checkpoints import Checkpoint, Checkpoints
+from services.scaler.history import Remembered
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
 from services.scaler.situation import Memory
@@ -90,3 +92,22 @@ async def test_one_that_knows_the_last_decision_reads_from_there_and_else_as_far
     for unknown in (0, 3, 99):
         past = await audit.read("relaycore", unknown)
         assert ([one.sequence for one in past.records], past.decided, past.head) == ([1, 2, 3], 2, head)
+
+
+async def test_nothing_of_a_leader_that_was_overtaken_replaces_its_successors_checkpoint(bus: Bus) -> None:
+    bucket = await bus.bucket("checkpoints")
+    frozen, successor = Checkpoints(bucket, "relaycore"), Checkpoints(bucket, "relaycore")
+    assert await frozen.read() is None
+    first, later, stale = (
+        Checkpoint(decided=number, sequence=number, hash="", remembered=Remembered(looked_s=float(number)))
+        for number in (1, 2, 3)
+    )
+    await frozen.write(first)
+    assert await successor.read() == first
+    await successor.write(later)
+    await frozen.write(stale)
+    assert await Checkpoints(bucket, "relaycore").read() == later
+    await bucket.put("scaler.relaycore", b"{")
+    assert await successor.read() is None
+    await successor.write(later)
+    assert await successor.read() == later
