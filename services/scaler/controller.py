@@ -148,11 +148,10 @@ class Controller:
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._decided, self._epoch = past.head, past.decided, epoch
-        self._changes = changes_of(past.records)
-        self._escalations = escalations_of(past.records)
-        self._headroom.remember(self._changes)
+        self._changes, self._escalations = changes_of(past.records), escalations_of(past.records)
         self._sizes_heard = sizes_heard_of(past.records)
         self._recalled.take_up(past)
+        self._headroom.remember(self._changes)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
         # The first word of a new epoch is always said: from then on the chain takes nothing of the one before.
         known = last is not None and past.records[-1].lease_epoch == epoch
@@ -172,8 +171,8 @@ class Controller:
             await self._follow(change, seen, unobserved, now_s)
         self._recalled.catch_up(seen, now_s, self._changes)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        told = {"escalations": self._escalations, "sizes_heard": self._sizes_heard}
-        memory = self._recalled.memory(facts, self._changes).model_copy(update=told)
+        memory = self._recalled.memory(facts, self._changes, self._escalations)
+        memory = memory.model_copy(update={"sizes_heard": self._sizes_heard})
         asks = weigh(self._rules, facts, last_done_s(self._changes))
         for turn in due(self._rules, facts, memory, asks):
             await self._turn(turn, facts)

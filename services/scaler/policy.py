@@ -49,7 +49,7 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
         return replace(blind, recommendation=recommendation(blind))
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = guarded(case, by_order(case) or gate(case) or _sized_anew(case) or _awaiting(case) or _weighed(case))
+    decision = by_order(case) or guarded(case, gate(case) or _sized_anew(case) or _awaiting(case) or _weighed(case))
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,
