@@ -69,7 +69,8 @@ def _weighed(case: Case) -> Decision:
 
 def _sized_anew(case: Case) -> Decision | None:
     """More than was ordered last, without waiting for that: sizing reads the load, not how replicas answer to it."""
-    if undecided(case.memory.changes) is None:
+    pending = undecided(case.memory.changes)
+    if pending is None or pending.to_sizes is not None:
         return None
     decision = scale_up(replace(case, asks=tuple(ask for ask in case.asks if ask.cause == SIZING)))
     return decision if decision is not None and decision.action is Action.SCALE_UP else None
