@@ -83,6 +83,11 @@ DECISIONS = {
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
+        *("demand", "offered", "sizing"),
+        *(
+            f"simulation/{name}"
+            for name in ("replicas", "course", "hpa", "knative", "step", "oracle", "own", "policies", "score", "plot")
+        ),
     ),
     "console": tuple(
         f"comparing/{name}"
