@@ -71,22 +71,26 @@ class ClosedLoad:
         user: VirtualUser | None = None
         start_us, iteration = self._share.start_us, 0
         due_us = start_us + int(begin_s * 1e6)
+        looked_at, active_until_us = self._curve, 0
         while True:
-            active_s = curve.next_active_s(self._curve, member, max((due_us - start_us) / 1e6, 0.0))
-            if active_s is None:
-                return
-            active_us = start_us + int(active_s * 1e6)
-            if active_us > due_us:
-                if not await self._nap(stripe, active_us):
-                    continue
-                due_us = active_us
-            elif due_us > monotonic_us():
+            if due_us >= active_until_us or looked_at is not self._curve:
+                looked_at, elapsed_s = self._curve, max((due_us - start_us) / 1e6, 0.0)
+                active_s = curve.next_active_s(looked_at, member, elapsed_s)
+                if active_s is None:
+                    return
+                active_us = start_us + int(active_s * 1e6)
+                active_until_us = start_us + int(curve.active_until_s(looked_at, member, active_s) * 1e6)
+                if active_us > due_us:
+                    if not await self._nap(stripe, active_us):
+                        continue
+                    due_us = active_us
+            if due_us > monotonic_us():
                 await stripe.sleep_until(due_us)
             if user is None:
                 user = VirtualUser(
                     self._compiled.first_user + member, self._compiled, self._share, self._transport(), stripe
                 )
-            went_well = await user.sign_in()
+            went_well = user.signed_in or await user.sign_in()
             if went_well:
                 # A user that had to sign in first begins when it has; else when it was due.
                 due_us = max(due_us, user.ready_us)

@@ -131,6 +131,14 @@ def next_active_s(curve: Curve, member: int, elapsed_s: float) -> float | None:
     return None
 
 
+def active_until_s(curve: Curve, member: int, elapsed_s: float) -> float:
+    """Until when a user that is active at a moment surely stays so: the end of a segment that has it all along."""
+    for t0, t1, v0, v1 in curve.segments:
+        if t0 <= elapsed_s < t1 and min(v0, v1) > member:
+            return t1
+    return elapsed_s
+
+
 def arrivals_by(curve: Curve, elapsed_s: float) -> float:
     """Arrivals due before a moment: the integral of the rate, a real number."""
     index = bisect_right(curve.segments, elapsed_s, key=lambda segment: segment[0]) - 1

@@ -84,8 +84,8 @@ class VirtualUser:
     """``number`` is the user's index in the run; all state is re-made by signing in again."""
 
     __slots__ = (
-        "_compiled", "_drawn", "_gate", "_iteration", "_ramp_end_us", "_share", "_transport", "_valid_until_s",
-        "_variables", "number", "ready_us",
+        "_compiled", "_drawn", "_gate", "_iteration", "_ramp_end_us", "_share", "_signed_in_until_s", "_transport",
+        "_valid_until_s", "_variables", "number", "ready_us",
     )  # fmt: skip
 
     def __init__(self, number: int, compiled: CompiledScenario, share: Share, transport: Transport, gate: Gate) -> None:
@@ -96,6 +96,7 @@ class VirtualUser:
         self._iteration = 0
         self._variables: dict[str, Any] = {**compiled.secrets, "user": number, "run": share.run, "iteration": 0}
         self._valid_until_s: dict[int, float] = {}
+        self._signed_in_until_s = 0.0
         self._ramp_end_us = share.start_us + int(compiled.load.ramp_up_s * 1e6)
         self.ready_us = 0
         # Signing in comes before the first iteration and may use the same variables.
@@ -206,13 +207,16 @@ class VirtualUser:
         flags = 0 if trail.root is None else EventFlag.TRACE_RECORDED
         return flags | EventFlag.RAMP_UP if at_us < self._ramp_end_us else flags
 
+    @property
+    def signed_in(self) -> bool:
+        """Whether there is nothing to sign in to, or it was done and does not expire soon."""
+        return not self._compiled.once or self._signed_in_until_s > monotonic_us() / 1e6
+
     async def sign_in(self) -> bool:
         """Do the steps marked ``once`` that were not done yet or are about to expire; False when one failed.
 
         It comes before an iteration is due: how long a user takes to sign in is no lateness of its workflow.
         """
-        if not self._compiled.once:
-            return True
         try:
             await self._sign_in()
         except StepFailedError:
@@ -243,6 +247,7 @@ class VirtualUser:
                     trail.root.end(ErrorKind.OK)
             self.ready_us = monotonic_us()
             self._valid_until_s[index] = self.ready_us / 1e6 + _validity_s(step, response)
+        self._signed_in_until_s = min(self._valid_until_s.values(), default=float("inf")) - RENEW_AHEAD_S
 
     async def _poll(self, step: CompiledStep, response: Response, due_us: int, trail: Trail) -> Response:
         """Ask again until the condition holds; the first answer is given."""
@@ -343,6 +348,7 @@ class VirtualUser:
         if error is not ErrorKind.OK:
             if error is ErrorKind.AUTH:
                 self._valid_until_s.clear()
+                self._signed_in_until_s = 0.0
             raise StepFailedError(error)
         if kept:
             self._variables.update(kept)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.generator.curve import (
+    active_until_s,
     arrival_s,
     arrivals,
     arrivals_by,
@@ -99,6 +100,18 @@ def test_a_ramp_adds_users_one_after_another() -> None:
 def test_a_paused_user_is_active_again_when_the_pause_is_over() -> None:
     curve = curve_of(load(), (Pause(from_s=10, to_s=15), Pause(from_s=30)))
     assert [next_active_s(curve, 0, at) for at in (5, 10, 20, 30)] == [5, 15, 20, None]
+
+
+@given(loads, st.floats(0, 1), st.floats(0, 1))
+def test_a_user_that_needs_no_look_is_active_all_along(load: Load, at: float, share: float) -> None:
+    curve = curve_of(load)
+    user = int(share * max(high for _, _, low, high in curve.segments))
+    at_s = at * curve.end_s
+    until_s = active_until_s(curve, user, at_s)
+    assert until_s >= at_s
+    for part in (0.0, 0.5, 0.999):
+        moment = at_s + part * (until_s - at_s)
+        assert until_s == at_s or next_active_s(curve, user, moment) == moment
 
 
 @given(loads, st.floats(0, 1))
