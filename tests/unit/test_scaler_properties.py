@@ -205,10 +205,9 @@ class Heard:
 
 
 def check(rules: ServiceRules, situation: Facts, memory: Memory, decision: Decision) -> None:
-    again = json.loads(json.dumps([one.model_dump(mode="json") for one in (rules, situation, memory)]))
-    kinds = (ServiceRules, Facts, Memory)
-    read = [kind.model_validate(one) for kind, one in zip(kinds, again, strict=True)]
-    assert decide(*read) == decision  # type: ignore[arg-type] # of the three kinds, in order
+    kept = json.loads(json.dumps([one.model_dump(mode="json") for one in (rules, situation, memory)]))
+    again = (ServiceRules.model_validate(kept[0]), Facts.model_validate(kept[1]), Memory.model_validate(kept[2]))
+    assert decide(*again) == decision
     seen = situation.observation
     assert seen is not None
     assert not seen.updating

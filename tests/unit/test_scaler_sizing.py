@@ -11,6 +11,7 @@ from services.scaler.offered import Offered
 from services.scaler.policy import decide
 from services.scaler.situation import Demand, Facts, Memory, Observation
 from services.scaler.sizing import sized
+from shared.contracts.resource import ResourceSample
 from shared.contracts.scaling import Action
 from shared.contracts.scaling_rules import ScalingRules, ServiceRules, Sizing
 from tests.unit.scaler_cases import NOW_S, change, facts, idle_for, relaycore, running, sample
@@ -156,18 +157,21 @@ def test_too_few_seconds_tell_nothing() -> None:
     assert demand(np.array([5.0, 5.0]), 0.0, 0.5, SIZING) is None
 
 
-def heard(offered: Offered, seconds: int, *, replicas: int = 2, **values: float) -> None:
+def answering(instance: str, at_s: float, line: float = 0.0) -> ResourceSample:
+    """8 servers at work on 16 requests/s, 0.5 s each, and a line."""
+    return sample(instance, at_s, request_rate=16.0, servers_busy=8.0, requests_in_flight=8 + line, queue_length=line)
+
+
+def heard(seconds: int) -> Offered:
+    offered = Offered()
     for second in range(seconds):
-        for replica in range(replicas):
-            offered.add(sample(f"r{replica}", NOW_S + second + 0.3, **values))
-
-
-ANSWERING = {"request_rate": 16.0, "servers_busy": 8.0, "requests_in_flight": 8.0, "queue_length": 0.0}
+        for replica in ("r0", "r1"):
+            offered.add(answering(replica, NOW_S + second + 0.3))
+    return offered
 
 
 def test_service_time_is_servers_at_work_by_requests_answered() -> None:
-    offered = Offered()
-    heard(offered, 20, **ANSWERING)
+    offered = heard(20)
     made = offered.demand("relaycore", NOW_S + 20, SIZING, 2)
     assert made is not None
     assert (made.stable, made.service_s, made.missing) == (32.0, 0.5, 0)
@@ -176,10 +180,7 @@ def test_service_time_is_servers_at_work_by_requests_answered() -> None:
 def test_at_saturation_what_is_offered_is_what_is_answered_and_the_growth_of_the_line() -> None:
     offered = Offered()
     for second in range(20):
-        line = 10.0 * second
-        offered.add(
-            sample("r0", NOW_S + second, **(ANSWERING | {"requests_in_flight": 8 + line, "queue_length": line}))
-        )
+        offered.add(answering("r0", NOW_S + second, 10.0 * second))
     made = offered.demand("relaycore", NOW_S + 20, SIZING, 1)
     assert made is not None
     assert (made.stable, made.waiting) == (26.0, 190.0)
@@ -189,7 +190,7 @@ def test_at_saturation_what_is_offered_is_what_is_answered_and_the_growth_of_the
 
 
 def test_samples_delivered_again_and_out_of_order_change_nothing() -> None:
-    samples = [sample(f"r{one % 2}", NOW_S + one / 2, **ANSWERING) for one in range(80)]
+    samples = [answering(f"r{one % 2}", NOW_S + one / 2) for one in range(80)]
     once, often = Offered(), Offered()
     for one in samples:
         once.add(one)
@@ -200,8 +201,7 @@ def test_samples_delivered_again_and_out_of_order_change_nothing() -> None:
 
 
 def test_a_moment_of_silence_is_bridged_and_a_gap_ends_what_is_known() -> None:
-    offered = Offered()
-    heard(offered, 20, **ANSWERING)
+    offered = heard(20)
     silent = offered.demand("relaycore", NOW_S + 22, SIZING, 2)
     assert silent is not None
     assert silent.stable == 32.0
@@ -209,8 +209,7 @@ def test_a_moment_of_silence_is_bridged_and_a_gap_ends_what_is_known() -> None:
 
 
 def test_a_replica_that_was_not_heard_is_missing() -> None:
-    offered = Offered()
-    heard(offered, 20, **ANSWERING)
+    offered = heard(20)
     made = offered.demand("relaycore", NOW_S + 20, SIZING, 3)
     assert made is not None
     assert made.missing == 1
@@ -218,7 +217,8 @@ def test_a_replica_that_was_not_heard_is_missing() -> None:
 
 def test_without_service_times_nothing_is_said() -> None:
     offered = Offered()
-    heard(offered, 20, request_rate=16.0)
+    for second in range(20):
+        offered.add(sample("r0", NOW_S + second, request_rate=16.0))
     assert offered.demand("relaycore", NOW_S + 20, SIZING, 2) is None
     assert decide(RULES, situation(running(4), None), Memory()).action is Action.NO_ACTION
 
