@@ -28,8 +28,8 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Total:
-    """Over all replicas within one second, of which ``ready`` took requests. ``work_s``: seconds that servers worked; None
-    where one did not tell."""
+    """Over all replicas within one second, of which ``ready`` took requests. ``work_s``: seconds that servers worked;
+    None where one did not tell."""
 
     replicas: int
     ready: int

@@ -83,7 +83,7 @@ class Arrivals:
 
 
 async def test_a_sudden_load_is_answered_in_one_step_and_its_panic_outlives_the_scaler(world: World) -> None:
-    arrivals = Arrivals(world, surge=60.0)
+    arrivals = Arrivals(world, surge=120.0)
     await arrivals.past()
     async with background(arrivals.live()):
         async with world.scaler():
@@ -93,7 +93,9 @@ async def test_a_sudden_load_is_answered_in_one_step_and_its_panic_outlives_the_
             assert {one.source for one in up.candidates} >= {"sizing:load", "sizing:bursts", "sizing:backlog"}
             again = decide(*replay_inputs(up))
             assert (again.target, again.candidates) == (up.target, up.candidates)
-            await eventually("6 replicas, as 60/s of 0.5 s are 5.4 of 8 at 70 %", lambda: wanted(world, 6), 20)
+            await eventually("11 replicas: 120/s of 0.5 s are 10.7 of 8 at 70 %", lambda: wanted(world, 11), 20)
+            assert len(await world.records("decision", Action.SCALE_UP)) <= 4
+            await asyncio.sleep(6.0)  # for the short window to be full of it
             arrivals.over = True
             await eventually("a panic that removes nothing", lambda: held(world, "panic"), 20)
         async with world.scaler():
