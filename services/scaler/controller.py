@@ -159,7 +159,12 @@ class Controller:
         return seen, ""
 
     async def _stamp(self, seen: Observation) -> None:
-        """Ask for what is there, under the new epoch: from then on the target refuses whoever led before."""
+        """Ask for what is there, under the new epoch: from then on the target refuses whoever led before.
+
+        Not during an update, in which nothing moves: to a Swarm it would be another one, and end the first.
+        """
+        if seen.updating:
+            return
         last = self._changes[-1].decision if self._changes else ""
         try:
             await self._target.set_replicas(self._service, seen.desired, self._epoch, last)

@@ -88,6 +88,8 @@ DECISIONS = {
             f"simulation/{name}"
             for name in ("replicas", "course", "hpa", "knative", "step", "oracle", "own", "policies", "score", "plot")
         ),
+        *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
+        *("targets/kubernetes_state", "targets/kubernetes_room"),
     ),
     "console": tuple(
         f"comparing/{name}"
