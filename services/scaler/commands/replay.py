@@ -172,7 +172,8 @@ def _show(scores: dict[str, Score], *, as_json: bool) -> None:
         row = [
             name, f"{one.violation_s} s", f"{one.late_share:.2%}", f"{one.replica_hours:.2f}", str(one.moves),
             f"{one.reversals_per_hour:.1f}", str(one.flips), f"{one.under_accuracy:.1f} %",
-            f"{one.over_accuracy:.1f} %", f"{one.under_share:.1f} %", f"{one.over_share:.1f} %", f"{one.instability:.1f} %",
+            f"{one.over_accuracy:.1f} %", f"{one.under_share:.1f} %", f"{one.over_share:.1f} %",
+            f"{one.instability:.1f} %",
         ]  # fmt: skip
         if oracle is not None:
             more_s, more = one.violation_s - oracle.violation_s, one.replica_hours / oracle.replica_hours - 1
