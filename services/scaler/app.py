@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack
 from services.scaler.audit import AuditStream
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.controller import Controller
+from services.scaler.headroom import Headroom
 from services.scaler.inputs import Inputs
+from services.scaler.ledger import Ledger
 from services.scaler.resources.applying import Turns
 from services.scaler.settings import ScalerSettings
 from services.scaler.targets.opening import open_targets
@@ -52,6 +54,7 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         targets = await stack.enter_async_context(open_targets(rules, settings, inputs.samples))
         lease = Lease(await bus.bucket("leases"), "scaler")
         stack.push_async_callback(lease.release)
+        ledger = Ledger(rules)
         audit = AuditStream(bus.js, bus.subjects)
         turns = Turns(rules.services)
         tracer = tracing.get_tracer("tidegate.scaler")
@@ -65,6 +68,7 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
                 audit,
                 Checkpoints(kept, service),
                 targets[service],
+                Headroom(service, its, targets[service], ledger),
                 lease,
                 tracer,
                 turns,

@@ -20,11 +20,23 @@ from datetime import UTC, datetime
 from opentelemetry.trace import Span, Tracer
 
 from services.scaler.audit import AuditStream, ChainMovedError
+from services.scaler.candidates import last_done_s, weigh
 from services.scaler.chain import Head
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.decision import Decision
 from services.scaler.effect import finished, judge, latency_limits, measurable
-from services.scaler.history import KEPT_CHANGES, change_of, changes_of, outcome, sizes_heard_of
+from services.scaler.escalation import Turn, active, turns
+from services.scaler.guard import wanted_of
+from services.scaler.headroom import Headroom
+from services.scaler.history import (
+    KEPT_CHANGES,
+    change_of,
+    changes_of,
+    escalations_of,
+    outcome,
+    sizes_heard_of,
+    with_escalation,
+)
 from services.scaler.inputs import Inputs
 from services.scaler.orders import refusal
 from services.scaler.policy import decide
@@ -32,10 +44,10 @@ from services.scaler.recollection import Recollection
 from services.scaler.records import Scribe
 from services.scaler.resources.applying import Resizer, Turns
 from services.scaler.settings import ScalerSettings
-from services.scaler.situation import Change, Facts, Memory, Observation, undecided
+from services.scaler.situation import Change, Escalation, Facts, Memory, Observation, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared import metrics
-from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
 from shared.lease import Lease
@@ -62,15 +74,16 @@ class Controller:
         audit: AuditStream,
         checkpoints: Checkpoints,
         target: Target,
+        headroom: Headroom,
         lease: Lease,
         tracer: Tracer,
-        turns: Turns,
+        resizing: Turns,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
         self._inputs, self._audit, self._target = inputs, audit, target
         self._recalled = Recollection(service, rules, inputs, checkpoints)
         self._dry_run = target.dry_run or rules.dry_run
-        self._lease, self._tracer = lease, tracer
+        self._headroom, self._lease, self._tracer = headroom, lease, tracer
         self._scribe = Scribe(service, settings.environment, rules)
         self._wake = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
@@ -78,8 +91,9 @@ class Controller:
         self._stamped = 0
         self._head = Head()
         self._changes: tuple[Change, ...] = ()
+        self._escalations: tuple[Escalation, ...] = ()
         self._sizes_heard = 0
-        self._resizer = Resizer(service, rules, inputs, target, self._scribe, turns, self)
+        self._resizer = Resizer(service, rules, inputs, target, self._scribe, resizing, self)
         self._decided = 0
         self._said: tuple[object, ...] = ()
         self._said_at_s = float("-inf")
@@ -134,9 +148,10 @@ class Controller:
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._decided, self._epoch = past.head, past.decided, epoch
-        self._changes = changes_of(past.records)
+        self._changes, self._escalations = changes_of(past.records), escalations_of(past.records)
         self._sizes_heard = sizes_heard_of(past.records)
         self._recalled.take_up(past)
+        self._headroom.remember(self._changes)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
         # The first word of a new epoch is always said: from then on the chain takes nothing of the one before.
         known = last is not None and past.records[-1].lease_epoch == epoch
@@ -144,6 +159,7 @@ class Controller:
         self._said_at_s = last.at.timestamp() if last is not None and known else float("-inf")
 
     async def _look(self) -> None:
+        metrics.ESCALATED.labels(self._service).set(len(active(self._escalations)))
         seen, unobserved = await self._observe()
         if seen is not None and not self._dry_run and self._stamped != self._epoch:
             await self._stamp(seen)
@@ -155,16 +171,24 @@ class Controller:
             await self._follow(change, seen, unobserved, now_s)
         self._recalled.catch_up(seen, now_s, self._changes)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        memory = self._recalled.memory(facts, self._changes)
-        memory = memory.model_copy(update={"sizes_heard": self._sizes_heard})
-        await self._act(facts, memory)
+        memory = self._recalled.memory(facts, self._changes, self._escalations)
+        asks = weigh(self._rules, facts, last_done_s(self._changes))
+        for turn in turns(self._rules, facts, memory, asks):
+            await self._turn(turn, facts)
+        memory = memory.model_copy(update={"escalations": self._escalations, "sizes_heard": self._sizes_heard})
+        room = await self._headroom.look(facts, undecided(self._changes), asks)
+        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
+        facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
+        decision = decide(self._rules, facts, memory)
+        self._headroom.note(facts, decision.target, wanted_of(decision))
+        await self._act(decision, facts, memory)
         if self._lease.held:
             await self._recalled.keep(self._decided, self._head)
 
-    async def _act(self, facts: Facts, memory: Memory) -> None:
+    async def _act(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         """Move replicas or change their sizes, never both; a resize that did harm is taken back first."""
         self._resizer.tell(undecided(self._changes))
-        decision, resize = decide(self._rules, facts, memory), await self._resizer.decide(facts, memory)
+        resize = await self._resizer.decide(facts, memory)
         back = resize is not None and resize.made.reverses
         if decision.action is not Action.NO_ACTION and not back:
             await self._carry_out(decision, facts, memory)
@@ -192,6 +216,16 @@ class Controller:
             return
         if await self._record_decision(decision, facts, memory, {}) is not None:
             self._held_at_s = facts.now_s
+
+    async def _turn(self, turn: Turn, facts: Facts) -> None:
+        """Record that a loop ends or begins again, before anything is decided on it."""
+        if not self._lease.held:
+            return
+        record = self._scribe.escalation(turn, facts.now_s, self._epoch)
+        kept, self._head = await self._audit.append(self._head, record, {})
+        self._escalations = with_escalation(self._escalations, kept)
+        level = logging.INFO if turn.over else logging.ERROR
+        logger.log(level, "%s: %s: %s", self._service, kept.reason_code, kept.reason)
 
     async def _observe(self) -> tuple[Observation | None, str]:
         try:
@@ -285,6 +319,8 @@ class Controller:
         kept, self._head = await self._audit.append(self._head, record, headers)
         self._said, self._said_at_s, self._decided = _words_of(kept), facts.now_s, self._head.position
         metrics.DECISIONS.labels(self._service, str(decision.action)).inc()
+        if decision.reason_code in REFUSALS:
+            metrics.SCALE_UPS_REFUSED.labels(self._service, decision.reason_code).inc()
         logger.info("%s: %s: %s (%s)", name, decision.action, decision.reason, decision.reason_code)
         return kept
 

@@ -22,6 +22,10 @@ class Action(StrEnum):
     NO_ACTION = "no_action"
 
 
+REFUSALS = frozenset({"at_max", "capacity", "budget"})
+"""Reason codes of a scale-up that was asked for and may not be: worth telling, although nothing moves."""
+
+
 class Candidate(Message):
     """What one metric or breach asked for. ``holds``: whether its rule was met."""
 
@@ -63,9 +67,12 @@ class ScalingRecord(Message):
     resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none are
     given, and ``reason_code`` says why), ``order``, ``by``, ``reverses``; its results and effectiveness name it.
     ``ok`` is None while the order waits, True when it is carried out, False when it is not.
+    escalation: nothing more is tried for ``cause`` until people or the end of the episode say so (``reason_code``
+    ``ineffective``), or that this is over (``resumed``); it names the last decision made for the cause.
+    ``expected``: what the decision reckons its metrics to be afterwards. ``recommendation``: what a person might do.
     """
 
-    kind: Literal["decision", "result", "effectiveness", "order", "resize"]
+    kind: Literal["decision", "result", "effectiveness", "escalation", "order", "resize"]
     decision: str
     service: str
     system: str
@@ -89,6 +96,10 @@ class ScalingRecord(Message):
     breaches: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     dry_run: bool = False
+    cause: str = ""
+    expected: dict[str, float] = Field(default_factory=dict)
+    reverses: str = ""
+    recommendation: str = ""
 
     ok: bool | None = None
     ready: int | None = None
@@ -104,7 +115,6 @@ class ScalingRecord(Message):
 
     from_sizes: Sizes | None = None
     to_sizes: Sizes | None = None
-    reverses: str = ""
 
     def digest(self) -> str:
         """SHA-256 (hex) of this record's canonical JSON without its own hash."""

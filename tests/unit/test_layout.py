@@ -83,6 +83,7 @@ DECISIONS = {
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
+        *("gates", "guard", "ledger", "rollback", "escalation", "advice", "generator"),
         *("orders", "ordered", "verification", "explanation", "rederivation"),
     ),
     "console": tuple(
