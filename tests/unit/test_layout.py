@@ -83,6 +83,10 @@ DECISIONS = {
     "scaler": (
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
+        *(
+            f"resources/{name}"
+            for name in ("leak", "lives", "load_share", "usage", "calls", "efficiency", "consumption", "findings")
+        ),
         *("orders", "ordered", "verification", "explanation", "rederivation"),
     ),
     "console": tuple(
