@@ -16,9 +16,9 @@ from shared.histogram import MAX_BUCKET
 from shared.store.figures import CallTimes, MemoryPoint, Served, UsageDay, UsageStep
 from shared.store.spans import plan_slices
 
-SAMPLES_UP_TO, MEMORY_SAMPLES_UP_TO = timedelta(minutes=15), timedelta(hours=2)
+SAMPLES_UP_TO, MEMORY_SAMPLES_UP_TO = timedelta(minutes=10), timedelta(hours=2)
 STEP, MINUTE = timedelta(seconds=10), timedelta(minutes=1)
-MOST_STEPS = 1_500
+MOST_STEPS = 300
 LOADS = ("request_rate", "cpu_cores", "cpu_usage")
 CLIENT, SERVER, ERROR = 3, 2, 2
 """Of OpenTelemetry's ``SpanKind``, and of its ``StatusCode``."""
