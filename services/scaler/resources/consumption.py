@@ -47,7 +47,7 @@ def measure_span(
 
 
 def _add_up(steps: Iterable[UsageStep], step_s: float) -> dict[str, float]:
-    """By metric, means times seconds. A step with fewer samples than usual counts in part: life began or ended in it."""
+    """By metric, means times seconds. Steps with fewer samples than usual count in part: life began or ended there."""
     by_instance: dict[tuple[str, str], list[UsageStep]] = defaultdict(list)
     for one in steps:
         by_instance[one.metric, one.instance].append(one)
