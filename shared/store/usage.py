@@ -70,7 +70,7 @@ SELECT service, max(system) AS system, instance, {_AT} AS at,
 
 _DAYS = f"""
 SELECT service, max(system) AS system, instance, metric, date_trunc('day', at, 'UTC') AS at, sum(n)::integer AS samples,
-       sum(total) / sum(n) AS mean, count(*)::integer AS minutes,
+       sum(total) / sum(n) AS mean, sum(n)::float8 / max(n) AS minutes,
        percentile_disc(0.95) WITHIN GROUP (ORDER BY total / n) AS p95
   FROM resource_minute WHERE {_OF} AND {_SERVICE} AND metric = ANY(%(metrics)s)
  GROUP BY service, instance, metric, 5 ORDER BY 5, service, instance, metric
