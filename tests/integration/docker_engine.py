@@ -35,6 +35,7 @@ class Engine:
 
     folder: Path
     parent: str
+    own_network: bool = True
     client: Any = None
     daemon: "subprocess.Popen[bytes] | None" = None
 
@@ -45,7 +46,8 @@ class Engine:
     def start(self) -> None:
         """Again after ``kill`` with what it had."""
         folder = self.folder
-        (folder / "pid").unlink(missing_ok=True)
+        for stale in ("pid", "sock"):
+            (folder / stale).unlink(missing_ok=True)
         command: list[str | Path] = [
             "dockerd",
             *("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"),
@@ -53,9 +55,11 @@ class Engine:
             *("--storage-driver", "vfs", "--cgroup-parent", f"/{self.parent}"),
             *("--exec-opt", "native.cgroupdriver=cgroupfs"),
         ]
+        if self.own_network:
+            command = ["unshare", "--net", "sh", "-c", 'busybox ip link set lo up && exec "$@"', "sh", *command]
         with (folder / "log").open("ab") as log:
             self.daemon = subprocess.Popen(
-                ["unshare", "--net", "sh", "-c", 'busybox ip link set lo up && exec "$@"', "sh", *command],  # noqa: S607 - wherever it is
+                command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -67,11 +71,17 @@ class Engine:
         return self.client.containers.run(IMAGE, command, name=name, detach=True, **settings)
 
     def kill(self) -> None:
-        """As an engine that crashes: SIGKILL. Its containers go on, and end when it has been started again."""
+        """As an engine that crashes: SIGKILL, to its containerd too. Containers end when it has been started again."""
         assert self.daemon is not None
         self.client.close()
+        helpers = [child for child in psutil.Process(self.daemon.pid).children() if child.name() == "containerd"]
         self.daemon.kill()
         self.daemon.wait(STOP_S)
+        for helper in helpers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                helper.kill()
+        # Whoever reaps it may be slow, and a zombie is taken for one that runs.
+        (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -87,9 +97,10 @@ class Engine:
         if self.client.info()["Swarm"]["LocalNodeState"] == "active":
             for service in self.client.services.list():
                 service.remove()
-        for container in self.client.containers.list(all=True):
-            with contextlib.suppress(docker.errors.NotFound):
-                container.remove(force=True)
+        for container in self.client.api.containers(all=True):
+            # The Swarm, or the target of a test, may be about to remove it.
+            with contextlib.suppress(docker.errors.APIError):
+                self.client.api.remove_container(container["Id"], force=True)
         for network in self.client.networks.list():
             if network.name not in KEPT_NETWORKS:
                 network.remove()
@@ -98,8 +109,11 @@ class Engine:
 
 
 @contextlib.contextmanager
-def run_engine(*, swarm: bool = False) -> Iterator[Engine]:
-    """Skips only where there is no engine to start; in CI as root that is a failure. ``swarm``: manager of one node."""
+def run_engine(*, swarm: bool = False, own_network: bool = True) -> Iterator[Engine]:
+    """Skips only where there is no engine to start; in CI as root that is a failure. ``swarm``: manager of one node.
+
+    ``own_network``: else it has that of the tests, and its ports and bridges are there too.
+    """
     if os.geteuid() != 0:
         pytest.skip("dockerd needs root")
     busybox = shutil.which("busybox")
@@ -109,7 +123,7 @@ def run_engine(*, swarm: bool = False) -> Iterator[Engine]:
             pytest.fail(lack)
         pytest.skip(lack)
     # Its socket's path has to be short, so not pytest's own folder.
-    engine = Engine(Path(tempfile.mkdtemp(prefix="tg-docker-")), f"tidegate-test-{uuid.uuid4().hex[:8]}")
+    engine = Engine(Path(tempfile.mkdtemp(prefix="tg-docker-")), f"tidegate-test-{uuid.uuid4().hex[:8]}", own_network)
     try:
         engine.start()
         engine.client.api.import_image_from_data(root_file_system(Path(busybox)), repository="tidegate-test", tag="1")
@@ -154,6 +168,8 @@ def root_file_system(busybox: Path) -> bytes:
 
 def end(daemon: "subprocess.Popen[bytes]") -> None:
     """Stop the engine and, should it not heed, everything it started."""
+    if daemon.poll() is not None:
+        return
     family = [daemon.pid, *(child.pid for child in psutil.Process(daemon.pid).children(recursive=True))]
     daemon.terminate()
     try:

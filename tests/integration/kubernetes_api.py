@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ssl import SSLContext
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -87,6 +88,7 @@ class ApiServer:
     calls: Counter[Call] = field(default_factory=Counter)
     objects: dict[tuple[str, str | None, str], Object] = field(default_factory=dict)
     url: str = ""
+    ssl: SSLContext | None = None
     _version: int = 100
     _port: int = 0
     _runner: web.AppRunner | None = None
@@ -96,9 +98,9 @@ class ApiServer:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self.ssl).start()
         self._port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"{'https' if self.ssl else 'http'}://127.0.0.1:{self._port}"
 
     async def stop(self) -> None:
         """Connections are refused from now on; started again it is where it was."""

@@ -7,22 +7,34 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from ssl import Purpose, create_default_context
 from typing import Any
 
 import httpx2
 import pytest
+import trustme
 import yaml
 from aiohttp import web
 from lightkube import AsyncClient, KubeConfig
 
+from services.scaler.readings import SampleWindow
+from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Observation, Sizes
-from services.scaler.targets.kubernetes import EPOCH, KubernetesTarget, open_cluster
+from services.scaler.targets.kubernetes import DECISION, EPOCH, KubernetesTarget, open_cluster
+from services.scaler.targets.opening import open_targets
 from services.scaler.targets.target import FencedError, RefusedError
+from shared.config import load_document
 from shared.contracts import scaling_targets as named
+from shared.contracts.breach import BreachStatus
+from shared.contracts.scaling import Action
+from shared.contracts.scaling_rules import ScalingRules
 from shared.errors import ConfigError, TransientError
+from shared.settings import PROJECT_ROOT
 from tests.integration.kubernetes_api import NAMESPACE, ApiServer, Call, Object, hang, rules_of, status_answer
 from tests.integration.kubernetes_controllers import Controllers, Kubelet, node, workload
+from tests.integration.scaler_rig import Supervisor, background, open_world
 from tests.integration.target_contract import TargetContract, eventually, settled
 
 pytestmark = pytest.mark.integration
@@ -286,6 +298,12 @@ async def test_an_api_that_hangs_is_given_up_in_time(stage: KubernetesStage) -> 
     assert asyncio.get_running_loop().time() - began < 4
 
 
+async def test_an_epoch_that_someone_overwrote_is_refused_and_named(stage: KubernetesStage) -> None:
+    stage.api.change(stage.stored(), lambda one: one["metadata"].update(annotations={EPOCH: "soon"}))
+    with pytest.raises(RefusedError, match=r"annotation tidegate.io/epoch is 'soon', no number; remove it"):
+        await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
+
+
 async def test_a_workload_removed_by_hand_is_refused_and_none_is_made(stage: KubernetesStage) -> None:
     stage.api.delete("deployments", stage.stored())
     with pytest.raises(RefusedError, match="there is no deployment relaycore in namespace platform"):
@@ -378,6 +396,33 @@ async def test_the_credentials_of_a_context_are_taken_and_one_that_is_not_there_
             pass
 
 
+async def test_the_pods_own_account_is_taken_and_its_token_read_again_when_it_is_rotated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, context = trustme.CA(), create_default_context(Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    (tmp_path / "namespace").write_text("tidegate")
+    (tmp_path / "token").write_text("first")
+    api = ApiServer(rules={"first": rules_of(documents())}, ssl=context)
+    await api.start()
+    host, _, port = api.url.removeprefix("https://").partition(":")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    monkeypatch.setattr(KubeConfig, "from_service_account", partial(KubeConfig.from_service_account, tmp_path))
+    api.create("deployments", workload(SERVICE))
+    where = named.KubernetesTarget(kind="kubernetes", namespace=NAMESPACE)
+    try:
+        async with open_cluster(None, 2.0) as client:
+            target = KubernetesTarget(client, where, 2.0)
+            assert (await target.sizes(SERVICE)).cpu_limit == 2
+            (tmp_path / "token").write_text("second")
+            api.rules = {"second": api.rules["first"]}
+            assert (await target.sizes(SERVICE)).cpu_limit == 2
+    finally:
+        await api.stop()
+
+
 async def test_replicas_that_find_no_node_take_their_room_first(stage: KubernetesStage) -> None:
     target = stage.target()
     await settled(target, SERVICE, 2)
@@ -404,3 +449,41 @@ async def test_many_pods_come_in_pages(stage: KubernetesStage, monkeypatch: pyte
         return any(call.resource == "pods" and count > 4 for call, count in stage.api.calls.items())
 
     await eventually("pages", several_pages)
+
+
+async def test_a_breach_becomes_replicas_of_a_deployment_and_the_record_tells_that_it_helped(
+    stage: KubernetesStage, nats_url: str, environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(stage.api.kubeconfig(SCALER)))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    where = {"kind": "kubernetes", "namespace": NAMESPACE, "context": "tests"}
+    async with open_world(nats_url, environment, tmp_path, Supervisor()) as world:
+
+        async def replicas_as_samples() -> None:
+            while True:
+                world.supervisor.ready = (await stage.target().observe(SERVICE)).ready
+                await asyncio.sleep(0.1)
+
+        await settled(stage.target(), SERVICE, 2)
+        async with (
+            background(replicas_as_samples()),
+            background(world.load()),
+            world.scaler(platform_url=None, scaler_target=where),
+        ):
+            await world.breach(BreachStatus.OPENED)
+            await eventually("an effectiveness record", lambda: world.records("effectiveness"))
+        [decision] = await world.records("decision", Action.SCALE_UP)
+        [result] = await world.records("result")
+        [effect] = await world.records("effectiveness")
+    assert (decision.target, result.ok, effect.verdict) == (4, True, "helped")
+    annotations = stage.stored()["metadata"]["annotations"]
+    assert annotations == {EPOCH: str(decision.lease_epoch), DECISION: decision.decision}
+    assert stage.stored()["spec"]["replicas"] == 4
+
+
+async def test_a_scaler_outside_a_cluster_says_which_service_needs_a_context() -> None:
+    shipped = load_document(ScalingRules, PROJECT_ROOT / "config/scaling.yaml")
+    settings = ScalerSettings.model_validate({"scaler_target": {"kind": "kubernetes"}})
+    with pytest.raises(ConfigError, match=r"services.autmatrix-backend.target: not in a cluster; name a context"):
+        async with open_targets(shipped, settings, SampleWindow()):
+            pass

@@ -202,7 +202,7 @@ class ServerStage:
 async def staged(server: Server, kind: str) -> AsyncIterator[ServerStage]:
     admin, name = server.client(ADMIN, 10.0), f"test-{uuid.uuid4().hex[:8]}"
     await admin.create(Namespace(metadata=ObjectMeta(name=name)))
-    await admin.create(Node.from_dict(node(name)))
+    await admin.create(cast(Node, Node.from_dict(node(name))))
     for document in copy.deepcopy(documents()):
         if document["kind"] == "ServiceAccount":
             continue

@@ -3,12 +3,13 @@
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 from lightkube.models.core_v1 import PodTemplateSpec
 
+from services.collector.source_config import PlatformSpec, Resources
 from services.scaler.targets.kubernetes_state import main_container, sizes_of
 from shared.config import load_document
 from shared.contracts import scaling_targets as named
@@ -16,8 +17,8 @@ from shared.contracts.scaling_rules import ScalingRules
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
-SECRETS = {"tidegate-store"}
-"""Made by hand, since no password stands in the repository; ``timescaledb.yaml`` says how."""
+BY_HAND = {"tidegate-store", "tidegate-config"}
+"""The password, which does not stand in the repository, and the files of ``config/``; docs/targets.md says how."""
 
 Object = dict[str, Any]
 
@@ -37,8 +38,7 @@ def objects(folder: Path = FOLDER) -> list[Object]:
         assert path.exists(), f"{folder}: {name} is not there"
         found += objects(path) if path.is_dir() else [one for one in yaml.safe_load_all(path.read_text()) if one]
     for made in its.get("configMapGenerator", []):
-        data = dict(line.split("=", 1) for line in made.get("literals", []))
-        data |= {name: (folder / name).read_text() for name in made.get("files", [])}
+        data = dict(line.split("=", 1) for line in made["literals"])
         meta = {"name": made["name"], "namespace": made["namespace"]}
         found.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
     return found
@@ -65,12 +65,9 @@ def test_every_file_is_reached_and_every_object_stands_once_in_a_namespace_that_
     reached = {FOLDER / "kustomization.yaml"}
     for folder in (FOLDER, FOLDER / "platform", FOLDER / "tidegate"):
         its = kustomization(folder)
-        files = [
-            *its["resources"],
-            *(name for made in its.get("configMapGenerator", []) for name in made.get("files", [])),
-        ]
-        reached |= {folder / "kustomization.yaml", *(folder / name for name in files)}
-    assert {path for path in FOLDER.rglob("*") if path.is_file()} <= reached
+        reached |= {folder / "kustomization.yaml", *(folder / name for name in its["resources"])}
+    reached = {path for path in reached if path.is_file()}
+    assert {path for path in FOLDER.rglob("*") if path.is_file()} == {*reached, FOLDER / "resources.yaml"}
     keys = [(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in ALL]
     assert len(keys) == len(set(keys))
     namespaces = {one["metadata"]["name"] for one in ALL if one["kind"] == "Namespace"}
@@ -99,7 +96,7 @@ def test_each_system_has_the_replicas_limits_and_health_checks_that_were_asked_f
     assert spec["replicas"] == replicas
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     assert spec["minReadySeconds"] == 10
-    container = main_container(PodTemplateSpec.from_dict(spec["template"]), service)
+    container = main_container(cast(PodTemplateSpec, PodTemplateSpec.from_dict(spec["template"])), service)
     assert container is not None
     sizes = sizes_of(container)
     assert (sizes.cpu_limit, sizes.memory_limit) == limits
@@ -120,14 +117,38 @@ def test_nothing_else_scales_what_tidegate_scales() -> None:
     ]
 
 
-def test_the_rules_are_those_of_the_repository_and_their_targets_are_there() -> None:
-    shipped = load_document(ScalingRules, ROOT / "config/scaling.yaml")
-    here = load_document(ScalingRules, FOLDER / "tidegate/scaling.yaml")
-    assert isinstance(here.target, named.KubernetesTarget)
-    assert here.model_copy(update={"target": None}) == shipped
-    for service in here.services:
-        assert WORKLOADS[here.target.namespace, service]["kind"] == "Deployment"
-        assert here.services[service].min <= WORKLOADS[here.target.namespace, service]["spec"]["replicas"]
+def test_what_the_rules_name_is_there_within_their_limits_and_where_the_scaler_may_act() -> None:
+    (container,) = pod_spec(WORKLOADS["tidegate", "scaler"])["containers"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    target = named.KubernetesTarget.model_validate_json(variables["TIDEGATE_SCALER_TARGET"])
+    assert target.context is None
+    (role,) = [one for one in ALL if one["kind"] == "Role"]
+    assert role["metadata"]["namespace"] == target.namespace
+    for service, rules in load_document(ScalingRules, ROOT / "config/scaling.yaml").services.items():
+        workload = WORKLOADS[target.namespace, target.name or service]
+        assert workload["kind"].lower() == target.workload
+        assert rules.min <= workload["spec"]["replicas"] <= rules.max
+
+
+def test_the_replicas_that_are_read_are_those_of_the_headless_services() -> None:
+    shipped = load_document(Resources, ROOT / "config/resources.yaml")
+    here = load_document(Resources, FOLDER / "resources.yaml")
+    assert here.metrics == shipped.metrics
+    (source,) = here.sources
+    assert isinstance(source, PlatformSpec)
+    headless = {
+        f"{one['metadata']['name']}.{one['metadata']['namespace']}": (
+            one["spec"]["ports"][0]["port"],
+            one["spec"]["selector"]["app.kubernetes.io/name"],
+        )
+        for one in ALL
+        if one["kind"] == "Service" and one["metadata"]["namespace"] == "platform" and "clusterIP" in one["spec"]
+    }
+    assert {rule.name: (rule.port, rule.service) for rule in source.dns} == headless
+    rules = load_document(ScalingRules, ROOT / "config/scaling.yaml")
+    assert {rule.service: rule.system for rule in source.dns} == {
+        name: service.system for name, service in rules.services.items()
+    }
 
 
 def test_what_pods_refer_to_is_there() -> None:
@@ -143,10 +164,10 @@ def test_what_pods_refer_to_is_there() -> None:
                 assert (namespace, source["configMapRef"]["name"]) in maps, name
             for variable in container.get("env", []):
                 if "valueFrom" in variable:
-                    assert variable["valueFrom"]["secretKeyRef"]["name"] in SECRETS, name
+                    assert variable["valueFrom"]["secretKeyRef"]["name"] in BY_HAND, name
         for volume in spec.get("volumes", []):
             if "configMap" in volume:
-                assert (namespace, volume["configMap"]["name"]) in maps, name
+                assert volume["configMap"]["name"] in BY_HAND, name
         assert (
             workload["spec"]["selector"]["matchLabels"].items()
             <= workload["spec"]["template"]["metadata"]["labels"].items()

@@ -93,6 +93,8 @@ DECISIONS = {
             )
         ),
         *("orders", "ordered", "verification", "explanation", "rederivation"),
+        *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
+        *("targets/kubernetes_state", "targets/kubernetes_room"),
     ),
     "console": tuple(
         f"comparing/{name}"

@@ -21,6 +21,7 @@ from shared.errors import ConfigError, TransientError
 from shared.offload import Offload
 
 THREADS = 8
+LEAST_VERSION = "1.41"
 ATTEMPTS = 3
 BACKOFF_S = 0.1
 RETRIED_STATUSES = frozenset({408, 429})
@@ -35,7 +36,8 @@ class EngineConnection:
     """Shared by the services whose target is the engine at ``url``, or at ``DOCKER_HOST`` where there is none."""
 
     def __init__(self, url: str | None, timeout_s: float) -> None:
-        self._url, self._timeout_s = url, timeout_s
+        """Connects to nothing yet. Raises ``ConfigError`` for what leads to no engine, whether one runs or not."""
+        self._where, self._timeout_s = _where(url), timeout_s
         self._offload = Offload(f"the Docker Engine at {url or 'DOCKER_HOST'}", THREADS, timeout_s)
         self._client: Any = None
         self._opening = asyncio.Lock()
@@ -54,7 +56,7 @@ class EngineConnection:
                 await asyncio.sleep(BACKOFF_S * 2**attempt * random.uniform(0.5, 1.5))
             try:
                 client = await self._connected()
-                return await self._offload.run(functools.partial(call, client), timeout_s)
+                return await self._offload.run(functools.partial(self._call, call, client), timeout_s)
             except APIError as error:
                 if refuses(error):
                     raise RefusedError(f"Docker Engine: {error.explanation} ({error.status_code})") from error
@@ -67,10 +69,20 @@ class EngineConnection:
     async def _connected(self) -> Any:
         async with self._opening:
             if self._client is None:
-                self._client = await self._offload.run(
-                    functools.partial(_connect, self._url, max(self._timeout_s, ACTING_S))
-                )
+                self._client = await self._offload.run(functools.partial(self._call, self._open))
             return self._client
+
+    def _open(self) -> Any:
+        """A client that speaks the engine's own version of the API. Raises what the SDK raises."""
+        timeout_s = max(self._timeout_s, ACTING_S)
+        return docker.APIClient(
+            **self._where, version="auto", timeout=timeout_s, num_pools=THREADS, max_pool_size=THREADS
+        )
+
+    def _call(self, call: Callable[..., T], *arguments: object) -> T:
+        """Make the call unless no engine listens: of that the SDK tells at length, and leaves the socket open."""
+        _probe(self._where.get("base_url") or DEFAULT_UNIX_SOCKET, self._timeout_s)
+        return call(*arguments)
 
     def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -99,23 +111,19 @@ def post(client: Any, path: str, body: Mapping[str, Any], **parameters: object) 
         raise create_api_error_from_http_exception(error) from error
 
 
-def check_environment() -> None:
-    """``ConfigError`` when the Docker variables of the environment lead to no engine, whether it runs or not."""
+def _where(url: str | None) -> dict[str, Any]:
     try:
-        docker.APIClient(**kwargs_from_env(), version="1.41").close()
+        where = {**kwargs_from_env(), **({"base_url": url} if url else {})}
+        docker.APIClient(**where, version=LEAST_VERSION).close()
     except DockerException as error:
-        raise ConfigError(f"DOCKER_HOST, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH: {error}") from error
-
-
-def _connect(url: str | None, timeout_s: float) -> Any:
-    """A client that speaks the engine's own version of the API. Raises what the SDK raises."""
-    where = {**kwargs_from_env(), **({"base_url": url} if url else {})}
-    _probe(where.get("base_url") or DEFAULT_UNIX_SOCKET, timeout_s)
-    return docker.APIClient(**where, version="auto", timeout=timeout_s, num_pools=THREADS, max_pool_size=THREADS)
+        raise ConfigError(
+            f"{url or 'DOCKER_HOST'}: {error}; it is like unix:///var/run/docker.sock or tcp://host:2376"
+        ) from error
+    return where
 
 
 def _probe(url: str, timeout_s: float) -> None:
-    """``OSError`` in plain words where no engine listens; the SDK says it at length, and leaves the socket open."""
+    """``OSError`` in plain words where nothing listens on a socket."""
     scheme, _, path = url.partition("://")
     if scheme not in ("unix", "http+unix"):
         return

@@ -187,8 +187,10 @@ class KubernetesTarget:
         for attempt in range(CONFLICTS):
             await asyncio.sleep(0.02 * attempt * random.uniform(0.5, 1.5))
             workload = await self._read(service)
-            heard = int((_metadata(workload).annotations or {}).get(EPOCH, "0"))
-            if heard > epoch:
+            heard = (_metadata(workload).annotations or {}).get(EPOCH, "0")
+            if not heard.isdecimal():
+                raise RefusedError(f"{self._named(service)}: annotation {EPOCH} is {heard!r}, no number; remove it")
+            if int(heard) > epoch:
                 raise FencedError(f"{self._named(service)}: epoch {epoch} is older than {heard}")
             await self._refuse_two_actors(service)
             try:

@@ -24,7 +24,7 @@ async def open_targets(
         opener = _Opener(stack, settings)
         targets: dict[str, Target] = {}
         for service, its in rules.services.items():
-            chosen = its.target or rules.target
+            chosen = its.target or rules.target or settings.scaler_target
             if opener.url(chosen) is None and (chosen is None or isinstance(chosen, named.WorkersTarget)):
                 # The same rules serve where nobody keeps the replicas: there they are counted, not moved.
                 targets[service] = SamplesOnly(samples, rules)
@@ -44,7 +44,7 @@ class _Opener:
 
     async def open(self, service: str, chosen: named.ScalingTarget | None) -> Target:
         if isinstance(chosen, named.DockerTarget | named.SwarmTarget):
-            return self._on_engine(chosen)
+            return self._on_engine(service, chosen)
         if chosen is None or isinstance(chosen, named.LocalTarget | named.WorkersTarget):
             return await self._local(service, chosen)
         return await self._in_cluster(service, chosen)
@@ -65,18 +65,21 @@ class _Opener:
             self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
         return LocalTarget(self._session, url, self._settings.scaler_target_timeout_s)
 
-    def _on_engine(self, chosen: named.DockerTarget | named.SwarmTarget) -> Target:
+    def _on_engine(self, service: str, chosen: named.DockerTarget | named.SwarmTarget) -> Target:
         from services.scaler.targets.docker_engine import DockerTarget
         from services.scaler.targets.engine import EngineConnection
         from services.scaler.targets.swarm import SwarmTarget
 
         engine = self._engines.get(chosen.url)
         if not isinstance(engine, EngineConnection):
-            engine = EngineConnection(chosen.url, self._settings.scaler_target_timeout_s)
+            try:
+                engine = EngineConnection(chosen.url, self._settings.scaler_target_timeout_s)
+            except ConfigError as error:
+                raise ConfigError(f"services.{service}.target.url: {error}") from error
             self._stack.callback(engine.close)
             self._engines[chosen.url] = engine
         if isinstance(chosen, named.SwarmTarget):
-            return SwarmTarget(engine, chosen.name)
+            return SwarmTarget(engine, chosen.name_of)
         return DockerTarget(engine, chosen.name)
 
     async def _in_cluster(self, service: str, chosen: named.KubernetesTarget) -> Target:

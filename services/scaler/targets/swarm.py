@@ -5,6 +5,7 @@ the same version one is refused, reads again, and finds the other's epoch. What 
 ``swarm_service``.
 """
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,37 +18,37 @@ from services.scaler.targets.swarm_room import room
 from services.scaler.targets.swarm_service import observation, sizes_of, with_replicas, with_sizes
 from shared.errors import TransientError
 
-CONFLICTS = 5
+CONFLICTS, PAUSE_S = 8, 0.1
 OUT_OF_SEQUENCE = "update out of sequence"
 
 Change = Callable[[Mapping[str, Any]], dict[str, Any] | None]
 
 
 class SwarmTarget:
-    """One service of the Swarm that the engine manages. ``name``: the service's there, whatever the rules call it."""
+    """Services of the Swarm that the engine manages. ``name_of``: what it calls one, whatever the rules do."""
 
     dry_run = False
 
-    def __init__(self, engine: EngineConnection, name: str | None = None) -> None:
+    def __init__(self, engine: EngineConnection, name_of: Callable[[str], str] = str) -> None:
         self._engine = engine
-        self._name = name
+        self._name_of = name_of
 
     async def observe(self, service: str) -> Observation:
         def look(client: Any) -> Observation:
-            found = client.inspect_service(self._name or service)
+            found = client.inspect_service(self._name_of(service))
             return observation(found, client.tasks({"service": found["ID"]}), time.time())
 
         return await self._engine.ask(look)
 
     async def room(self, service: str) -> int | None:
         def look(client: Any) -> int | None:
-            found = client.inspect_service(self._name or service)
+            found = client.inspect_service(self._name_of(service))
             return room(found, client.nodes(), client.tasks({"desired-state": "running"}))
 
         return await self._engine.ask(look)
 
     async def sizes(self, service: str) -> Sizes:
-        return await self._engine.ask(lambda client: sizes_of(client.inspect_service(self._name or service)))
+        return await self._engine.ask(lambda client: sizes_of(client.inspect_service(self._name_of(service))))
 
     async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
         await self._change(service, lambda found: with_sizes(found, sizes, epoch, decision))
@@ -60,7 +61,7 @@ class SwarmTarget:
 
         def write(client: Any) -> None:
             for _ in range(CONFLICTS):
-                found = client.inspect_service(self._name or service)
+                found = client.inspect_service(self._name_of(service))
                 spec = change(found)
                 if spec is None:
                     return
@@ -71,6 +72,7 @@ class SwarmTarget:
                         raise
                 else:
                     return
+                time.sleep(random.uniform(0.0, PAUSE_S))
             raise TransientError(f"{service}: others changed the service {CONFLICTS} times in a row")
 
         await self._engine.ask(write, acting=True)
