@@ -13,7 +13,7 @@ from bench.bars import Bar
 from bench.leak_series import DRIFTING, DRIVEN, STEADY, Shape, draw_points, draw_shape, leaking
 from services.scaler.resources.leak import Verdict, judge
 
-SERIES, SEED = 1_000, 20_260_301
+SERIES, FOUND_OF, SEED = 1_000, 720, 20_260_301
 LOADS = (*STEADY, *DRIVEN, *DRIFTING)
 NOISES_MB = (5.0, 15.0, 30.0, 50.0)
 RESTART_S = (120.0, 900.0)
@@ -53,7 +53,7 @@ def measure() -> list[Bar]:
     told = count_false_alarms()
     print("false alarms:", ", ".join(f"{kind} {count}" for kind, count in sorted(told.items()) if count) or "none")
     kinds = ("steady", *(f"noise {noise:g} MB" for noise in NOISES_MB), *DRIVEN, "teeth", "restart")
-    each = SERIES // len(kinds)
+    each = FOUND_OF // len(kinds)
     found = {kind: count_found(kind, each) for kind in kinds}
     drifting = {kind: count_found(kind, each // 2) for kind in DRIFTING}
     print("found:", ", ".join(f"{kind} {count / each:.0%}" for kind, count in found.items()))

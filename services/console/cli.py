@@ -1,8 +1,9 @@
 """The ``tidegate`` command: its list of commands. Each one lives in ``services/console/commands``."""
 
+from pathlib import Path
+
 import click
 
-from services.console.commands.scaling import find_stack
 from services.console.lazy_group import LazyCommand, LazyGroup
 
 VERSION_PACKAGE = "tidegate"
@@ -51,10 +52,17 @@ SECTIONS = {
 }
 
 
+def _find_stack(data: Path) -> object:
+    """The stack that commands of other services work with; imported when one is called."""
+    from services.console.commands.scaling import find_stack
+
+    return find_stack(data)
+
+
 @click.command(
     cls=LazyGroup,
     sections=SECTIONS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "obj": find_stack},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "obj": _find_stack},
     invoke_without_command=False,
 )
 @click.version_option(package_name=VERSION_PACKAGE, message="%(prog)s %(version)s")

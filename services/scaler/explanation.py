@@ -105,7 +105,7 @@ def _memory(memory: Memory, now_s: float) -> Iterator[str]:
 
 def _change(change: Change, now_s: float) -> str:
     became = "under way" if change.ok is None else (change.verdict or "its effect is open") if change.ok else "failed"
-    moved = f"{change.current} → {change.target} for {change.cause}"
+    moved = f"{change.current} → {change.target} for {change.cause}" if change.to_sizes is None else "other sizes"
     return f"{change.decision}, {moved}, {now_s - change.at_s:.0f} s ago, {became}"
 
 

@@ -20,8 +20,9 @@ class ScalingOrder(Message):
     """``id`` is unique, so that an order heard twice is carried out once.
 
     ``set`` needs ``replicas`` and ``expires_at``; ``pause`` holds the service as it is, until ``expires_at`` or else
-    for ``LONGEST``; ``resume`` ends both. ``apply`` names the ``plan`` and its ``items`` and gives each replica ``sizes``,
-    unless ``expires_at`` passes before it may begin, or replicas no longer have the ``from_sizes`` it was planned from.
+    for ``LONGEST``; ``resume`` ends both. ``apply`` names the ``plan`` and its ``items`` and gives each replica
+    ``sizes``, unless ``expires_at`` passes before it may begin, or replicas no longer have the ``from_sizes`` it was
+    planned from.
     """
 
     id: str = Field(min_length=1, max_length=64)

@@ -177,8 +177,8 @@ class UsageStep:
 
 @dataclass(frozen=True, slots=True)
 class UsageDay:
-    """What one instance told of one metric on a day (of UTC, which begins at ``at``): in how many ``minutes``, their
-    ``mean`` and the 95th percentile of their means."""
+    """What one instance told of one metric on a day (of UTC, which begins at ``at``): in how many ``minutes`` (one
+    with fewer samples than the fullest counts in part), their ``mean`` and the 95th percentile of their means."""
 
     service: str
     system: str
@@ -187,7 +187,7 @@ class UsageDay:
     at: datetime
     samples: int
     mean: float
-    minutes: int
+    minutes: float
     p95: float
 
 

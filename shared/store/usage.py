@@ -16,9 +16,9 @@ from shared.histogram import MAX_BUCKET
 from shared.store.figures import CallTimes, MemoryPoint, Served, UsageDay, UsageStep
 from shared.store.spans import plan_slices
 
-SAMPLES_UP_TO, MEMORY_SAMPLES_UP_TO = timedelta(minutes=15), timedelta(hours=2)
+SAMPLES_UP_TO, MEMORY_SAMPLES_UP_TO = timedelta(minutes=10), timedelta(hours=2)
 STEP, MINUTE = timedelta(seconds=10), timedelta(minutes=1)
-MOST_STEPS = 1_500
+MOST_STEPS = 300
 LOADS = ("request_rate", "cpu_cores", "cpu_usage")
 CLIENT, SERVER, ERROR = 3, 2, 2
 """Of OpenTelemetry's ``SpanKind``, and of its ``StatusCode``."""
@@ -70,7 +70,7 @@ SELECT service, max(system) AS system, instance, {_AT} AS at,
 
 _DAYS = f"""
 SELECT service, max(system) AS system, instance, metric, date_trunc('day', at, 'UTC') AS at, sum(n)::integer AS samples,
-       sum(total) / sum(n) AS mean, count(*)::integer AS minutes,
+       sum(total) / sum(n) AS mean, sum(n)::float8 / max(n) AS minutes,
        percentile_disc(0.95) WITHIN GROUP (ORDER BY total / n) AS p95
   FROM resource_minute WHERE {_OF} AND {_SERVICE} AND metric = ANY(%(metrics)s)
  GROUP BY service, instance, metric, 5 ORDER BY 5, service, instance, metric

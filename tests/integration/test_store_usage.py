@@ -78,8 +78,8 @@ async def test_samples_and_minutes_tell_the_same(connection: Connection) -> None
     await keep(connection, samples, 7)
     await save_samples(connection, [sample(begin, cpu_cores=99.0).model_copy(update={"environment": "there"})])
 
-    fine = await read_usage(connection, HERE, begin, begin + timedelta(minutes=15))
-    coarse = await read_usage(connection, HERE, begin, begin + timedelta(minutes=16))
+    fine = await read_usage(connection, HERE, begin, begin + timedelta(minutes=10))
+    coarse = await read_usage(connection, HERE, begin, begin + timedelta(minutes=11))
     assert [len(fine), len(coarse)] == [2 * 2 * 12, 2 * 2 * 2]
     last = begin + timedelta(seconds=9)
     assert replace(fine[0], mean=round(fine[0].mean, 9)) == UsageStep(
@@ -169,9 +169,9 @@ async def test_the_network_is_the_clients_time_less_the_servers(connection: Conn
 
 
 def test_a_step_is_as_long_as_the_span_needs() -> None:
-    assert plan_step(timedelta(minutes=15)) == STEP
-    assert plan_step(timedelta(minutes=16)) == MINUTE
-    assert plan_step(timedelta(days=30)) == MINUTE * 29
+    assert plan_step(timedelta(minutes=10)) == STEP
+    assert plan_step(timedelta(hours=5)) == MINUTE
+    assert plan_step(timedelta(days=1)) == MINUTE * 5
 
 
 async def test_minutes_past_their_age_are_dropped(connection: Connection, store_dsn: str) -> None:

@@ -48,6 +48,7 @@ def test_two_scrapes_tell_gauges_rates_and_means_in_their_units() -> None:
     assert values_of(MAP, before, read_scrape(text, 102.0)) == pytest.approx(
         {
             "cpu_usage": 0.75,
+            "cpu_cores": 1.5,
             "memory_usage": 2048.0,
             "memory_ratio": 0.5,
             "queue_length": 7.0,

@@ -84,6 +84,14 @@ DECISIONS = {
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
         *("gates", "guard", "ledger", "rollback", "escalation", "advice", "generator"),
+        *(
+            f"resources/{name}"
+            for name in (
+                *("leak", "lives", "load_share", "usage", "calls", "efficiency", "consumption", "findings"),
+                *("item", "observed", "queueing", "bounds", "worth", "right_sizing", "network", "storage", "plan"),
+                *("resize", "resize_effect", "outcome"),
+            )
+        ),
         *("orders", "ordered", "verification", "explanation", "rederivation"),
         *("demand", "offered", "sizing"),
         *(

@@ -1,5 +1,6 @@
 """The plan: network and storage rules with their evidence, what is missing, and what applying asks of each service."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +48,7 @@ def mean(value: float, samples: int = 5_000) -> Summary:
         ({"calls": [calls(8.0, server_ms=100.0)]}, []),
         ({"calls": [calls(0.5, server_ms=0.1)]}, []),
         ({"calls": [calls(8.0, count=99)]}, []),
+        ({"calls": [replace(calls(8.0), caller="tidegate-generator")]}, []),
         ({"calls": [calls(a_trace=8.0)]}, ["network.autmatrix-backend.relaycore.calls"]),
         ({"served": [served(40)], "span_s": 100.0}, ["network.relaycore.payload"]),
         ({"served": [served(4)], "span_s": 100.0}, []),

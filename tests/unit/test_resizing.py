@@ -15,7 +15,7 @@ from services.scaler.resources.applying import Turns
 from services.scaler.resources.bounds import refusal
 from services.scaler.resources.resize import Resize, ResizeCase, decide_resize, finished, unheard
 from services.scaler.resources.resize_effect import judge_early, judge_resize
-from services.scaler.situation import Change, Facts, Memory, Observation, Sizes
+from services.scaler.situation import Change, Facts, Holding, Memory, Observation, Shares, Sizes
 from shared.contracts.scaling import Action
 from shared.contracts.scaling_orders import ScalingOrder
 from tests.unit.resource_cases import RESIZING, SIZES, rules
@@ -49,6 +49,15 @@ def resized(ago_s: float = 60.0, **values: Any) -> Change:
     return change(ago_s, **{**fields, **values})
 
 
+def shares(cores: float) -> Shares:
+    held = Holding(service="relaycore", min=2, replicas=3, wanted=3, cpu_cores=1.5)
+    other = Holding(service="autmatrix-backend", min=1, replicas=1, wanted=1, cpu_cores=1.0)
+    return Shares(bounds={"cpu_cores": cores}, holdings=(held, other))
+
+
+LARGER_ORDER = HeardOrder(7, order(sizes=Sizes(cpu_limit=2.0)))
+
+
 @pytest.mark.parametrize(
     ("values", "code", "over"),
     [
@@ -72,13 +81,16 @@ def resized(ago_s: float = 60.0, **values: Any) -> Change:
         ({"memory": Memory(changes=(change(5),))}, "cooldown", False),
         ({"memory": Memory(changes=(change(11),))}, "ordered", True),
         ({"elsewhere": "autmatrix-backend is being resized"}, "one_at_a_time", False),
+        ({"facts": QUIET.model_copy(update={"shares": shares(6.0)}), "heard": LARGER_ORDER}, "budget", False),
+        ({"facts": QUIET.model_copy(update={"shares": shares(8.0)}), "heard": LARGER_ORDER}, "ordered", True),
+        ({"facts": QUIET.model_copy(update={"shares": shares(1.0)})}, "ordered", True),
     ],
 )
 def test_what_becomes_of_an_order(values: dict[str, Any], code: str, over: bool) -> None:
     made = decide_resize(rules(), case(**values))
     assert made is not None
     assert (made.code, made.over) == (code, over)
-    assert (made.sizes == AFTER) if code == "ordered" else made.sizes is None
+    assert (made.sizes is not None) is (code == "ordered")
 
 
 @pytest.mark.parametrize("resizing", [None, RESIZING.model_copy(update={"enabled": False})])

@@ -1,5 +1,6 @@
 """What was found of resources as tables on a terminal."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -44,7 +45,10 @@ def print_findings(findings: Findings) -> None:
 
 def list_tables(findings: Findings) -> list[tuple[Sequence[str], Rows]]:
     """Column names (those of numbers begin with #) and rows, without tables that have none."""
-    history = [(f"{one.span}  {one.of}", one) for one in findings.history]
+    systems = Counter(usage.system for usage in findings.services)
+    # A system of one service says the same as that.
+    efficiency = [one for one in findings.efficiency if one.kind != "system" or systems[one.of] > 1]
+    history = [one for one in findings.history if one.kind != "system" or systems[one.of] > 1]
     trends: Rows = [
         (
             one.of,
@@ -61,8 +65,8 @@ def list_tables(findings: Findings) -> list[tuple[Sequence[str], Rows]]:
         (TOTALS, [_summary(metric, findings.whole[metric]) for metric in findings.whole]),
         (CALLS, [_call(one) for one in findings.calls]),
         (LEAKS, [_leak(leak) for leak in findings.leaks]),
-        (EFFICIENCY, [_efficiency(one.of, one, findings) for one in findings.efficiency]),
-        (("run or day", *EFFICIENCY[1:]), [_efficiency(name, one, findings) for name, one in history]),
+        (EFFICIENCY, [_efficiency(one.of, one, findings) for one in efficiency]),
+        (("run or day", *EFFICIENCY[1:]), [_efficiency(f"{one.span}  {one.of}", one, findings) for one in history]),
         (("trend over days", "figure", "#days", "#change", "#p", "so"), trends),
     ]
     return [(columns, rows) for columns, rows in tables if rows]

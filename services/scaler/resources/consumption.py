@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from statistics import fmean
+from statistics import fmean, median
 from typing import Literal
 
 from services.scaler.resources.efficiency import Consumption, Efficiency, measure
-from services.scaler.resources.usage import Slack, sum_steps
+from services.scaler.resources.usage import Slack
 from shared.contracts.prices import Prices
 from shared.store.figures import Served, UsageDay, UsageStep
 
@@ -40,13 +40,22 @@ def measure_span(
     by_service: dict[str, list[UsageStep]] = defaultdict(list)
     for one in steps:
         by_service[one.service].append(one)
-    used = {
-        service: {metric: math.fsum(told.values()) * step.total_seconds() for metric, told in sum_steps(its).items()}
-        for service, its in by_service.items()
-    }
+    used = {service: _add_up(its, step.total_seconds()) for service, its in by_service.items()}
     shares = {service: {name: slack.share for name, slack in its.items()} for service, its in slacks.items()}
     systems = {service: its[0].system for service, its in by_service.items()}
     return _measure(span, used, shares, systems, served, prices)
+
+
+def _add_up(steps: Iterable[UsageStep], step_s: float) -> dict[str, float]:
+    """By metric, means times seconds. Steps with fewer samples than usual count in part: life began or ended there."""
+    by_instance: dict[tuple[str, str], list[UsageStep]] = defaultdict(list)
+    for one in steps:
+        by_instance[one.metric, one.instance].append(one)
+    sums: dict[str, float] = defaultdict(float)
+    for (metric, _), its in by_instance.items():
+        usual = median(one.samples for one in its)
+        sums[metric] += math.fsum(one.mean * min(1.0, one.samples / usual) * step_s for one in its)
+    return sums
 
 
 def measure_days(days: Sequence[UsageDay], served: Iterable[Served], prices: Prices | None) -> list[Efficiency]:

@@ -13,6 +13,7 @@ from services.scaler.resources.usage import ServiceUsage
 from shared.store.figures import CallTimes, Connecting, Served
 
 ENOUGH = 100
+GENERATOR = "tidegate-generator"
 NEW_CONNECTIONS = 0.1
 """Share of requests with a connection of their own from which on they are not used again; replicas and the generator's
 own renewal every 30 s explain a few percent."""
@@ -41,14 +42,14 @@ def advise_network(use: NetworkUse) -> Advice:
     """Every item, by kind and name, and what there was too little of."""
     items = [
         *_each(_connections(one) for one in use.connecting),
-        *_each(item for pair in use.calls if pair.callee for item in (_placement(pair), _chatty(pair))),
+        *_each(item for pair in use.calls if _between(pair) for item in (_placement(pair), _chatty(pair))),
         *_each(_payload(system, use) for system in sorted({one.system for one in use.served})),
         *_each(_losses(one) for one in use.services),
     ]
     notes = []
     if not any(one.looked_at >= ENOUGH for one in use.connecting):
         notes.append(f"connections: fewer than {ENOUGH} requests of runs were stored in this time")
-    if not any(pair.answered >= ENOUGH for pair in use.calls):
+    if not any(pair.answered >= ENOUGH for pair in use.calls if _between(pair)):
         notes.append(f"placement: fewer than {ENOUGH} calls between systems were traced in this time")
     if not any(name.startswith("network_") for one in use.services for name in one.replica):
         notes.append("errors and drops: no source of samples tells of the network (docs/resources.md)")
@@ -82,6 +83,11 @@ def _connections(one: Connecting) -> Item | None:
         risk_reason="idle connections take a little memory; clients must retry on one that was closed meanwhile",
         why_not="keep-alive is set in the system, its clients or the proxy between them",
     )
+
+
+def _between(pair: CallTimes) -> bool:
+    """Whether both are systems: the generator stands where users do, and is placed and paced on purpose."""
+    return bool(pair.callee) and pair.caller != GENERATOR
 
 
 def _network(pair: CallTimes) -> tuple[float, float, float]:

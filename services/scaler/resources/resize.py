@@ -3,7 +3,7 @@
 ```
 order   not allowed here · expired · planned from other sizes · beyond limits     over, nothing is changed
 waits   unobserved · paused · stopped · updating · a change under way or just made · not all ready
-        · a breach is open · another service is being resized                     until it expires
+        · a breach is open · over budget · another service is being resized       until it expires
 goes    all sizes of the order in one update of the service
 back    it failed, or its effect was worse                                        the sizes before, once
 ```
@@ -53,7 +53,7 @@ def decide_resize(rules: ServiceRules, case: ResizeCase) -> Resize | None:
     ended = _ended(rules, case.facts, order, case.sizes)
     if ended is not None:
         return ended
-    held = _held(rules, case.facts, case.memory, case.sizes, case.elsewhere)
+    held = _held(rules, case, order)
     if held is not None:
         return held
     items = ", ".join(order.items)
@@ -82,8 +82,9 @@ def _ended(rules: ServiceRules, facts: Facts, order: ScalingOrder, sizes: Sizes 
     return None
 
 
-def _held(rules: ServiceRules, facts: Facts, memory: Memory, sizes: Sizes | None, elsewhere: str) -> Resize | None:
+def _held(rules: ServiceRules, case: ResizeCase, order: ScalingOrder) -> Resize | None:
     """Why the order must wait."""
+    facts, memory, sizes, elsewhere = case.facts, case.memory, case.sizes, case.elsewhere
     seen = facts.observation
     if seen is None or sizes is None:
         return Resize("unobserved", f"the target cannot be observed: {facts.unobserved or 'it told no sizes'}")
@@ -103,9 +104,28 @@ def _held(rules: ServiceRules, facts: Facts, memory: Memory, sizes: Sizes | None
         return Resize("not_all_ready", f"{seen.ready} of {seen.desired} replicas are ready")
     if breach := next((one for one in facts.breaches if one.system == rules.system), None):
         return Resize("breach_open", f"a breach of {breach.metric} is open, so nothing could be told of the effect")
+    if words := _over_budget(facts, order.sizes or Sizes()):
+        return Resize("budget", words)
     if elsewhere:
         return Resize("one_at_a_time", elsewhere)
     return None
+
+
+def _over_budget(facts: Facts, wanted: Sizes) -> str:
+    """Which bound of the budget over all services these sizes would exceed, in words; empty where none."""
+    if facts.shares is None:
+        return ""
+    given = {"cpu_cores": wanted.cpu_limit, "memory": wanted.memory_limit}
+    for name, bound in facts.shares.bounds.items():
+        size = given.get(name)
+        held = next((one for one in facts.shares.holdings if one.service == facts.service), None)
+        if size is None or held is None or size <= (getattr(held, name) or 0.0):
+            continue
+        others = [one for one in facts.shares.holdings if one is not held]
+        total = held.replicas * size + sum(one.replicas * (getattr(one, name) or 0.0) for one in others)
+        if total > bound:
+            return f"{total:g} of {name} would be held by all services, the budget is {bound:g}"
+    return ""
 
 
 def no_way_back(now: Sizes, wanted: Sizes) -> str:

@@ -4,7 +4,7 @@ Smaller replicas are meant to change nothing, so ``no_effect`` is their good out
 less or answer sooner.
 """
 
-from services.scaler.effect import LOAD_GONE, REQUEST_RATE, latency_limits
+from services.scaler.effect import ERROR_RATE, LOAD_GONE, REQUEST_RATE, latency_limits
 from services.scaler.resources.resize import shrinks
 from services.scaler.situation import Change, Facts, Verdict
 from shared.contracts.scaling_rules import Resizing, ServiceRules
@@ -12,7 +12,6 @@ from shared.contracts.scaling_tuning import Effectiveness
 
 LEAST_RISE_MS = 1.0
 """Less than this is within what a p95 varies by anyway, however small the p95."""
-MORE_ERRORS = 0.01
 MORE_THROTTLING = 0.05
 
 
@@ -47,8 +46,8 @@ def judge_resize(change: Change, after: dict[str, float], rules: ServiceRules) -
     limits: dict[str, float | None] = {f"p95_ms.{rules.system}": None, **latency_limits(rules)}
     times = [name for name in limits if name in before and name in after]
     slower = [name for name in times if _rose(name, before, after) > _noise(before[name], limits[name], least)]
-    if _rose("error_rate", before, after) > MORE_ERRORS:
-        return "worse", _went("error_rate", before, after)
+    if _rose(ERROR_RATE, before, after) > rules.tuning.effectiveness.max_errors:
+        return "worse", _went(ERROR_RATE, before, after)
     if slower and rate_after > rate_before * (1 + least):
         return "unknown", f"{_went(slower[0], before, after)} while {load}"
     if slower:

@@ -26,7 +26,8 @@ def impact(use: Use, part: str, spread: Summary, after: Sizes, prices: Prices | 
     an_hour = (freed * 3600, 0.0) if part == "cpu" else (0.0, freed * 3600)
     cost_per_hour = None if prices is None else round(prices.cost(*an_hour), 6)
     unit = "cores" if part == "cpu" else "MB"
-    cost = f"{freed:+.4g} {unit} promised over {use.replicas:.3g} replicas"
+    limits = (getattr(after, f"{part}_limit") or 0.0) - (getattr(use.sizes, f"{part}_limit") or 0.0)
+    cost = f"promised {freed:+.4g}, allowed {limits * use.replicas:+.4g} {unit} over {use.replicas:.3g} replicas"
     if prices is not None:
         cost += f", {cost_per_hour:+.4g} {prices.currency} an hour"
     return Impact(
