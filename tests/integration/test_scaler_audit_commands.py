@@ -78,7 +78,7 @@ class Audit:
 
     async def execute(self, statement: str) -> None:
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-            await connection.execute(statement)  # type: ignore[arg-type]
+            await connection.execute(statement)
 
     async def rewrite(self, bodies: list[bytes]) -> None:
         """Have other messages in the stream."""

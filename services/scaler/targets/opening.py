@@ -25,12 +25,18 @@ async def open_targets(
         targets: dict[str, Target] = {}
         for service, its in rules.services.items():
             chosen = its.target or rules.target or settings.scaler_target
-            if opener.url(chosen) is None and (chosen is None or isinstance(chosen, named.WorkersTarget)):
-                # The same rules serve where nobody keeps the replicas: there they are counted, not moved.
+            if _unkept(chosen, settings):
                 targets[service] = SamplesOnly(samples, rules)
             else:
                 targets[service] = await opener.open(service, chosen)
         yield targets
+
+
+def _unkept(chosen: named.ScalingTarget | None, settings: ScalerSettings) -> bool:
+    """The same rules serve where nobody keeps the replicas: there they are counted, not moved."""
+    if isinstance(chosen, named.WorkersTarget):
+        return chosen.url is None and settings.workers_url is None
+    return chosen is None and settings.platform_url is None
 
 
 class _Opener:
@@ -49,21 +55,15 @@ class _Opener:
             return await self._local(service, chosen)
         return await self._in_cluster(service, chosen)
 
-    def url(self, chosen: named.ScalingTarget | None) -> str | None:
-        """Where a supervisor keeps the replicas, for targets that have one."""
-        if isinstance(chosen, named.KubernetesTarget):
-            return None
-        kept_by = self._settings.workers_url if isinstance(chosen, named.WorkersTarget) else self._settings.platform_url
-        url = (chosen and chosen.url) or kept_by
-        return None if url is None else str(url)
-
     async def _local(self, service: str, chosen: named.LocalTarget | named.WorkersTarget | None) -> Target:
-        url = self.url(chosen)
+        settings = self._settings
+        kept_by = settings.workers_url if isinstance(chosen, named.WorkersTarget) else settings.platform_url
+        url = (chosen and chosen.url) or kept_by
         if url is None:
             raise ConfigError(f"services.{service}.target: local needs url, or TIDEGATE_PLATFORM_URL")
         if self._session is None:
             self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
-        return LocalTarget(self._session, url, self._settings.scaler_target_timeout_s)
+        return LocalTarget(self._session, str(url), settings.scaler_target_timeout_s)
 
     def _on_engine(self, service: str, chosen: named.DockerTarget | named.SwarmTarget) -> Target:
         from services.scaler.targets.docker_engine import DockerTarget
