@@ -174,16 +174,31 @@ def live(rules: ServiceRules, start: int, moments: list[Moment]) -> int:
         if decision.action is Action.SCALE_DOWN and decision.reason_code == "idle":
             ups = [one.at_s for one in made if one.action is Action.SCALE_UP]
             assert not ups or now_s - ups[-1] >= rules.tuning.stabilization.down
+        check_undoing(rules, made, decision, now_s)
         desired = decision.target
         moved += 1
         made = (
             *made,
             Change(
-                decision=str(len(made)), at_s=now_s, action=decision.action, current=decision.current, target=desired,
+                decision=str(moved), at_s=now_s, action=decision.action, current=decision.current, target=desired,
                 cause=decision.cause, breaches=decision.breaches, ok=True, done_s=now_s, verdict=moment.verdict,
+                reverses=decision.reverses,
             ),
         )[-8:]  # fmt: skip
     return moved
+
+
+def check_undoing(rules: ServiceRules, made: tuple[Change, ...], decision: Decision, now_s: float) -> None:
+    """Only the last change is undone, once, no further than to the count before; and its cause rests then."""
+    if decision.reverses:
+        undone = made[-1]
+        assert (undone.decision, undone.reverses) == (decision.reverses, "")
+        back = decision.target - undone.current
+        assert back <= 0 if decision.action is Action.SCALE_UP else back >= 0
+    elif decision.action is Action.SCALE_UP:
+        since_s = now_s - rules.tuning.stabilization.down
+        names = {one.reverses for one in made if one.reverses and one.at_s > since_s}
+        assert decision.cause not in {one.cause for one in made if one.decision in names}
 
 
 class Heard:
@@ -214,7 +229,8 @@ def check(rules: ServiceRules, situation: Facts, memory: Memory, decision: Decis
     assert rules.min <= decision.target <= rules.max
     if decision.action is Action.SCALE_UP:
         assert decision.target > decision.current
-        assert decision.reason_code == "below_min" or decision.target <= furthest(rules, situation, memory, decision)
+        back = decision.reason_code in ("below_min", "rollback")
+        assert back or decision.target <= furthest(rules, situation, memory, decision)
         return
     assert decision.target < decision.current
     if decision.reason_code == "idle":
