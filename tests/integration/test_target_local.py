@@ -1,5 +1,6 @@
 """The target of local processes: the contract on the real stand-in platform, and a supervisor that stumbles."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from services.scaler.targets.target import RefusedError
 from shared.errors import TransientError
 from tests.integration.platform_process import PlatformProcess, run_platform
 from tests.integration.scaler_rig import SERVICE
-from tests.integration.target_contract import TargetContract
+from tests.integration.target_contract import TargetContract, eventually, settled
 
 pytestmark = pytest.mark.integration
 
@@ -28,6 +29,9 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield opened
 
 
+OTHER_SIZES = Sizes(cpu_limit=1.25, memory_limit=1536, cpu_reserved=0.5, memory_reserved=768)
+
+
 @dataclass
 class LocalStage:
     """A ``Stage``: the stand-in platform with its supervisor."""
@@ -35,9 +39,9 @@ class LocalStage:
     platform: PlatformProcess
     session: aiohttp.ClientSession
     service: str = SERVICE
-    sizes: Sizes | None = None
-    room: int | None = None
-    crash_loops: bool = False
+    sizes: Sizes | None = OTHER_SIZES
+    room: int | None = 18
+    crash_loops: bool = True
 
     def target(self) -> LocalTarget:
         return LocalTarget(self.session, self.platform.supervisor_url, 1.0)
@@ -46,8 +50,20 @@ class LocalStage:
         async with self.session.get(f"{self.platform.supervisor_url}/services/{self.service}") as answer:
             return {one["id"] for one in (await answer.json())["instances"]}
 
+    async def scrapes(self) -> list[str]:
+        """The metrics of each ready replica."""
+        async with self.session.get(f"{self.platform.supervisor_url}/sd") as answer:
+            groups = [group for group in await answer.json() if group["labels"]["service"] == self.service]
+        texts = []
+        for group in groups:
+            async with self.session.get(f"http://{group['targets'][0]}/metrics") as answer:
+                texts.append(await answer.text())
+        return texts
+
     async def loop(self) -> None:
-        raise NotImplementedError
+        fault = {"service": self.service, "kind": "crash"}
+        async with self.session.post(f"{self.platform.supervisor_url}/faults", json=fault) as answer:
+            assert answer.status == 200
 
     @asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
@@ -67,6 +83,48 @@ class TestLocal(TargetContract):
     async def test_a_count_outside_the_supervisors_limits_is_refused_with_them(self, stage: LocalStage) -> None:
         with pytest.raises(RefusedError, match=r"422.*outside"):
             await stage.target().set_replicas(SERVICE, 99, 7, "relaycore-2")
+
+    async def test_new_sizes_roll_while_as_many_serve_as_are_wanted_and_each_replica_tells_its_limit(
+        self, stage: LocalStage
+    ) -> None:
+        target = stage.target()
+        before = await stage.instances()
+        await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
+        seen = [await target.observe(SERVICE)]
+        while seen[-1].updating:
+            await asyncio.sleep(0.05)
+            seen.append(await target.observe(SERVICE))
+        assert seen[0].updating
+        assert all(one.desired == 2 <= one.ready <= 3 for one in seen)
+        await settled(target, SERVICE, 2)
+        texts = await stage.scrapes()
+        assert len(texts) == 2
+        assert all("platform_cpu_limit_cores 1.25" in text for text in texts)
+        assert all("platform_memory_limit_bytes 1.610612736e+09" in text for text in texts)
+
+        async def gone() -> bool:
+            return not before & await stage.instances()
+
+        await eventually("the former replicas to be gone", gone)
+
+    async def test_sizes_that_cannot_be_are_refused_with_the_reason(self, stage: LocalStage) -> None:
+        target = stage.target()
+        with pytest.raises(RefusedError, match="need cpu_limit and memory_limit"):
+            await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0), 7, "d-1")
+        with pytest.raises(RefusedError, match=r"422.*cpu_reserved_cores: 2 is above the limit of 1"):
+            await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0, memory_limit=512, cpu_reserved=2.0), 7, "d-1")
+        with pytest.raises(RefusedError, match=r"422.*sizes.memory_limit_mib"):
+            await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0, memory_limit=-512), 7, "d-1")
+        assert await target.observe(SERVICE) == Observation(desired=2, ready=2)
+
+
+async def test_the_budget_of_the_machine_bounds_the_room(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    # Reserved as shipped: 2 x 0.5 + 2 x 0.25 + 1 x 1.0 cores.
+    with run_platform(tmp_path, TIDEGATE_PLATFORM_CPU_CORES="3.3") as platform:
+        target = LocalTarget(session, platform.supervisor_url, 2.0)
+        assert await target.room(SERVICE) == 3
+        assert await target.room("autmatrix-backend") == 1
+        assert await target.room("neuroweaver-backend") == 0
 
 
 STATE = {"desired": 2, "ready": 1, "instances": [{"state": "ready"}, {"state": "unhealthy"}]}

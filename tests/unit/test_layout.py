@@ -81,9 +81,10 @@ DECISIONS = {
     ),
     "forwarder": ("choosing", "retrying"),
     "scaler": (
-        *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
         *("situation", "candidates", "decision", "scale_up", "scale_down", "policy", "history", "effect"),
         *("readings", "response_times", "open_breaches", "chain", "records"),
+        *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
+        *("targets/kubernetes_state", "targets/kubernetes_room"),
     ),
     "console": tuple(
         f"comparing/{name}"

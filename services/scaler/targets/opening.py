@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import aiohttp
 
@@ -38,13 +39,14 @@ class _Opener:
         self._stack, self._settings = stack, settings
         self._session: aiohttp.ClientSession | None = None
         self._engines: dict[str | None, object] = {}
+        self._clusters: dict[str | None, Any] = {}
 
     async def open(self, service: str, chosen: named.ScalingTarget | None) -> Target:
         if isinstance(chosen, named.DockerTarget | named.SwarmTarget):
             return self._on_engine(service, chosen)
         if chosen is None or isinstance(chosen, named.LocalTarget):
             return await self._local(service, chosen)
-        raise ConfigError(f"services.{service}.target: {chosen.kind} is not known")
+        return await self._in_cluster(service, chosen)
 
     async def _local(self, service: str, chosen: named.LocalTarget | None) -> Target:
         url = (chosen and chosen.url) or self._settings.platform_url
@@ -70,3 +72,15 @@ class _Opener:
         if isinstance(chosen, named.SwarmTarget):
             return SwarmTarget(engine, chosen.name_of)
         return DockerTarget(engine, chosen.name)
+
+    async def _in_cluster(self, service: str, chosen: named.KubernetesTarget) -> Target:
+        from services.scaler.targets.kubernetes import KubernetesTarget, open_cluster
+
+        timeout_s = self._settings.scaler_target_timeout_s
+        if chosen.context not in self._clusters:
+            try:
+                opened = await self._stack.enter_async_context(open_cluster(chosen.context, timeout_s))
+            except ConfigError as error:
+                raise ConfigError(f"services.{service}.target: {error}") from error
+            self._clusters[chosen.context] = opened
+        return KubernetesTarget(self._clusters[chosen.context], chosen, timeout_s)
