@@ -146,7 +146,7 @@ def connect(daemon: "subprocess.Popen[bytes]", url: str, log: Path) -> Any:
         if daemon.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"dockerd did not start: {log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.05)
-    return docker.DockerClient(base_url=url, version="auto", timeout=30)
+    return docker.DockerClient(base_url=url, version="auto", timeout=START_S)
 
 
 def answers(path: str) -> bool:
