@@ -37,7 +37,7 @@ test: $(STAMP) $(TIMESCALE) ## Unit, integration and end-to-end tests
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 e2e-swarm: $(STAMP) ## The story on a real Docker Swarm, started and removed (needs root, dockerd, docker, busybox, haproxy)
-	TIDEGATE_E2E_SWARM=1 unshare --net sh -c 'busybox ip link set lo up && exec $(BIN)/python -m pytest tests/e2e/test_swarm_story.py'
+	TIDEGATE_E2E_SWARM=1 unshare --net sh -c 'busybox ip link set lo up && exec $(BIN)/python -m pytest -o faulthandler_timeout=300 tests/e2e/test_swarm_story.py'
 
 unit: $(STAMP) ## Unit tests alone
 	$(BIN)/python -m pytest tests/unit

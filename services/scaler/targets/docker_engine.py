@@ -67,7 +67,7 @@ class DockerTarget:
         return sizes_of((await self._replicas(service)).first)
 
     async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
-        """All or none: what was resized is given back its sizes when another container cannot be."""
+        """All or none: what was resized is given back the bounds it had when another container cannot be."""
         label = self._name or service
         replicas = await self._replicas(service)
         bodies = {one["Id"]: resizing(one, sizes) for one in replicas.slots.values()}
@@ -76,7 +76,8 @@ class DockerTarget:
         for one in replicas.slots.values():
             try:
                 await self._update(label, one["Id"], bodies[one["Id"]], epoch)
-            except RefusedError:
+            except (RefusedError, TransientError):
+                # A memory limit below what is in use is answered with 500.
                 for resized in done:
                     back = _given_back(resized, bodies[resized["Id"]])
                     await self._update(label, resized["Id"], back, epoch)
@@ -99,13 +100,14 @@ class DockerTarget:
         await self._engine.ask(functools.partial(_fence, service=label, epoch=epoch))
         for container_id in found.leaving:
             await self._end(container_id)
-        half_made = [slot for slot, one in found.slots.items() if unstarted(one)]
+        going = found.beyond(replicas)
+        half_made = [slot for slot, one in found.slots.items() if unstarted(one) and one not in going]
         for slot in [*half_made, *found.missing(replicas)]:
             start = functools.partial(
                 _start, template=found.first, service=label, slot=slot, epoch=epoch, decision=decision
             )
             await self._engine.ask(start, acting=True)
-        for one in found.beyond(replicas):
+        for one in going:
             rename = functools.partial(_rename, service=label, container=one, epoch=epoch)
             await self._engine.ask(rename, acting=True)
             await self._end(one["Id"], grace_s(one))
@@ -119,9 +121,9 @@ class DockerTarget:
         one that a scaler leaves undone is done by the next that moves the service."""
         if container_id in self._ending:
             return
-        self._ending.add(container_id)
 
         def end(client: Any) -> None:
+            self._ending.add(container_id)
             threading.Thread(target=self._stop_and_remove, args=(client, container_id, grace), daemon=True).start()
 
         await self._engine.ask(end)
