@@ -1,6 +1,8 @@
 """How streams are read: the raw body for FastStream's handlers, a watch over them, what a subject holds at a moment."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,6 +18,8 @@ from shared.errors import TidegateError
 
 ANSWER_S = 5.0
 CHECK_S = 5.0
+PAGE = 256
+_HEARD_AGAIN_S = 0.02
 
 
 class DeafError(TidegateError):
@@ -54,6 +58,25 @@ async def watch_ears(bus: Bus) -> None:
                 continue  # away, not deaf: the next look tells
 
 
+async def until_heard(bus: Bus, within_s: float) -> None:
+    """Until every subscriber has taken what its stream holds for it, for at most so long."""
+    with contextlib.suppress(NatsError, APIError, TimeoutError):
+        async with asyncio.timeout(within_s):
+            for subscriber in bus.broker.subscribers:
+                while True:
+                    if await _heard(subscriber):
+                        break
+                    await asyncio.sleep(_HEARD_AGAIN_S)
+
+
+async def _heard(subscriber: object) -> bool:
+    subscription = getattr(subscriber, "subscription", None)
+    if not isinstance(subscription, JetStreamContext.PushSubscription | JetStreamContext.PullSubscription):
+        return True
+    info = await subscription.consumer_info()
+    return not (info.num_pending or info.num_ack_pending or subscription.pending_msgs)
+
+
 async def read_last(js: JetStreamContext, stream: str, subject: str) -> list[Msg]:
     """The last message of every subject. Raises what nats-py raises."""
     return await _read(js, stream, subject, ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT))
@@ -66,6 +89,29 @@ async def read_since(js: JetStreamContext, stream: str, subject: str, since: dat
     """
     config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since)
     return await _read(js, stream, subject, config)
+
+
+async def read_from(js: JetStreamContext, stream: str, subject: str, sequence: int) -> list[Msg]:
+    """As ``read_since``, from a position of the stream on."""
+    config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=sequence)
+    return await _read(js, stream, subject, config)
+
+
+async def read_pages(js: JetStreamContext, stream: str, subject: str) -> AsyncIterator[list[Msg]]:
+    """Every message that a subject holds when asked, in the order of the stream, page by page: for as many as may be.
+
+    Raises what nats-py raises.
+    """
+    config = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=30.0, mem_storage=True)
+    subscription = await js.pull_subscribe(subject, stream=stream, config=config)
+    try:
+        left = (await subscription.consumer_info()).num_pending or 0
+        while left:
+            page = await subscription.fetch(min(left, PAGE), timeout=ANSWER_S)
+            yield page
+            left -= len(page)
+    finally:
+        await subscription.unsubscribe()
 
 
 async def _read(js: JetStreamContext, stream: str, subject: str, config: ConsumerConfig) -> list[Msg]:

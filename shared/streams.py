@@ -55,8 +55,8 @@ STREAMS = (
     # What is said of a breach is kept as long as the breach; a silence ends before.
     StreamSpec("ATTENTION", ("silence.*", "acknowledge.*"), 31 * DAY_S, GIB // 16, last_of_each=1),
     StreamSpec("SCALING", ("scaling.*",), 30 * DAY_S, GIB),
-    # What operators ask of the scaler: the standing word per service and kind, acted on by whoever leads.
-    StreamSpec("ORDERS", ("order.*.*",), 30 * DAY_S, GIB // 16, last_of_each=100),
+    # What operators ask of the scaler, acted on by whoever leads; no order holds longer than 30 days.
+    StreamSpec("ORDERS", ("order.*.*",), 31 * DAY_S, GIB // 16, last_of_each=100),
     StreamSpec("DEAD", ("dead.*",), 7 * DAY_S, GIB),
 )
 

@@ -16,7 +16,7 @@ from shared import metrics
 from shared.bus import Bus, publish_now
 from shared.contracts.resource import ResourceSample
 from shared.errors import TransientError
-from shared.store.spans import save_samples
+from shared.store.samples import save_samples
 from shared.subjects import token
 
 KEEP_MOST = 10_000

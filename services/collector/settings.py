@@ -16,7 +16,8 @@ class CollectorSettings(ServiceSettings):
     ``scrape_interval_s``: between two readings of a source of that file that names no interval of its own.
     ``span_sample_above``: share of ``span_queue`` above which quick traces are given up, 1 for never.
     ``spans_per_second``: how many spans are stored a second, slow and failed traces first; 0 for as many as come.
-    ``keep_*_days``: how long requests, spans, resource samples, ten-second and hourly roll-ups stay in the store.
+    ``keep_*_days``: how long requests, spans, resource samples and their minutes, ten-second and hourly roll-ups stay
+    in the store.
     ``compress_after_hours`` and ``chunk_hours`` are TimescaleDB's.
     """
 
@@ -37,6 +38,7 @@ class CollectorSettings(ServiceSettings):
     keep_timings_days: float = Field(default=14, ge=1)
     keep_spans_days: float = Field(default=7, ge=1)
     keep_resources_days: float = Field(default=30, ge=1)
+    keep_minutes_days: float = Field(default=90, ge=1)
     keep_windows_days: float = Field(default=7, ge=1)
     keep_hours_days: float = Field(default=400, ge=1)
     compress_after_hours: float = Field(default=12, ge=1)
@@ -48,6 +50,7 @@ class CollectorSettings(ServiceSettings):
             timings=timedelta(days=self.keep_timings_days),
             spans=timedelta(days=self.keep_spans_days),
             resources=timedelta(days=self.keep_resources_days),
+            minutes=timedelta(days=self.keep_minutes_days),
             windows=timedelta(days=self.keep_windows_days),
             hours=timedelta(days=self.keep_hours_days),
             compress_after=timedelta(hours=self.compress_after_hours),

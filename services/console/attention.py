@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from services.console.backing import Backing
 from services.console.connecting import connected
-from services.console.reading import ask_store, find_run
+from services.console.reading import find_run
 from shared.bus import Bus, publish_after, publish_now
 from shared.contracts.attention import Acknowledge, Silence
 from shared.contracts.breach import Breach, BreachEvent, BreachStatus
 from shared.errors import ConfigError, TransientError, closest
 from shared.reading import read_last
+from shared.store.asking import ask_store
 
 LONGEST = timedelta(days=30)
 """ATTENTION keeps what is said a day longer."""

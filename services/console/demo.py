@@ -25,7 +25,7 @@ from services.console.hosts import LOOPBACK
 from services.console.live_view import open_view
 from services.console.outputs import ReportFiles
 from services.console.plan import LoadOptions, Request, desire, name_run, plan_run
-from services.console.reading import ask_store, read_dossier
+from services.console.reading import read_dossier
 from services.console.report_rows import Dossier
 from services.console.report_text import open_console, print_dossier
 from services.console.session import Outcome, Session, Stopper
@@ -34,6 +34,7 @@ from shared.contracts.breach import Breach
 from shared.contracts.scaling import ScalingRecord
 from shared.errors import ConfigError, TidegateError
 from shared.settings import PROJECT_ROOT
+from shared.store.asking import ask_store
 from shared.store.listings import find_crossing_trace, read_workflow_p95_ms
 
 FOLDER = Path(".tidegate/demo")

@@ -1,44 +1,18 @@
-"""The console's door to the store: short connections, and one clear line when there is nothing behind it."""
+"""What the console reads from the store by the names that people give: runs, and all that belongs to one."""
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Concatenate, ParamSpec, TypeVar
-
-import psycopg
 
 from services.console.report_rows import Dossier
-from shared.errors import ConfigError, TransientError, closest
+from shared.errors import ConfigError, closest
+from shared.store.asking import Connection
 from shared.store.breaches import list_breaches
 from shared.store.listings import find_last_reported, read_latest_report
 from shared.store.runs import FINAL, list_runs, read_run
 from shared.store.scaling import list_scaling
 from shared.store.summaries import SummaryRow, list_summaries
 
-P = ParamSpec("P")
-T = TypeVar("T")
-Connection = psycopg.AsyncConnection[Any]
-CONNECT_TIMEOUT_S = 5
 KNOWN_RUNS = 1000
 SETTLING = timedelta(seconds=60)
-
-
-async def ask_store(
-    dsn: str, query: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    """The answer of one query of ``shared.store``.
-
-    ``TransientError`` when the store cannot be reached, ``ConfigError`` when it is no store of Tidegate.
-    """
-    try:
-        async with await psycopg.AsyncConnection.connect(
-            dsn, connect_timeout=CONNECT_TIMEOUT_S, autocommit=True
-        ) as connection:
-            return await query(connection, *args, **kwargs)
-    except psycopg.errors.UndefinedTable as error:
-        raise ConfigError("the store has no tables of Tidegate yet; has a collector ever run on it?") from error
-    except psycopg.Error as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise TransientError(f"the store did not answer: {reason}") from error
 
 
 async def read_dossier(connection: Connection, environment: str, run: str) -> Dossier | None:

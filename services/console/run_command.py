@@ -35,7 +35,7 @@ from services.console.plan import (
     read_tags,
     read_targets,
 )
-from services.console.reading import ask_store, read_dossier
+from services.console.reading import read_dossier
 from services.console.report_rows import Dossier
 from services.console.report_text import open_console, print_dossier, print_suite
 from services.console.session import REPORT_S, Outcome, Session, Stopper, publish_desired
@@ -47,6 +47,7 @@ from shared.contracts.scenario import Scenario
 from shared.contracts.suite import Suite
 from shared.errors import ConfigError, TransientError
 from shared.settings import read_settings
+from shared.store.asking import ask_store
 
 NOT_CARRIED = 4
 STAND_IN = dict.fromkeys(("autmatrix", "relaycore", "neuroweaver"), "http://127.0.0.1")

@@ -16,7 +16,6 @@ from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
 from services.console.progress import Notice, Progress, Snapshot
-from services.console.reading import ask_store
 from services.console.steering import STOPPED_BY_OPERATOR, stop_on_bus
 from shared.bus import Bus, publish_now
 from shared.contracts.breach import BreachEvent
@@ -24,6 +23,7 @@ from shared.contracts.run import Phase, RunDesired, RunState
 from shared.contracts.scaling import ScalingRecord
 from shared.contracts.window import FrameWindows
 from shared.errors import TransientError
+from shared.store.asking import ask_store
 from shared.store.listings import read_latest_report
 
 TICK_S = 0.25

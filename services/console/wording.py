@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from shared.contracts.attention import Silence
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import ENDLESS_S
-from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
+from shared.contracts.scaling_orders import ScalingOrder
 
 # What an effect is told by, the most telling first.
 EFFECT_FIGURES = ("routing_latency", "workflow_execution_time", "response_time", "queue_length", "cpu_usage")
@@ -55,26 +56,62 @@ def describe_scaling(record: ScalingRecord) -> str:
 
 
 def tell_scaling(record: ScalingRecord) -> str:
-    """What was decided and why, what came of it, or whether it helped."""
+    """What was decided and why, what came of it, whether it helped, or that scaling was given up."""
     if record.kind == "decision":
         dry = " (dry run)" if record.dry_run else ""
         moved = f"{record.current} → {record.target}"
         told_already = record.target == record.current or moved in record.reason
-        action = f"{record.action or '?'}{'' if told_already else ' ' + moved}{dry}"
+        what = f"refused ({record.reason_code})" if record.reason_code in REFUSALS else record.action or "?"
+        action = f"{what}{'' if told_already else ' ' + moved}{dry}"
         return f"{record.service}: {action}: {record.reason}"
     if record.kind == "result":
         if record.ok:
             took = "" if record.took_s is None else f" after {record.took_s:.1f} s"
             return f"{record.service}: {record.ready} replicas ready{took}"
         return f"{record.service}: failed: {record.error}"
+    if record.kind == "order":
+        asked = f"set to {record.target}" if record.target is not None else record.reason_code
+        said = f": {record.reason}" if record.reason else ""
+        refused = "" if record.ok else f"; refused: {record.error}"
+        return f"{record.service}: {asked}, asked by {record.by}{said}{refused}"
+    if record.kind == "escalation":
+        advice = f"; {record.recommendation}" if record.recommendation else ""
+        return (
+            f"{record.service}: {record.cause} {'resumed' if is_over(record) else 'given up'}: {record.reason}{advice}"
+        )
     return f"{record.service}: {record.verdict or 'unknown'}{_changes(record)}"
 
 
+def describe_answer(order: ScalingOrder, decision: ScalingRecord | None) -> str:
+    """One line: that an order was taken, and what it led to."""
+    until = f"until {order.ends_at:%Y-%m-%d %H:%M:%S} UTC"
+    if order.kind == "resume":
+        return f"{order.service}: resumed; the scaler decides again"
+    held = f"{order.service}: set to {order.replicas} {until}" if order.replicas else f"{order.service}: paused {until}"
+    if decision is None:
+        return f"{held}; no decision has followed yet, see tidegate scaling why {order.service}"
+    if decision.target == decision.current:
+        stays = decision.reason_code in ("ordered", "paused")
+        return f"{held}; {f'it has {decision.current}' if stays else f'nothing moves yet: {decision.reason}'}"
+    dry = ", a dry run: nothing is moved" if decision.dry_run else ""
+    return f"{held}; {decision.current} → {decision.target} replicas ({decision.decision}{dry})"
+
+
 def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:
-    """The records worth a line: moves with what followed, not that nothing was done."""
+    """The records worth a line: moves with what followed and moves refused, not that nothing was done."""
     listed = list(records)
-    idle = {record.decision for record in listed if record.action is Action.NO_ACTION}
+    idle = {record.decision for record in listed if moves_nothing(record)}
     return [record for record in listed if record.decision not in idle]
+
+
+def moves_nothing(record: ScalingRecord) -> bool:
+    """Whether a decision changes nothing and need not: a scale-up that may not be is told."""
+    return record.action is Action.NO_ACTION and record.reason_code not in REFUSALS
+
+
+def is_over(record: ScalingRecord) -> bool:
+    """Whether an escalation tells of its end."""
+    return record.reason_code == "resumed"
 
 
 def _changes(record: ScalingRecord) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import Header
@@ -21,15 +22,15 @@ from pydantic import ValidationError
 from services.scaler.chain import Head, link, verify
 from shared.contracts.scaling import ScalingRecord
 from shared.errors import TidegateError, TransientError
-from shared.reading import read_last, read_since
+from shared.reading import read_from, read_last, read_since
 from shared.subjects import Subjects
 
 ATTEMPTS = 4
 BACKOFF_S = 0.1
 PUBLISH_TIMEOUT_S = 2.0
 REACH = timedelta(hours=6)
-"""How far back one who takes over needs to know: far past any stabilization and effect. A chain of a month can be more
-than a subscription holds, and then it would never be read."""
+"""How far back one who takes over reads where nothing tells the position of the last decision. A chain of a month can
+be more than a subscription holds, and then it would never be read."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +41,12 @@ class ChainMovedError(TidegateError):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A chain as read: its records, its end, and what is wrong with it."""
+    """A chain as read: its records, its end, and what is wrong with it. ``decided``: position of the last decision."""
 
     records: tuple[ScalingRecord, ...]
     head: Head
     faults: tuple[str, ...]
+    decided: int = 0
 
 
 class AuditStream:
@@ -54,29 +56,20 @@ class AuditStream:
         self._js, self._subjects = js, subjects
         self._stream = subjects.stream("SCALING")
 
-    async def read(self, service: str, reach: timedelta = REACH) -> Past:
-        """The chain of a service as far back as ``reach``, at least its last record. Raises ``TransientError``."""
+    async def read(self, service: str, decided: int = 0, reach: timedelta = REACH) -> Past:
+        """The chain of a service from its last decision on, at position ``decided``; where it is not known or gone, as
+        far back as ``reach``, at least its last record. Raises ``TransientError``."""
         subject, since = self._subjects.scaling(service), datetime.now(UTC) - reach
         try:
+            past = _past(service, await read_from(self._js, self._stream, subject, decided)) if decided else None
+            if past is not None and past.records and past.records[0].kind == "decision":
+                return past
             messages = await read_since(self._js, self._stream, subject, since)
             if not messages:
                 messages = await read_last(self._js, self._stream, subject)
         except (NatsError, TimeoutError) as error:
             raise TransientError(f"SCALING of {service} was not read: {error or type(error).__name__}") from error
-        raw: list[dict[str, Any]] = []
-        records, position = [], 0
-        for message in messages:
-            position = int(message.metadata.sequence.stream)
-            try:
-                found = json.loads(message.data)
-                if isinstance(found, dict):
-                    raw.append(found)
-                records.append(ScalingRecord.model_validate(found))
-            except (ValidationError, ValueError) as error:
-                logger.error("%s: message %d is no scaling record: %s", service, position, str(error).splitlines()[0])  # noqa: TRY400
-        last = raw[-1] if raw else {}
-        head = Head(int(last.get("sequence", 0)), str(last.get("hash", Head().hash)), position)
-        return Past(tuple(records), head, tuple(verify(raw)))
+        return _past(service, messages)
 
     async def append(self, head: Head, record: ScalingRecord, headers: dict[str, str]) -> tuple[ScalingRecord, Head]:
         """Link, seal and publish; returns the record as kept and the new end.
@@ -128,3 +121,23 @@ class AuditStream:
         if found.get("hash") == record.previous_hash:
             return None
         raise ChainMovedError(f"{record.service}: another wrote record {found.get('sequence')} first")
+
+
+def _past(service: str, messages: list[Msg]) -> Past:
+    raw: list[dict[str, Any]] = []
+    records, position, decided = [], 0, 0
+    for message in messages:
+        position = int(message.metadata.sequence.stream)
+        try:
+            found = json.loads(message.data)
+            if isinstance(found, dict):
+                raw.append(found)
+            records.append(ScalingRecord.model_validate(found))
+        except (ValidationError, ValueError) as error:
+            logger.error("%s: message %d is no scaling record: %s", service, position, str(error).splitlines()[0])  # noqa: TRY400
+            continue
+        if records[-1].kind == "decision":
+            decided = position
+    last = raw[-1] if raw else {}
+    head = Head(int(last.get("sequence", 0)), str(last.get("hash", Head().hash)), position)
+    return Past(tuple(records), head, tuple(verify(raw)), decided)

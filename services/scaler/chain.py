@@ -33,24 +33,39 @@ def digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def verify(records: Iterable[dict[str, Any]], start: Head | None = None) -> list[str]:
-    """What is wrong with a chain, one line per fault; none when it is whole.
+class Links:
+    """Follows a chain record by record, so that one of any length can be checked.
 
-    ``start``: the record before the first, where the stream no longer holds the beginning. Without it the first record
-    is taken at its word.
+    ``head``: the last record seen; at first the one before the beginning, where that is known. Without it the first
+    record is taken at its word, unless it is the first of all.
     """
-    faults: list[str] = []
-    head = start
-    for record in records:
-        sequence, previous = record.get("sequence"), record.get("previous_hash")
-        name = f"record {sequence} ({record.get('kind')} of {record.get('decision')})"
+
+    def __init__(self, head: Head | None = None) -> None:
+        self.head = head
+
+    def add(self, record: dict[str, Any]) -> list[str]:
+        """What is wrong with the next record, one line per fault."""
+        sequence, name = record.get("sequence"), name_of(record)
+        if type(sequence) is not int or sequence < 1:
+            return [f"{name}: its sequence is no number of a chain"]
+        faults = []
         if record.get("hash") != digest(record):
             faults.append(f"{name}: its content does not match its hash")
-        if head is None and sequence == 1:
-            head = Head()
+        head = Head() if self.head is None and sequence == 1 else self.head
         if head is not None and sequence != head.sequence + 1:
             faults.append(f"{name}: follows record {head.sequence}, so one is missing, doubled or moved")
-        elif head is not None and previous != head.hash:
+        elif head is not None and record.get("previous_hash") != head.hash:
             faults.append(f"{name}: does not name the hash of the record before it")
-        head = Head(int(sequence or 0), str(record.get("hash")))
-    return faults
+        self.head = Head(sequence, str(record.get("hash")))
+        return faults
+
+
+def name_of(record: dict[str, Any]) -> str:
+    """How a record is named in what people read."""
+    return f"record {record.get('sequence')} ({record.get('kind')} of {record.get('decision')})"
+
+
+def verify(records: Iterable[dict[str, Any]], start: Head | None = None) -> list[str]:
+    """What is wrong with a chain, one line per fault; none when it is whole. ``start``: the record before the first."""
+    links = Links(start)
+    return [fault for record in records for fault in links.add(record)]

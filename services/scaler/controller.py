@@ -7,29 +7,38 @@
      └──────── the lease was won, or another wrote to the chain ◀─────────────┘
 ```
 A decision is kept by the broker before it is acted on. One that a dead scaler left without result is found in the chain
-and finished by looking at the target. What to decide stands in ``policy``.
+and finished by looking at the target. Whoever takes over shuts its predecessor out first, at the target by its epoch,
+in the chain by a record. What to decide stands in ``policy``.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
+from datetime import UTC, datetime
 
 from opentelemetry.trace import Span, Tracer
 
 from services.scaler.audit import AuditStream, ChainMovedError
+from services.scaler.candidates import last_done_s, weigh
 from services.scaler.chain import Head
+from services.scaler.checkpoints import Checkpoints
 from services.scaler.decision import Decision
 from services.scaler.effect import finished, judge, latency_limits, measurable
-from services.scaler.history import Tracker, change_of, changes_of, outcome
+from services.scaler.escalation import Turn, active, turns
+from services.scaler.guard import wanted_of
+from services.scaler.headroom import Headroom
+from services.scaler.history import KEPT_CHANGES, change_of, changes_of, escalations_of, outcome, with_escalation
 from services.scaler.inputs import Inputs
+from services.scaler.orders import refusal
 from services.scaler.policy import decide
+from services.scaler.recollection import Recollection
 from services.scaler.records import Scribe
 from services.scaler.settings import ScalerSettings
-from services.scaler.situation import Change, Facts, Memory, Observation, undecided
+from services.scaler.situation import Change, Escalation, Facts, Memory, Observation, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared import metrics
-from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
 from shared.lease import Lease
@@ -54,13 +63,17 @@ class Controller:
         settings: ScalerSettings,
         inputs: Inputs,
         audit: AuditStream,
+        checkpoints: Checkpoints,
         target: Target,
+        headroom: Headroom,
         lease: Lease,
         tracer: Tracer,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
         self._inputs, self._audit, self._target = inputs, audit, target
-        self._lease, self._tracer = lease, tracer
+        self._recalled = Recollection(service, rules, inputs, checkpoints)
+        self._dry_run = target.dry_run or rules.dry_run
+        self._headroom, self._lease, self._tracer = headroom, lease, tracer
         self._scribe = Scribe(service, settings.environment, rules)
         self._wake = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
@@ -68,7 +81,8 @@ class Controller:
         self._stamped = 0
         self._head = Head()
         self._changes: tuple[Change, ...] = ()
-        self._tracker = Tracker()
+        self._escalations: tuple[Escalation, ...] = ()
+        self._decided = 0
         self._said: tuple[object, ...] = ()
         self._said_at_s = float("-inf")
         self._held_at_s = float("-inf")
@@ -116,38 +130,79 @@ class Controller:
             self._epoch = 0
 
     async def _take_over(self) -> None:
-        """Know what the chain tells before deciding anything."""
+        """Know what the chain and the last checkpoint tell before deciding anything."""
         epoch = self._lease.epoch
-        past = await self._audit.read(self._service)
+        past = await self._audit.read(self._service, await self._recalled.decided())
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
-        self._head, self._changes, self._epoch = past.head, changes_of(past.records), epoch
+        self._head, self._decided, self._epoch = past.head, past.decided, epoch
+        self._changes, self._escalations = changes_of(past.records), escalations_of(past.records)
+        self._recalled.take_up(past)
+        self._headroom.remember(self._changes)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
-        self._said = () if last is None else _words_of(last)
-        self._said_at_s = float("-inf") if last is None else last.at.timestamp()
+        # The first word of a new epoch is always said: from then on the chain takes nothing of the one before.
+        known = last is not None and past.records[-1].lease_epoch == epoch
+        self._said = _words_of(last) if last is not None and known else ()
+        self._said_at_s = last.at.timestamp() if last is not None and known else float("-inf")
 
     async def _look(self) -> None:
+        metrics.ESCALATED.labels(self._service).set(len(active(self._escalations)))
         seen, unobserved = await self._observe()
+        if seen is not None and not self._dry_run and self._stamped != self._epoch:
+            await self._stamp(seen)
+            seen, unobserved = await self._observe()
         now_s = time.time()
+        await self._take_orders(now_s)
         change = undecided(self._changes)
         if change is not None:
             await self._follow(change, seen, now_s)
-        if seen is not None and not self._target.dry_run and self._stamped != self._epoch:
-            await self._stamp(seen)
+        self._recalled.catch_up(seen, now_s, self._changes)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        memory = self._tracker.look(self._rules, facts, self._changes)
+        memory = self._recalled.memory(facts, self._changes, self._escalations)
+        asks = weigh(self._rules, facts, last_done_s(self._changes))
+        for turn in turns(self._rules, facts, memory, asks):
+            await self._turn(turn, facts)
+        memory = memory.model_copy(update={"escalations": self._escalations})
+        room = await self._headroom.look(facts, undecided(self._changes), asks)
+        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
+        facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
         decision = decide(self._rules, facts, memory)
+        self._headroom.note(facts, decision.target, wanted_of(decision))
         if decision.action is not Action.NO_ACTION:
             await self._carry_out(decision, facts, memory)
-        elif decision.reason_code not in IMPLIED:
+        elif decision.reason_code not in IMPLIED or not self._said:
             await self._say_nothing_moves(decision, facts, memory)
+        if self._lease.held:
+            await self._recalled.keep(self._decided, self._head)
+
+    async def _take_orders(self, now_s: float) -> None:
+        """Record what operators have asked since, each once, and whether it is done."""
+        for heard in self._recalled.new_orders():
+            if not self._lease.held:
+                return
+            refused = refusal(self._rules, heard.order, datetime.fromtimestamp(now_s, tz=UTC))
+            record = self._scribe.order(heard, now_s, self._epoch, refused)
+            _, self._head = await self._audit.append(self._head, record, {})
+            self._recalled.take(heard, refused)
+            logger.info("%s: %s by %s: %s", self._service, heard.order.kind, heard.order.by, refused or "taken")
 
     async def _say_nothing_moves(self, decision: Decision, facts: Facts, memory: Memory) -> None:
-        """Reasons that alternate with each look are recorded at most once per interval."""
-        if facts.now_s - self._held_at_s < self._settings.scaler_reason_interval_s:
+        """Reasons that alternate with each look are recorded at most once per interval, unless an operator waits."""
+        answers = not self._said or (memory.order.id if memory.order else "") != self._said[-1]
+        if facts.now_s - self._held_at_s < self._settings.scaler_reason_interval_s and not answers:
             return
         if await self._record_decision(decision, facts, memory, {}) is not None:
             self._held_at_s = facts.now_s
+
+    async def _turn(self, turn: Turn, facts: Facts) -> None:
+        """Record that a loop ends or begins again, before anything is decided on it."""
+        if not self._lease.held:
+            return
+        record = self._scribe.escalation(turn, facts.now_s, self._epoch)
+        kept, self._head = await self._audit.append(self._head, record, {})
+        self._escalations = with_escalation(self._escalations, kept)
+        level = logging.INFO if turn.over else logging.ERROR
+        logger.log(level, "%s: %s: %s", self._service, kept.reason_code, kept.reason)
 
     async def _observe(self) -> tuple[Observation | None, str]:
         try:
@@ -191,15 +246,18 @@ class Controller:
         before = self._inputs.measured(self._service, begin_s, facts.now_s)
         overtaken = undecided(self._changes)
         if overtaken is not None:
-            words = "another change followed before its effect could be measured"
-            unknown = self._scribe.effectiveness(overtaken, facts.now_s, self._epoch, "unknown", words, {})
-            await self._append_outcome(overtaken, unknown)
+            words = f"another change followed before its {'result' if overtaken.ok is None else 'effect'} was known"
+            if overtaken.ok is None:
+                await self._record_result(overtaken, facts.now_s, facts.observation, words)
+            else:
+                unknown = self._scribe.effectiveness(overtaken, facts.now_s, self._epoch, "unknown", words, {})
+                await self._append_outcome(overtaken, unknown)
         with self._span(decision) as span:
             record = await self._record_decision(decision, facts, memory, before, span)
             change = None if record is None else change_of(record)
             if change is None:
                 return
-            self._changes = (*self._changes, change)
+            self._changes = (*self._changes, change)[-KEPT_CHANGES:]
             if change.dry_run or not self._lease.held:
                 return
             try:
@@ -219,7 +277,7 @@ class Controller:
         """Record it unless it says again what was said last; None when there is nothing to act on."""
         name = f"{self._service}-{self._head.sequence + 1}"
         record = self._scribe.decision(
-            decision, facts, memory, before, name=name, epoch=self._epoch, dry_run=self._target.dry_run
+            decision, facts, memory, before, name=name, epoch=self._epoch, dry_run=self._dry_run
         )
         repeated = _words_of(record) == self._said and facts.now_s - self._said_at_s < self._settings.scaler_repeat_s
         if repeated or not self._lease.held:
@@ -233,8 +291,10 @@ class Controller:
                     context.trace_id, context.span_id, sampled=context.trace_flags.sampled
                 )
         kept, self._head = await self._audit.append(self._head, record, headers)
-        self._said, self._said_at_s = _words_of(kept), facts.now_s
+        self._said, self._said_at_s, self._decided = _words_of(kept), facts.now_s, self._head.position
         metrics.DECISIONS.labels(self._service, str(decision.action)).inc()
+        if decision.reason_code in REFUSALS:
+            metrics.SCALE_UPS_REFUSED.labels(self._service, decision.reason_code).inc()
         logger.info("%s: %s: %s (%s)", name, decision.action, decision.reason, decision.reason_code)
         return kept
 
@@ -267,7 +327,10 @@ class Controller:
 
 
 def _words_of(record: ScalingRecord) -> tuple[object, ...]:
-    """What makes two records in a row say the same. A move that is really made always says something new."""
+    """What makes two records in a row say the same; last the order in force. A move that is made always says something
+    new."""
     if record.action is Action.NO_ACTION:
-        return (record.action, record.reason_code)
-    return (record.action, record.reason_code, record.target) if record.dry_run else (record.decision,)
+        return (record.action, record.reason_code, record.order)
+    if record.dry_run:
+        return (record.action, record.reason_code, record.target, record.order)
+    return (record.decision, record.order)

@@ -1,14 +1,18 @@
 """What the scaler remembers of itself: changes rebuilt from the audit chain, and how long conditions have held. Pure.
 
-The changes survive a restart because they are read from the chain. How long a service has been idle or what was wanted
-over the last minutes does not: it begins anew, which can only delay a scale-down.
+Both outlive the process. The changes are read from the chain. What the chain does not tell, how long a service has
+been idle and what was wanted over the last minutes, is ``Remembered``: kept every few seconds, taken up by whoever
+leads next.
 """
 
 from collections import deque
 from collections.abc import Iterable
 
+from pydantic import Field
+
 from services.scaler.candidates import Ask, last_done_s, needed_for_load, weigh
-from services.scaler.situation import Change, Facts, Memory, Reading
+from services.scaler.situation import Change, Escalation, Facts, Memory, Reading
+from shared.contracts.base import Message
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_rules import DownCondition, ServiceRules
 
@@ -18,16 +22,49 @@ GAP_S = 15.0
 
 
 def changes_of(records: Iterable[ScalingRecord]) -> tuple[Change, ...]:
-    """The last changes a chain tells of, oldest first, each with its result and effect where known."""
+    """The last changes a chain tells of, oldest first, each with its result and effect where known.
+
+    A decision carries those that were known when it was made, so the records may begin with the last decision.
+    """
     changes: dict[str, Change] = {}
     for record in records:
         if record.kind == "decision":
+            known = record.inputs.get("memory", {}).get("changes", [])
+            changes |= {one.decision: one for one in map(Change.model_validate, known)}
             change = change_of(record)
             if change is not None:
                 changes[record.decision] = change
-        elif record.decision in changes:
+        elif record.kind in ("result", "effectiveness") and record.decision in changes:
             changes[record.decision] = outcome(changes[record.decision], record)
     return tuple(changes.values())[-KEPT_CHANGES:]
+
+
+def escalations_of(records: Iterable[ScalingRecord]) -> tuple[Escalation, ...]:
+    """The escalations a chain tells of, oldest first: every one that is not over, and the last that are.
+
+    A decision names those it was made with, so that one which is older than what was read is known too.
+    """
+    told: tuple[Escalation, ...] = ()
+    for record in records:
+        if record.kind == "escalation":
+            told = with_escalation(told, record)
+        elif record.kind == "decision":
+            named = record.inputs.get("memory", {}).get("escalations", ())
+            told = tuple(Escalation.model_validate(one) for one in named)
+    return told
+
+
+def with_escalation(known: tuple[Escalation, ...], record: ScalingRecord) -> tuple[Escalation, ...]:
+    """What is known of escalations after one more record: one that began, or the end of the one of its cause."""
+    at_s = record.at.timestamp()
+    if record.reason_code != "resumed":
+        one = Escalation(cause=record.cause, decision=record.decision, at_s=at_s, breaches=record.breaches)
+        over = [past for past in known if past.over_s is not None][-KEPT_CHANGES:]
+        return (*over, *(past for past in known if past.over_s is None), one)
+    return tuple(
+        one.model_copy(update={"over_s": at_s}) if one.over_s is None and one.cause == record.cause else one
+        for one in known
+    )
 
 
 def change_of(record: ScalingRecord) -> Change | None:
@@ -45,6 +82,8 @@ def change_of(record: ScalingRecord) -> Change | None:
         breaches=record.breaches,
         runs=record.runs,
         before=record.inputs.get("before", {}),
+        expected=record.expected,
+        reverses=record.reverses,
         dry_run=record.dry_run,
     )
 
@@ -56,23 +95,57 @@ def outcome(change: Change, record: ScalingRecord) -> Change:
     return change.model_copy(update={"verdict": record.verdict})
 
 
+class Wanted(Message):
+    """That between two moments ``high`` replicas were asked for, and that the load needed ``low``."""
+
+    since_s: float
+    until_s: float
+    high: int
+    low: int
+
+
+class Remembered(Message):
+    """All that a tracker knows, as of ``looked_s``. ``loud``: per cause, since when (None: unknown) and until when."""
+
+    looked_s: float | None = None
+    watched_since_s: float | None = None
+    idle_since_s: float | None = None
+    wanted: tuple[Wanted, ...] = ()
+    loud: dict[str, tuple[float | None, float]] = Field(default_factory=dict)
+
+
 class Tracker:
     """How long things have been so, and the extremes wanted within the stabilization windows."""
 
-    def __init__(self) -> None:
-        self._wanted: deque[tuple[float, int, int]] = deque()
-        self._idle_since_s: float | None = None
-        self._watched_since_s: float | None = None
-        self._looked_s: float | None = None
-        self._loud: dict[str, tuple[float | None, float]] = {}
+    def __init__(self, remembered: Remembered | None = None) -> None:
+        known = remembered or Remembered()
+        self.looked_s = known.looked_s
+        self._watched_since_s, self._idle_since_s = known.watched_since_s, known.idle_since_s
+        self._wanted = deque(known.wanted)
+        self._loud = dict(known.loud)
 
-    def look(self, rules: ServiceRules, facts: Facts, changes: tuple[Change, ...]) -> Memory:
+    def remember(self) -> Remembered:
+        """What another tracker goes on with."""
+        return Remembered(
+            looked_s=self.looked_s,
+            watched_since_s=self._watched_since_s,
+            idle_since_s=self._idle_since_s,
+            wanted=tuple(self._wanted),
+            loud=self._loud,
+        )
+
+    def look(
+        self,
+        rules: ServiceRules,
+        facts: Facts,
+        changes: tuple[Change, ...],
+        escalations: tuple[Escalation, ...] = (),
+    ) -> Memory:
         """Take note of one moment and return the memory to decide with. Moments come in order of time."""
         now_s = facts.now_s
-        if self._looked_s is None or now_s - self._looked_s > GAP_S:
-            self._wanted.clear()
+        if self.looked_s is None or now_s - self.looked_s > GAP_S:
             self._idle_since_s, self._watched_since_s = None, now_s
-        self._looked_s = now_s
+        self.looked_s = now_s
         asks = weigh(rules, facts, last_done_s(changes))
         self._note_idle(rules, facts, asks)
         self._note_wanted(rules, facts, asks)
@@ -80,10 +153,11 @@ class Tracker:
         up_s, down_s = rules.tuning.stabilization.up, rules.tuning.stabilization.down
         return Memory(
             changes=changes,
+            escalations=escalations,
             idle_since_s=self._idle_since_s,
             watched_since_s=self._watched_since_s,
-            highest_wanted=max((low for at, _, low in self._wanted if at >= now_s - down_s), default=0),
-            lowest_wanted=min((high for at, high, _ in self._wanted if at >= now_s - up_s), default=0),
+            highest_wanted=max((one.low for one in self._wanted if one.until_s >= now_s - down_s), default=0),
+            lowest_wanted=min((one.high for one in self._wanted if one.until_s >= now_s - up_s), default=0),
             loud_since_s={cause: since for cause, (since, _) in self._loud.items() if since is not None},
         )
 
@@ -98,9 +172,12 @@ class Tracker:
             return
         high = max((ask.candidate.replicas for ask in asks if ask.drives), default=facts.observation.desired)
         low = max([needed_for_load(rules, facts), *(ask.candidate.replicas for ask in asks if ask.drives)])
-        self._wanted.append((facts.now_s, high, low))
+        since_s = facts.now_s
+        if self._wanted and (self._wanted[-1].high, self._wanted[-1].low) == (high, low):
+            since_s = self._wanted.pop().since_s
+        self._wanted.append(Wanted(since_s=since_s, until_s=facts.now_s, high=high, low=low))
         span_s = max(rules.tuning.stabilization.up, rules.tuning.stabilization.down)
-        while self._wanted[0][0] < facts.now_s - span_s:
+        while self._wanted[0].until_s < facts.now_s - span_s:
             self._wanted.popleft()
 
     def _note_loud(self, rules: ServiceRules, now_s: float, asks: tuple[Ask, ...]) -> None:

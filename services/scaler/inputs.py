@@ -1,4 +1,4 @@
-"""What the scaler hears - breaches, resource samples, windows - kept in pure containers, and the facts made of it."""
+"""What the scaler hears - breaches, samples, windows, orders - kept in pure containers, and the facts made of it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,10 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from pydantic import BaseModel, ValidationError
 
 from services.scaler.candidates import driver_of
+from services.scaler.effect import ERROR_RATE
+from services.scaler.generator import GENERATOR, Workers
 from services.scaler.open_breaches import OpenBreaches
+from services.scaler.orders import Orders
 from services.scaler.readings import KEPT_S, SampleWindow
 from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import LATEST_S, Facts, Observation, Reading
@@ -19,6 +22,8 @@ from shared.bus import Bus
 from shared.config import describe
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.resource import ResourceSample
+from shared.contracts.run import RunState
+from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.scaling_rules import RULE_METRICS, ScalingRules, ServiceRules, Shape
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
@@ -41,6 +46,8 @@ class Inputs:
         self.breaches = OpenBreaches()
         self.samples = SampleWindow()
         self.times = ResponseTimes()
+        self.orders = Orders()
+        self.workers = Workers()
 
     def listen(self, bus: Bus) -> None:
         """Register the subscriptions; they run once the broker is started.
@@ -63,24 +70,44 @@ class Inputs:
         async def hear_windows(body: bytes, message: NatsMessage) -> None:
             frame = await _parse(bus, FrameWindows, body, message)
             if frame is not None:
-                self.times.add(frame)
+                self.take_windows(frame)
 
-        kept = ConsumerConfig(
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            ack_policy=ConsumerAck.EXPLICIT,
-            max_ack_pending=10_000,
-            inactive_threshold=KEPT_CONSUMER_S,
-        )
-        bus.broker.subscriber(
-            names.breach("*", "*", "*"),
-            stream=JStream(names.stream("BREACHES"), declare=False),
-            config=kept,
-            ack_policy=AckPolicy.NACK_ON_ERROR,
-            decoder=raw_body,
-        )(hear_breach)
+        async def hear_run(body: bytes, message: NatsMessage) -> None:
+            state = await _parse(bus, RunState, body, message)
+            if state is not None:
+                self.workers.hear(state)
+
+        async def hear_order(body: bytes, message: NatsMessage) -> None:
+            order = await _parse(bus, ScalingOrder, body, message)
+            if order is None:
+                return
+            subject = "sizes" if order.kind == "apply" else "replicas"
+            if message.raw_message.subject != names.order(order.service, subject):
+                await _bury(bus, body, message, f"{order.kind} of {order.service} stands on a subject of others")
+            else:
+                self.take_order(message, subject, order)
+
+        for stream, subject, policy, hear in (
+            ("BREACHES", names.breach("*", "*", "*"), DeliverPolicy.LAST_PER_SUBJECT, hear_breach),
+            ("ORDERS", names.order("*", "*"), DeliverPolicy.ALL, hear_order),
+        ):
+            kept = ConsumerConfig(
+                deliver_policy=policy,
+                ack_policy=ConsumerAck.EXPLICIT,
+                max_ack_pending=10_000,
+                inactive_threshold=KEPT_CONSUMER_S,
+            )
+            bus.broker.subscriber(
+                subject,
+                stream=JStream(names.stream(stream), declare=False),
+                config=kept,
+                ack_policy=AckPolicy.NACK_ON_ERROR,
+                decoder=raw_body,
+            )(hear)
         for stream, subject, hear in (
             ("RESOURCES", names.resource("*"), hear_sample),
             ("WINDOWS", names.window("*", "*"), hear_windows),
+            ("RUNS", names.run_state("*"), hear_run),
         ):
             streamed = ConsumerConfig(
                 deliver_policy=DeliverPolicy.BY_START_TIME,
@@ -103,6 +130,18 @@ class Inputs:
         changed = self.breaches.tell(raw.subject, int(raw.metadata.sequence.stream), event.data, context)
         if changed and event.data.status is not BreachStatus.RESOLVED:
             self._wake()
+
+    def take_order(self, message: NatsMessage, subject: str, order: ScalingOrder) -> None:
+        """Note an order and have it looked at; a redelivered one changes nothing."""
+        if self.orders.add(subject, int(message.raw_message.metadata.sequence.stream), order):
+            self._wake()
+
+    def take_windows(self, frame: FrameWindows) -> None:
+        """Note what a frame tells of the systems, and of the generator that sent it."""
+        self.times.add(frame)
+        for service, rules in self._rules.services.items():
+            if rules.system == GENERATOR:
+                self.samples.add(self.workers.sample(frame, service))
 
     def forget(self, now_s: float) -> None:
         """Drop instances that are long gone."""
@@ -133,6 +172,9 @@ class Inputs:
         own = values.get(f"p95_ms.{rules.system}")
         if own is not None:
             values |= {"response_time": own, "api_response_time": own}
+        failed = self.times.error_rate(rules.system, begin_s, end_s)
+        if failed is not None:
+            values[ERROR_RATE] = failed
         for driver in rules.breaches:
             if driver.metric == "workflow_execution_time":
                 p95_ms = self.times.p95_ms(driver.system or rules.system, begin_s, end_s, Kind.WORKFLOW)
@@ -163,6 +205,8 @@ class Inputs:
                 reported=1,
                 span_s=self.times.span_s(rules.system, now_s - rules.tuning.window, now_s),
             )
+        if rules.system == GENERATOR and not self.workers.busy(now_s):
+            return dict.fromkeys(readings, Reading(idle=True))
         quiet = self.samples.no_traffic(readings["request_rate"])
         return {
             name: Reading(idle=True)
@@ -177,7 +221,11 @@ async def _parse(bus: Bus, kind: type[M], body: bytes, message: NatsMessage) -> 
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        reason = f"no {kind.__name__}: {describe(error)}"
+        await _bury(bus, body, message, f"no {kind.__name__}: {describe(error)}")
+        return None
+
+
+async def _bury(bus: Bus, body: bytes, message: NatsMessage, reason: str) -> None:
     raw = message.raw_message
     await bury(
         bus,
@@ -188,4 +236,3 @@ async def _parse(bus: Bus, kind: type[M], body: bytes, message: NatsMessage) -> 
         body=body,
         reason=reason,
     )
-    return None

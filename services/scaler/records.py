@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from services.scaler.advice import ADVICE
 from services.scaler.decision import Decision
+from services.scaler.escalation import Turn
+from services.scaler.orders import HeardOrder
 from services.scaler.policy import policy_version
 from services.scaler.situation import Change, Facts, Memory, Verdict
 from shared.contracts.scaling import Action, ScalingRecord
@@ -56,7 +59,31 @@ class Scribe:
             policy_version=policy_version(self.rules),
             breaches=decision.breaches,
             runs=decision.runs,
+            cause=decision.cause,
+            expected=dict(decision.expected),
+            reverses=decision.reverses,
+            recommendation=decision.recommendation,
             dry_run=dry_run and decision.action is not Action.NO_ACTION,
+            order=memory.order.id if memory.order else "",
+            by=memory.order.by if memory.order else "",
+        )
+
+    def order(self, heard: HeardOrder, now_s: float, epoch: int, refusal: str) -> ScalingRecord:
+        """What an operator asked, and why it is not done, where it is not. It names itself as its decision."""
+        asked = heard.order
+        return self._record(
+            "order",
+            asked.id,
+            now_s,
+            epoch,
+            order=asked.id,
+            by=asked.by,
+            reason_code=asked.kind,
+            reason=asked.reason,
+            target=asked.replicas,
+            ok=not refusal,
+            error=refusal,
+            inputs={"order": asked.model_dump(mode="json"), "position": heard.position},
         )
 
     def result(self, change: Change, now_s: float, epoch: int, *, ready: int | None, error: str = "") -> ScalingRecord:
@@ -91,9 +118,24 @@ class Scribe:
             runs=change.runs,
         )
 
+    def escalation(self, turn: Turn, now_s: float, epoch: int) -> ScalingRecord:
+        """That nothing more is tried for a cause, or that this is over."""
+        return self._record(
+            "escalation",
+            turn.escalation.decision,
+            now_s,
+            epoch,
+            cause=turn.escalation.cause,
+            reason_code="resumed" if turn.over else "ineffective",
+            reason=turn.reason,
+            recommendation="" if turn.over else ADVICE["ineffective"],
+            breaches=turn.escalation.breaches,
+            runs=turn.runs,
+        )
+
     def _record(
         self,
-        kind: Literal["decision", "result", "effectiveness"],
+        kind: Literal["decision", "result", "effectiveness", "escalation", "order"],
         decision: str,
         now_s: float,
         epoch: int,

@@ -14,6 +14,13 @@ class LocalTarget(Document):
     url: str | None = None
 
 
+class WorkersTarget(Document):
+    """The generator workers of an embedded stack; ``url`` of its keeper is ``TIDEGATE_WORKERS_URL`` unless given."""
+
+    kind: Literal["workers"]
+    url: str | None = None
+
+
 class DockerTarget(Document):
     """Containers of one Docker Engine that carry the label ``tidegate.service``; ``url``: else ``DOCKER_HOST``."""
 
@@ -55,4 +62,6 @@ class KubernetesTarget(Document):
     name: str | None = None
 
 
-ScalingTarget = Annotated[LocalTarget | DockerTarget | SwarmTarget | KubernetesTarget, Field(discriminator="kind")]
+ScalingTarget = Annotated[
+    LocalTarget | WorkersTarget | DockerTarget | SwarmTarget | KubernetesTarget, Field(discriminator="kind")
+]

@@ -154,3 +154,90 @@ class TraceSpan:
     kind: int
     parent_span_id: bytes = b""
     peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageStep:
+    """What one instance told of one metric within a step of time that begins at ``at``; ``samples``: how often.
+
+    Units are those of ``shared.contracts.resource``. ``most_at``: when the most was told.
+    """
+
+    service: str
+    system: str
+    instance: str
+    metric: str
+    at: datetime
+    samples: int
+    mean: float
+    most: float
+    most_at: datetime
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDay:
+    """What one instance told of one metric on a day (of UTC, which begins at ``at``): in how many ``minutes``, their
+    ``mean`` and the 95th percentile of their means."""
+
+    service: str
+    system: str
+    instance: str
+    metric: str
+    at: datetime
+    samples: int
+    mean: float
+    minutes: int
+    p95: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPoint:
+    """Memory (MB) of one instance within a step: the least of it, and its mean share of the limit.
+
+    ``load``: mean requests/s, else mean cores, else the CPU's ratio; None where nothing was told. ``began``: a sample
+    told memory and no rate, as the first of a life does. None where no CPU is ever told.
+    """
+
+    service: str
+    system: str
+    instance: str
+    at: datetime
+    memory_mb: float
+    memory_ratio: float | None
+    load: float | None
+    began: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallTimes:
+    """Calls of one service by another, from pairs of a client's span and the server's span below it.
+
+    ``network``: bucket (``shared.histogram``) to count of client's time less server's: transfer, and waiting.
+    ``calls`` counts what was looked at, ``answered`` those with a server's span, ``failed`` those whose client's span
+    is an error. ``client_us`` and ``server_us``: sums over the answered.
+    ``bytes_*``: sums of the bodies' sizes; None where no client's span tells any.
+    """
+
+    caller: str
+    callee: str
+    calls: int
+    answered: int
+    failed: int
+    client_us: int
+    server_us: int
+    network: dict[int, int]
+    bytes_sent: float | None = None
+    bytes_received: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Requests that runs sent to a system within a step of time that begins at ``at``, and how many failed."""
+
+    system: str
+    at: datetime
+    count: int
+    failed: int
+    bytes_in: int
+    bytes_out: int

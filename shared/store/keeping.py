@@ -10,7 +10,8 @@ FRAMES_KEPT = TIMINGS_AGE + timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """Ages past which something is dropped; ``windows`` and ``hours`` are those of the two grains of the roll-ups.
+    """Ages past which something is dropped; ``windows`` and ``hours`` are those of the two grains of the roll-ups,
+    ``minutes`` that of the minutes of resource samples.
 
     ``compress_after``: age of a chunk, by the time of its rows, past which TimescaleDB compresses it. ``chunk``: the
     time that a chunk of the large tables covers there; plain PostgreSQL has partitions of a day.
@@ -19,6 +20,7 @@ class Keeping:
     timings: timedelta = timedelta(days=14)
     spans: timedelta = timedelta(days=7)
     resources: timedelta = timedelta(days=30)
+    minutes: timedelta = timedelta(days=90)
     windows: timedelta = timedelta(days=7)
     hours: timedelta = timedelta(days=400)
     compress_after: timedelta = timedelta(hours=12)

@@ -1,4 +1,4 @@
-"""SQL of the tables ``spans`` and ``resource_sample``: what is observed of the systems beside the requests.
+"""SQL of the table ``spans``: what was told of the way of requests through the systems.
 
 Reads of many traces are bounded: in time by what their caller says, in size by ``MOST_SPANS`` of each trace.
 """
@@ -13,7 +13,6 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from shared.contracts.resource import ResourceSample
 from shared.contracts.timing import Kind
 from shared.histogram import MAX_BUCKET
 from shared.store.figures import TraceSpan
@@ -229,26 +228,3 @@ async def count_roots(
     )
     row = await found.fetchone()
     return int(row[0]) if row else 0
-
-
-async def save_samples(connection: AsyncConnection[Any], samples: Iterable[ResourceSample]) -> None:
-    """Append resource samples."""
-    async with connection.cursor() as cursor:
-        await cursor.executemany(
-            """
-            INSERT INTO resource_sample (at, environment, service, system, instance, ready, values)
-            VALUES (%s, %s, %s, %s, %s, %s, %s)
-            """,
-            [
-                (
-                    sample.at,
-                    sample.environment,
-                    sample.service,
-                    sample.system,
-                    sample.instance,
-                    sample.ready,
-                    Jsonb(sample.values),
-                )
-                for sample in samples
-            ],
-        )

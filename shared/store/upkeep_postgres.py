@@ -38,6 +38,7 @@ async def tend(connection: AsyncConnection[Any], keeping: Keeping, now: datetime
         ).fetchone()
         created += row[0] if row else 0
         await connection.execute("SELECT drop_partitions(%s::regclass, %s)", (table, now - kept))
+    await connection.execute("DELETE FROM resource_minute WHERE at < %s", (now - keeping.minutes,))
     await connection.execute("DELETE FROM timing_folded_window WHERE at < %s", (now - keeping.windows,))
     await connection.execute("DELETE FROM timing_folded_hour WHERE at < %s", (now - keeping.hours,))
     return created

@@ -24,6 +24,7 @@ async def tend(connection: AsyncConnection[Any], keeping: Keeping) -> None:
         ("timing_part", PARTS_KEPT), ("timing_window", keeping.windows), ("timing_hour", keeping.hours)
     ):  # fmt: skip
         await _replace(connection, "retention", table, "drop_after => %s", kept)
+    await connection.execute("DELETE FROM resource_minute WHERE at < now() - %s::interval", (keeping.minutes,))
     for view in ("timing_window", "timing_hour"):
         options: LiteralString = "start_offset => %s, end_offset => %s, schedule_interval => %s"
         await _replace(connection, "continuous_aggregate", view, options, *_REFRESH)

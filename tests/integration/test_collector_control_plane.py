@@ -236,7 +236,7 @@ async def test_scaling_records_are_kept_whole_and_found_by_service_run_and_time(
     records = [
         record(rig, 1, runs=["run-a"]),
         record(rig, 2, kind="result", decision="relaycore-1", ok=True, took_s=1e-05),
-        record(rig, 3, inputs={"tiny": 1e-07, "huge": 1e22, "name": "ä"}),
+        record(rig, 3, inputs={"tiny": 1e-07, "huge": 1e22, "nothing": -0.0, "name": "ä"}),
         record(rig, 1, service="autmatrix-backend"),
     ]
     async with rig.collector():
@@ -247,8 +247,8 @@ async def test_scaling_records_are_kept_whole_and_found_by_service_run_and_time(
     async with store.transaction() as connection:
         rows = await list_scaling(connection, environment, service="relaycore")
         assert [row.sequence for row in rows] == [3, 2, 1]
-        kept = [ScalingRecord.model_validate(row.record) for row in rows[1:]]
-        assert kept == [records[1], records[0]]
+        kept = [ScalingRecord.model_validate(row.record) for row in rows]
+        assert kept == [records[2], records[1], records[0]]
         assert [item.digest() for item in kept] == [item.hash for item in kept]
         assert [row.sequence for row in await list_scaling(connection, environment, run="run-a")] == [2, 1]
         later = await list_scaling(connection, environment, since=NOW + timedelta(seconds=2))

@@ -23,16 +23,17 @@ from services.console.exporting import files, sources
 from services.console.exporting.export import Asked, Exported, export_run
 from services.console.exporting.files import Form
 from services.console.exporting.tables import What
-from services.console.reading import ask_store
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.resource import ResourceSample
 from shared.contracts.timing import Check, ErrorKind, EventFlag, Kind
 from shared.errors import ConfigError
 from shared.store import exports
+from shared.store.asking import ask_store
 from shared.store.breaches import save_breach
+from shared.store.samples import save_samples
 from shared.store.scaling import save_scaling
 from shared.store.series import list_hours, list_series
-from shared.store.spans import SpanRow, copy_spans, save_samples
+from shared.store.spans import SpanRow, copy_spans
 from tests.integration.collector_rig import Rig, open_rig
 from tests.unit.collector_frames import RUN, make_events, make_frame
 from tests.unit.console_cases import breach, record

@@ -155,7 +155,7 @@ async def test_a_second_scaler_takes_over_a_killed_leaders_action_and_only_one_e
     processes = {name: await world.scaler_process(name) for name in ("one", "two")}
     try:
         async with background(world.load()):
-            await eventually("the stamp", lambda: stamped(world))
+            await eventually("the stamp", lambda: stamped(world), timeout_s=30)
             await world.breach(BreachStatus.OPENED)
             await eventually("a move", lambda: moved(world))
             leader = await world.leader()

@@ -22,8 +22,9 @@ from shared.store import comparisons, exports, upkeep_postgres
 from shared.store.baselines import find_baseline, list_baselines, remove_baseline, set_baseline
 from shared.store.keeping import Keeping
 from shared.store.migrations import Side, migrate
+from shared.store.samples import save_samples
 from shared.store.series import HOUR, WINDOW, StepRow, find_grain, list_hours, list_series, read_steps
-from shared.store.spans import SpanRow, save_samples
+from shared.store.spans import SpanRow
 from tests.unit.collector_frames import RUN, make_events, make_frame
 
 pytestmark = pytest.mark.integration

@@ -85,6 +85,8 @@ DECISIONS = {
         *("readings", "response_times", "open_breaches", "chain", "records"),
         *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
         *("targets/kubernetes_state", "targets/kubernetes_room"),
+        *("gates", "guard", "ledger", "rollback", "escalation", "advice", "generator"),
+        *("orders", "ordered", "verification", "explanation", "rederivation"),
     ),
     "console": tuple(
         f"comparing/{name}"

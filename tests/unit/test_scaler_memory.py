@@ -1,9 +1,11 @@
 """What the scaler remembers: breaches, samples, response times, idleness, its own changes."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.scaler.effect import REQUEST_RATE, finished, judge, measurable
-from services.scaler.history import Tracker, changes_of
+from services.scaler.history import Remembered, Tracker, changes_of
 from services.scaler.open_breaches import OpenBreaches
 from services.scaler.readings import SampleWindow
 from services.scaler.records import Scribe
@@ -148,6 +150,41 @@ def test_the_most_replicas_the_load_needed_is_remembered_for_the_window_down() -
     assert wanted(0, 1.0) == 15
     assert [wanted(second, 0.1) for second in range(10, 310, 10)] == [15] * 30
     assert wanted(310, 0.1) == 2
+
+
+LOOKS = st.lists(st.tuples(st.floats(0.1, 20), st.floats(0, 2), st.integers(2, 12)), min_size=2, max_size=40)
+
+
+@given(LOOKS, st.data())
+def test_whoever_takes_up_what_was_remembered_goes_on_as_if_nothing_had_happened(
+    looks: list[tuple[float, float, int]], data: st.DataObject
+) -> None:
+    handed_over = data.draw(st.sets(st.integers(1, len(looks) - 1)))
+    one, other, now_s = Tracker(), Tracker(), NOW_S
+    for number, (after_s, cpu, replicas) in enumerate(looks):
+        now_s += after_s
+        if number in handed_over:
+            other = Tracker(Remembered.model_validate_json(other.remember().model_dump_json()))
+        what: dict[str, float | Reading] = {"cpu_usage": cpu, "request_rate": 5.0}
+        moment = facts(running(replicas), what, now_s=now_s)
+        assert one.look(RELAYCORE, moment, ()) == other.look(RELAYCORE, moment, ())
+
+
+def test_what_is_remembered_stays_small_while_nothing_changes() -> None:
+    tracker = Tracker()
+    for second in range(1000):
+        memory = tracker.look(RELAYCORE, facts(running(4), {"cpu_usage": 0.1}, now_s=NOW_S + second), ())
+    assert len(tracker.remember().wanted) == 1
+    assert memory.highest_wanted == 4
+
+
+def test_what_was_wanted_outlives_a_gap_and_what_has_held_does_not() -> None:
+    tracker = Tracker()
+    low: dict[str, float | Reading] = {"cpu_usage": 0.1, "request_rate": 5.0}
+    tracker.look(RELAYCORE, facts(running(10), {"cpu_usage": 1.0, "request_rate": 5.0}), ())
+    tracker.look(RELAYCORE, facts(running(10), low, now_s=NOW_S + 1), ())
+    after = tracker.look(RELAYCORE, facts(running(10), low, now_s=NOW_S + 60), ())
+    assert (after.highest_wanted, after.idle_since_s) == (15, NOW_S + 60)
 
 
 def test_a_cause_that_pauses_for_a_moment_is_still_the_same_one() -> None:

@@ -32,9 +32,10 @@ def set_(name: str, run: str, data: Path) -> None:
     """Let NAME stand for RUN (an id of `tidegate runs`, or `last`) from now on."""
     from services.console.backing import need_backing
     from services.console.person import who
-    from services.console.reading import Connection, ask_store, find_run
+    from services.console.reading import find_run
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
+    from shared.store.asking import Connection, ask_store
     from shared.store.baselines import set_baseline
 
     if name in RESERVED or not name.strip() or name.startswith("-"):
@@ -55,10 +56,10 @@ def set_(name: str, run: str, data: Path) -> None:
 def list_(as_json: bool, data: Path) -> None:
     """List names with the run each stands for."""
     from services.console.backing import need_backing
-    from services.console.reading import ask_store
     from services.console.report_text import open_console, print_table
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
     from shared.store.baselines import list_baselines
 
     backing = need_backing(read_settings(ConsoleSettings), data)
@@ -78,10 +79,10 @@ def list_(as_json: bool, data: Path) -> None:
 def remove(name: str, data: Path) -> None:
     """Forget NAME, and what it stood for before."""
     from services.console.backing import need_backing
-    from services.console.reading import ask_store
     from services.console.settings import ConsoleSettings
     from shared.errors import ConfigError, closest
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
     from shared.store.baselines import list_baselines, remove_baseline
 
     backing = need_backing(read_settings(ConsoleSettings), data)

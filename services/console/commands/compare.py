@@ -91,11 +91,11 @@ def compare(
     from services.console.comparing.renderings import print_comparison, render_junit, render_markdown
     from services.console.comparing.verdict import Rules
     from services.console.outputs import check_writable
-    from services.console.reading import ask_store
     from services.console.report_text import open_console
     from services.console.settings import ConsoleSettings
     from shared.errors import TransientError
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
 
     base, candidate = read_runs(runs, baseline, branch)
     if json_path == markdown_path == "-":

@@ -68,9 +68,9 @@ def export(
     from services.console.exporting.export import Asked, export_run
     from services.console.exporting.files import Form
     from services.console.exporting.tables import What
-    from services.console.reading import ask_store
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
 
     backing = need_backing(read_settings(ConsoleSettings), data)
     wanted = [What(name) for names in whats or (WHATS,) for name in names]

@@ -51,10 +51,10 @@ def history(
     from services.console.backing import need_backing
     from services.console.comparing.history import Asked, read_history
     from services.console.comparing.history_rows import COLUMNS, list_changes, list_rows, to_document
-    from services.console.reading import ask_store
     from services.console.report_text import open_console, print_table
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
 
     backing = need_backing(read_settings(ConsoleSettings), data)
     asked = Asked(run, branch, limit, actions, threshold, false_alarms)

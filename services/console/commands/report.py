@@ -46,10 +46,11 @@ def report(
 
     from services.console.backing import need_backing
     from services.console.outputs import ReportFiles
-    from services.console.reading import ask_store, find_dossier, find_going_on
+    from services.console.reading import find_dossier, find_going_on
     from services.console.report_text import open_console, print_dossier
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
 
     files = ReportFiles(json_path, html_path, junit_path, markdown_path)
     files.check()

@@ -24,11 +24,11 @@ def runs(limit: int, as_json: bool, data: Path) -> None:
     """
 
     from services.console.backing import need_backing
-    from services.console.reading import ask_store
     from services.console.report_text import open_console, print_table
     from services.console.settings import ConsoleSettings
     from services.console.wording import format_clock
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
     from shared.store.listings import list_reported_runs
 
     backing = need_backing(read_settings(ConsoleSettings), data)

@@ -27,12 +27,13 @@ def scalability(runs: tuple[str, ...], service: str, as_json: bool, data: Path) 
       tidegate scalability --service relaycore RUN-1 RUN-2 RUN-3 RUN-4
     """
     from services.console.backing import need_backing
-    from services.console.reading import ask_store, find_dossier
+    from services.console.reading import find_dossier
     from services.console.report_text import open_console, print_table
     from services.console.scalability import fit_scaling, predict
     from services.console.scalability_points import POINT_COLUMNS, describe_scaling, read_point, rows_of
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
+    from shared.store.asking import ask_store
 
     backing = need_backing(read_settings(ConsoleSettings), data)
 

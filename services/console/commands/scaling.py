@@ -16,7 +16,21 @@ from services.console.options import data_option, json_flag, limit_option
 if TYPE_CHECKING:
     from services.console.backing import Backing
 
-SECTIONS: dict[str, dict[str, LazyCommand]] = {}
+ORDERS = "services.console.commands.scaling_orders"
+SCALER = "services.scaler.commands"
+
+SECTIONS = {
+    "Orders": {
+        "set": LazyCommand(f"{ORDERS}:set_", "Hold a service at a number of replicas for a while."),
+        "pause": LazyCommand(f"{ORDERS}:pause", "Leave a service at the replicas it has."),
+        "resume": LazyCommand(f"{ORDERS}:resume", "Let the scaler decide again."),
+    },
+    "The audit": {
+        "why": LazyCommand(f"{SCALER}.why:why", "Explain what was decided at a time, and what came of it."),
+        "verify": LazyCommand(f"{SCALER}.verify:verify", "Find records that were changed, lost or moved."),
+        "rederive": LazyCommand(f"{SCALER}.rederive:rederive", "Make decisions again from their records."),
+    },
+}
 
 
 @click.group(cls=LazyGroup, sections=SECTIONS, invoke_without_command=True)
@@ -42,10 +56,11 @@ def scaling(
         return
     from rich.text import Text
 
-    from services.console.reading import ask_store, find_run
+    from services.console.reading import find_run
     from services.console.report_text import open_console
     from services.console.wording import describe_scaling, told
     from shared.contracts.scaling import ScalingRecord
+    from shared.store.asking import ask_store
     from shared.store.scaling import list_scaling
 
     backing = find_stack(data)

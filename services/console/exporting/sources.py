@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from services.console.exporting.tables import FIGURES, What, schema_of
 from services.console.exporting.timings import TimingTable
-from services.console.reading import CONNECT_TIMEOUT_S, SETTLING, Connection
+from services.console.reading import SETTLING
 from shared.contracts.timing import Kind
 from shared.store import exports
+from shared.store.asking import CONNECT_TIMEOUT_S, Connection
 from shared.store.breaches import list_breaches
 from shared.store.runs import RunRow
 from shared.store.scaling import list_scaling

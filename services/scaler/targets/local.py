@@ -1,4 +1,4 @@
-"""Adapter of the platform supervisor's HTTP API: replicas as local processes behind a front door."""
+"""Adapter of a supervisor's HTTP API: replicas as local processes, the platform's or a stack's generator workers."""
 
 import asyncio
 import logging
