@@ -7,7 +7,7 @@ DATA   ?= .tidegate
 TIMESCALE := tests/timescale/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup timescale up down demo test unit bench lint types format contracts lock clean
+.PHONY: help setup timescale up down demo test e2e-swarm unit bench lint types format contracts lock clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,10 +36,13 @@ down: $(STAMP) ## Stop it
 test: $(STAMP) $(TIMESCALE) ## Unit, integration and end-to-end tests
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
+e2e-swarm: $(STAMP) ## The story on a real Docker Swarm, started and removed (needs root, dockerd, docker, busybox, haproxy)
+	TIDEGATE_E2E_SWARM=1 unshare --net sh -c 'busybox ip link set lo up && exec $(BIN)/python -m pytest -o faulthandler_timeout=300 tests/e2e/test_swarm_story.py'
+
 unit: $(STAMP) ## Unit tests alone
 	$(BIN)/python -m pytest tests/unit
 
-bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, soak, tracing, elastic, worker-loss, collector, exactly-once, freshness, store, validator, breach, report, compare, stress, canary, newcomer, leaks)
+bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, soak, tracing, elastic, worker-loss, collector, exactly-once, freshness, store, validator, breach, report, compare, stress, canary, newcomer, scaling, leaks)
 	$(BIN)/python -m bench $(BENCH)
 
 lint: $(STAMP) ## Ruff, and that the code is formatted

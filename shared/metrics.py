@@ -63,4 +63,10 @@ WEBHOOKS = Counter(
 DECISIONS = Counter(
     "tidegate_scaling_decisions", "Recorded scaling decisions", ["service", "action"], registry=REGISTRY
 )
+SCALE_UPS_REFUSED = Counter(
+    "tidegate_scale_ups_refused", "Recorded refusals of a scale-up", ["service", "reason"], registry=REGISTRY
+)
+ESCALATED = Gauge(
+    "tidegate_scaling_escalated", "Causes for which scaling has been given up", ["service"], registry=REGISTRY
+)
 REPLICAS = Gauge("tidegate_replicas", "Replicas last observed", ["service", "state"], registry=REGISTRY)

@@ -21,6 +21,7 @@ from deploy.embedded.lock import DataLock
 from deploy.embedded.options import StackOptions
 from deploy.embedded.stack import Stack
 from deploy.embedded.state import StackInfo, load_secrets, write_state
+from deploy.embedded.workers import WantedWorkers, WorkersDoor
 
 WATCH_S = 0.2
 
@@ -42,21 +43,35 @@ def keep_stack(options: StackOptions, status: TextIO) -> int:
 def _run(options: StackOptions, data: Path, status: TextIO, signals: "_StopSignals") -> None:
     clear_leftovers(data)
     stack = Stack(options, data, load_secrets(data))
+    wanted = WantedWorkers(options.workers)
+    door = WorkersDoor(stack.plan.workers_url, wanted, lambda: [member.url or "" for member in stack.workers])
     started_at = time.time()
     try:
+        door.open()
         stack.start(lambda name: _tell(status, starting=name), lambda: signals.received)
         write_state(_describe(stack, options, data, started_at))
         _tell(status, ready=True)
         logger.info("ready")
         while not signals.wait(WATCH_S):
-            if stack.restart_dead(time.monotonic()):
+            now = time.monotonic()
+            restarted = stack.restart_dead(now)
+            if _keep_workers(stack, wanted.count, now) or restarted:
                 write_state(_describe(stack, options, data, started_at))
     except OSError as error:
         raise StackError(f"keeper: {error}") from error
     finally:
+        door.close()
         stack.stop()
         (data / "stack.json").unlink(missing_ok=True)
         logger.info("stopped")
+
+
+def _keep_workers(stack: Stack, count: int, now: float) -> bool:
+    try:
+        return stack.keep_workers(count, now)
+    except StackError as error:
+        logger.error("%s", error)  # noqa: TRY400 - one line says it; the next look tries again
+        return True
 
 
 def _describe(stack: Stack, options: StackOptions, data: Path, started_at: float) -> StackInfo:
@@ -69,8 +84,9 @@ def _describe(stack: Stack, options: StackOptions, data: Path, started_at: float
         otlp_endpoint=stack.plan.otlp_endpoint,
         services={member.name: member.describe() for member in stack.members},
         platform=stack.plan.platform,
-        workers=options.workers,
+        workers=len(stack.workers),
         started_at=started_at,
+        workers_url=stack.plan.workers_url,
     )
 
 

@@ -4,7 +4,7 @@ Ports and passwords are given; nothing is started here.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +26,24 @@ PRIVATE_PREFIXES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """``waves``: services that start together, each wave after the one before is ready; they stop in reverse."""
+    """``waves``: services that start together, each wave after the one before is ready; they stop in reverse.
+
+    ``worker``: the generator worker of a number, from 1, on a free port. ``workers_url``: where the keeper lets their
+    number be changed.
+    """
 
     waves: tuple[tuple[ServiceSpec, ...], ...]
     otlp_endpoint: str
     platform: PlatformInfo | None
+    worker: Callable[[int], ServiceSpec]
+    workers_url: str
 
 
 def make_plan(options: StackOptions, data: Path, secrets: Secrets, nats_url: str, store_dsn: str) -> Plan:
     """Lay out the stack on free ports. ``data`` is absolute."""
     urls = {name: _local_url(choose_port(name)) for name in ("collector", "validator", "scaler")}
     platform = _plan_platform() if options.platform else None
+    workers_url = _local_url(choose_port("workers"))
     common = {
         "TIDEGATE_ENVIRONMENT": options.environment,
         "TIDEGATE_NATS_URL": nats_url,
@@ -53,8 +60,8 @@ def make_plan(options: StackOptions, data: Path, secrets: Secrets, nats_url: str
         command = (*options.commands[kind], *arguments)
         return ServiceSpec(name, kind, command, env, url, data / "logs" / f"{name}.log")
 
-    def service(name: str, url: str) -> ServiceSpec:
-        return spec(name, name, url, {**common, "TIDEGATE_HTTP_PORT": url.rpartition(":")[2]})
+    def service(name: str, url: str, **more: str) -> ServiceSpec:
+        return spec(name, name, url, {**common, "TIDEGATE_HTTP_PORT": url.rpartition(":")[2], **more})
 
     def worker(number: int) -> ServiceSpec:
         port = choose_port("generator")
@@ -72,9 +79,10 @@ def make_plan(options: StackOptions, data: Path, secrets: Secrets, nats_url: str
         replicas = [f"--replicas={name}={count}" for name, count in options.platform_replicas.items()]
         waves.append((spec("platform", "platform", platform.supervisor_url, told, *replicas),))
     forwarder = [service("forwarder", _local_url(choose_port("forwarder")))] if _forwards(options.config_dir) else []
-    waves.append((service("validator", urls["validator"]), service("scaler", urls["scaler"]), *forwarder))
+    scaler = service("scaler", urls["scaler"], TIDEGATE_WORKERS_URL=workers_url)
+    waves.append((service("validator", urls["validator"]), scaler, *forwarder))
     waves.append(tuple(worker(number) for number in range(1, options.workers + 1)))
-    return Plan(tuple(wave for wave in waves if wave), urls["collector"], platform)
+    return Plan(tuple(wave for wave in waves if wave), urls["collector"], platform, worker, workers_url)
 
 
 def _plan_platform() -> PlatformInfo:

@@ -37,6 +37,7 @@ class Member:
     url: str | None
     log: Path
     restarts: Restarts = field(default_factory=Restarts)
+    leaving_since: float | None = None
 
     @property
     def kind(self) -> str:
@@ -91,6 +92,8 @@ class Stack:
         """Start again what has died and whose time has come; True when anything changed. ``now``: monotonic s."""
         changed = False
         for member in self.members:
+            if member.leaving_since is not None:
+                continue
             code = member.server.child.poll()
             if code is None:
                 continue
@@ -107,6 +110,47 @@ class Stack:
                 else:
                     member.restarts = member.restarts.restarted(now)
         return changed
+
+    @property
+    def workers(self) -> list[Member]:
+        """The generator workers that are to stay, in order of start."""
+        return [member for member in self.members if member.kind == "generator" and member.leaving_since is None]
+
+    def keep_workers(self, count: int, now: float) -> bool:
+        """Start those that lack and let go of the newest that are too many; true when anything changed.
+
+        One that is let go drains and is not replaced when it ends; past its deadline it is killed.
+        """
+        changed = self._part_with_leaving(now)
+        staying = self.workers
+        for member in staying[count:]:
+            logger.info("%s is not needed any more", member.name)
+            member.leaving_since = now
+            if isinstance(member.server, Service):
+                member.server.ask_to_stop()
+        for _ in range(count - len(staying)):
+            taken = {member.name for member in self.members}
+            number = next(n for n in itertools.count(1) if f"generator-w{n}" not in taken)
+            spec = self.plan.worker(number)
+            member = Member(spec.name, Service(spec), spec.url, spec.log)
+            try:
+                self._begin(member)
+            except StackError:
+                self.members.remove(member)
+                raise
+        return changed or count != len(staying)
+
+    def _part_with_leaving(self, now: float) -> bool:
+        gone = []
+        for member in self.members:
+            if member.leaving_since is None:
+                continue
+            if member.server.child.poll() is not None:
+                gone.append(member)
+            elif now - member.leaving_since > STOP_S["generator"]:
+                member.server.child.kill()
+        self.members = [member for member in self.members if member not in gone]
+        return bool(gone)
 
     def stop(self) -> None:
         """Stop in reverse order; those of one kind together. Each has its deadline, then it is killed."""

@@ -35,7 +35,8 @@ class PlatformInfo:
 
 @dataclass(frozen=True)
 class StackInfo:
-    """A stack that is up. The URLs hold passwords: show them through ``redacted``."""
+    """A stack that is up. The URLs hold passwords: show them through ``redacted``. ``workers_url``: where the number of
+    generator workers is asked for and changed."""
 
     data: Path
     keeper_pid: int
@@ -47,6 +48,7 @@ class StackInfo:
     platform: PlatformInfo | None
     workers: int
     started_at: float
+    workers_url: str = ""
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "data": str(self.data)}, indent=2) + "\n"

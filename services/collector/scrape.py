@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import time
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.collector.complaints import Complaints
 from services.collector.samples import ResourceMap, Scrape, read_scrape, values_of
 from services.collector.source import Seen
-from services.collector.source_config import PlatformSpec
+from services.collector.source_config import DnsRule, PlatformSpec
 from shared.contracts.base import Message
 from shared.errors import BadMessageError, TransientError
 
@@ -49,9 +50,10 @@ class Target:
 class Platform:
     """A ``Source``. An instance that does not answer is left out and logged once, until it does."""
 
-    def __init__(self, spec: PlatformSpec, url: str, resource_map: ResourceMap) -> None:
+    def __init__(self, spec: PlatformSpec, url: str | None, resource_map: ResourceMap) -> None:
         self.name = spec.title
-        self._discovery_url = f"{url.rstrip('/')}/sd"
+        self._discovery_url = None if url is None else f"{url.rstrip('/')}/sd"
+        self._dns = spec.dns
         self._timeout_s = spec.timeout_s
         self._map = resource_map
         self._session: aiohttp.ClientSession | None = None
@@ -65,8 +67,8 @@ class Platform:
     async def read(self) -> list[Seen]:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
-        targets = await self._discover(self._session)
-        session = self._session
+        session, url = self._session, self._discovery_url
+        targets = await (self._resolve() if url is None else self._discover(session, url))
         found = await asyncio.gather(*(self._scrape(session, target) for target in targets))
         self._before = {target: scrape for target, scrape in self._before.items() if target in targets}
         return [seen for seen in found if seen is not None]
@@ -78,14 +80,31 @@ class Platform:
         if self._session is not None:
             await self._session.close()
 
-    async def _discover(self, session: aiohttp.ClientSession) -> list[Target]:
+    async def _resolve(self) -> list[Target]:
+        """What DNS has for each name; one that it does not know has no replica that is ready."""
+        return [target for found in await asyncio.gather(*map(self._addresses, self._dns)) for target in found]
+
+    async def _addresses(self, rule: DnsRule) -> list[Target]:
+        loop = asyncio.get_running_loop()
         try:
-            async with session.get(self._discovery_url) as response:
+            async with asyncio.timeout(self._timeout_s):
+                found = await loop.getaddrinfo(rule.name, rule.port, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError) as error:
+            self._complaints.miss(rule.name, error)
+            return []
+        self._complaints.hit(rule.name)
+        labels = Labels(service=rule.service, system=rule.system)
+        hosts = sorted({str(address[0]) for *_, address in found})
+        return [Target(f"[{host}]:{rule.port}" if ":" in host else f"{host}:{rule.port}", labels) for host in hosts]
+
+    async def _discover(self, session: aiohttp.ClientSession, url: str) -> list[Target]:
+        try:
+            async with session.get(url) as response:
                 response.raise_for_status()
                 groups = _GROUPS.validate_json(await response.read())
         except (aiohttp.ClientError, TimeoutError, ValidationError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise TransientError(f"{self._discovery_url}: {reason}") from error
+            raise TransientError(f"{url}: {reason}") from error
         return [Target(address, group.labels) for group in groups for address in group.targets]
 
     async def _scrape(self, session: aiohttp.ClientSession, target: Target) -> Seen | None:

@@ -49,15 +49,31 @@ class SourceBase(Document):
         return self.name or self.kind
 
 
-class PlatformSpec(SourceBase):
-    """Instances found by Prometheus HTTP discovery at ``<url>/sd``, each read at ``/metrics`` by the mapping.
+class DnsRule(Document):
+    """``name``: each address that DNS has for it is an instance of this service, read at ``port``."""
 
-    ``url``: that of ``TIDEGATE_PLATFORM_URL`` where it is not given; without either nothing is read.
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    port: int = Field(ge=1, le=65535)
+    service: Name
+    system: SystemId
+
+
+class PlatformSpec(SourceBase):
+    """Instances found by Prometheus HTTP discovery at ``<url>/sd`` or by DNS, each read at ``/metrics`` by the mapping.
+
+    ``url``: that of ``TIDEGATE_PLATFORM_URL`` where neither it nor ``dns`` is given; without any nothing is read.
     """
 
     kind: Literal["platform"]
     url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
+    dns: tuple[DnsRule, ...] = ()
     timeout_s: float = Field(default=2.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "PlatformSpec":
+        if self.url is not None and self.dns:
+            raise ValueError("url and dns are two ways to find instances; give one")
+        return self
 
 
 class ContainerRule(Document):

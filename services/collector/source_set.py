@@ -22,7 +22,7 @@ def make_sources(resources: Resources, platform_url: str | None, every_s: float)
     for spec in resources.sources:
         source = _make(spec, resources, platform_url)
         if source is None:
-            logger.info("%s: neither url: nor TIDEGATE_PLATFORM_URL is given, so nothing is read", spec.title)
+            logger.info("%s: neither url: nor dns: nor TIDEGATE_PLATFORM_URL is given, so nothing is read", spec.title)
         else:
             made.append((source, spec.every_s or every_s))
     return made
@@ -30,8 +30,8 @@ def make_sources(resources: Resources, platform_url: str | None, every_s: float)
 
 def _make(spec: SourceSpec, resources: Resources, platform_url: str | None) -> Source | None:
     if isinstance(spec, PlatformSpec):
-        url = spec.url or platform_url
-        return None if url is None else Platform(spec, url, resources)
+        url = None if spec.dns else spec.url or platform_url
+        return Platform(spec, url, resources) if spec.dns or url else None
     if isinstance(spec, DockerSpec):
         from services.collector.docker_engine import DockerEngine
 

@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.console.stress_words import describe_answer, describe_level, describe_step
-from services.console.wording import describe_breach, describe_scaling, format_clock, format_ms
+from services.console.wording import (
+    describe_breach,
+    describe_scaling,
+    format_clock,
+    format_ms,
+    is_over,
+    moves_nothing,
+)
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import Phase, RunDesired, RunState
-from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling import ScalingRecord
 from shared.contracts.stress import StressSearch
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
@@ -165,19 +172,18 @@ class Progress:
         return Notice(describe_breach(breach), "green" if breach.resolved_at else LEVEL_STYLE[breach.level])
 
     def on_scaling(self, record: ScalingRecord) -> Notice | None:
-        """A line for a move, its result and its effect; None where nothing was moved."""
+        """A line for a move, its result and its effect, for one that may not be or is given up; None for the rest."""
         if record.kind == "decision":
             self._decisions[record.decision] = record
             if len(self._decisions) > REMEMBERED:
                 self._decisions.pop(next(iter(self._decisions)))
-            if record.action in (None, Action.NO_ACTION):
-                return None
         elif record.kind == "result" and record.ready is not None:
             self._replicas[record.service] = record.ready
         decision = self._decisions.get(record.decision)
-        if decision is not None and decision.action is Action.NO_ACTION:
+        if decision is not None and moves_nothing(decision):
             return None
-        return Notice(describe_scaling(record), "cyan")
+        given_up = record.kind == "escalation" and not is_over(record)
+        return Notice(describe_scaling(record), "red" if given_up else "cyan")
 
     def snapshot(self, now: datetime) -> Snapshot:
         state = self.state

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from shared.contracts.attention import Silence
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import ENDLESS_S
-from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
 from shared.contracts.scaling_orders import ScalingOrder
 
 # What an effect is told by, the most telling first.
@@ -56,12 +56,13 @@ def describe_scaling(record: ScalingRecord) -> str:
 
 
 def tell_scaling(record: ScalingRecord) -> str:
-    """What was decided and why, what came of it, or whether it helped."""
+    """What was decided and why, what came of it, whether it helped, or that scaling was given up."""
     if record.kind == "decision":
         dry = " (dry run)" if record.dry_run else ""
         moved = f"{record.current} → {record.target}"
         told_already = record.target == record.current or moved in record.reason
-        action = f"{record.action or '?'}{'' if told_already else ' ' + moved}{dry}"
+        what = f"refused ({record.reason_code})" if record.reason_code in REFUSALS else record.action or "?"
+        action = f"{what}{'' if told_already else ' ' + moved}{dry}"
         return f"{record.service}: {action}: {record.reason}"
     if record.kind == "result":
         if record.ok:
@@ -71,8 +72,12 @@ def tell_scaling(record: ScalingRecord) -> str:
     if record.kind == "order":
         asked = f"set to {record.target}" if record.target is not None else record.reason_code
         said = f": {record.reason}" if record.reason else ""
+        refused = "" if record.ok else f"; refused: {record.error}"
+        return f"{record.service}: {asked}, asked by {record.by}{said}{refused}"
+    if record.kind == "escalation":
+        advice = f"; {record.recommendation}" if record.recommendation else ""
         return (
-            f"{record.service}: {asked}, asked by {record.by}{said}{'' if record.ok else f'; refused: {record.error}'}"
+            f"{record.service}: {record.cause} {'resumed' if is_over(record) else 'given up'}: {record.reason}{advice}"
         )
     return f"{record.service}: {record.verdict or 'unknown'}{_changes(record)}"
 
@@ -93,10 +98,20 @@ def describe_answer(order: ScalingOrder, decision: ScalingRecord | None) -> str:
 
 
 def told(records: Iterable[ScalingRecord]) -> list[ScalingRecord]:
-    """The records worth a line: moves with what followed, not that nothing was done."""
+    """The records worth a line: moves with what followed and moves refused, not that nothing was done."""
     listed = list(records)
-    idle = {record.decision for record in listed if record.action is Action.NO_ACTION}
+    idle = {record.decision for record in listed if moves_nothing(record)}
     return [record for record in listed if record.decision not in idle]
+
+
+def moves_nothing(record: ScalingRecord) -> bool:
+    """Whether a decision changes nothing and need not: a scale-up that may not be is told."""
+    return record.action is Action.NO_ACTION and record.reason_code not in REFUSALS
+
+
+def is_over(record: ScalingRecord) -> bool:
+    """Whether an escalation tells of its end."""
+    return record.reason_code == "resumed"
 
 
 def _changes(record: ScalingRecord) -> str:

@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack
 from services.scaler.audit import AuditStream
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.controller import Controller
+from services.scaler.headroom import Headroom
 from services.scaler.inputs import Inputs
+from services.scaler.ledger import Ledger
 from services.scaler.settings import ScalerSettings
 from services.scaler.targets.opening import open_targets
 from shared.bus import open_bus
@@ -51,12 +53,22 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         targets = await stack.enter_async_context(open_targets(rules, settings, inputs.samples))
         lease = Lease(await bus.bucket("leases"), "scaler")
         stack.push_async_callback(lease.release)
+        ledger = Ledger(rules)
         audit = AuditStream(bus.js, bus.subjects)
         tracer = tracing.get_tracer("tidegate.scaler")
         kept = await bus.bucket("checkpoints")
         controllers.extend(
             Controller(
-                service, its, settings, inputs, audit, Checkpoints(kept, service), targets[service], lease, tracer
+                service,
+                its,
+                settings,
+                inputs,
+                audit,
+                Checkpoints(kept, service),
+                targets[service],
+                Headroom(service, its, targets[service], ledger),
+                lease,
+                tracer,
             )
             for service, its in rules.services.items()
         )

@@ -176,18 +176,29 @@ def _foreign_hop(rules: ServiceRules, service: str, driver: BreachDriver, breach
 
 def _not_load_related(rules: ServiceRules, facts: Facts) -> tuple[str, str] | None:
     """Slow, yet nobody waits in line and the CPU is idle: the time is spent where replicas cannot shorten it."""
-    queue, cpu = facts.readings.get("queue_length"), facts.readings.get("cpu_usage")
-    if queue is None or cpu is None or not queue.complete or not cpu.complete:
+    if not is_flat(rules, facts):
         return None
-    limit = next((rule.above for rule in rules.up if rule.metric == "cpu_usage"), 1.0)
-    waiting = max(queue.value or 0.0, queue.latest or 0.0)
-    busy = max(cpu.value or 0.0, cpu.latest or 0.0)
-    if waiting >= NOBODY_WAITS or busy >= FLAT_LOAD * limit:
-        return None
+    waiting, busy = _at_most(facts.readings["queue_length"]), _at_most(facts.readings["cpu_usage"])
     return (
         "not_load_related",
         f"slow while {waiting:.1f} requests wait per replica and the CPU is at {busy:.0%}: the time is spent elsewhere",
     )
+
+
+def is_flat(rules: ServiceRules, facts: Facts) -> bool:
+    """Whether queue and CPU are read from every replica, nobody waits and the CPU is far from its limit."""
+    queue, cpu = facts.readings.get("queue_length", Reading()), facts.readings.get("cpu_usage", Reading())
+    limit = next((rule.above for rule in rules.up if rule.metric == "cpu_usage"), 1.0)
+    return queue.complete and cpu.complete and not requests_wait(facts.readings) and _at_most(cpu) < FLAT_LOAD * limit
+
+
+def requests_wait(readings: dict[str, Reading]) -> bool:
+    """Whether requests wait in line, over the window or at last."""
+    return _at_most(readings.get("queue_length", Reading())) >= NOBODY_WAITS
+
+
+def _at_most(reading: Reading) -> float:
+    return max(reading.value or 0.0, reading.latest or 0.0)
 
 
 def last_done_s(changes: tuple[Change, ...]) -> float | None:

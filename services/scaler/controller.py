@@ -20,21 +20,25 @@ from datetime import UTC, datetime
 from opentelemetry.trace import Span, Tracer
 
 from services.scaler.audit import AuditStream, ChainMovedError
+from services.scaler.candidates import last_done_s, weigh
 from services.scaler.chain import Head
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.decision import Decision
 from services.scaler.effect import finished, judge, latency_limits, measurable
-from services.scaler.history import KEPT_CHANGES, change_of, changes_of, outcome
+from services.scaler.escalation import Turn, active, turns
+from services.scaler.guard import wanted_of
+from services.scaler.headroom import Headroom
+from services.scaler.history import KEPT_CHANGES, change_of, changes_of, escalations_of, outcome, with_escalation
 from services.scaler.inputs import Inputs
 from services.scaler.orders import refusal
 from services.scaler.policy import decide
 from services.scaler.recollection import Recollection
 from services.scaler.records import Scribe
 from services.scaler.settings import ScalerSettings
-from services.scaler.situation import Change, Facts, Memory, Observation, undecided
+from services.scaler.situation import Change, Escalation, Facts, Memory, Observation, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared import metrics
-from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
 from shared.lease import Lease
@@ -61,6 +65,7 @@ class Controller:
         audit: AuditStream,
         checkpoints: Checkpoints,
         target: Target,
+        headroom: Headroom,
         lease: Lease,
         tracer: Tracer,
     ) -> None:
@@ -68,7 +73,7 @@ class Controller:
         self._inputs, self._audit, self._target = inputs, audit, target
         self._recalled = Recollection(service, rules, inputs, checkpoints)
         self._dry_run = target.dry_run or rules.dry_run
-        self._lease, self._tracer = lease, tracer
+        self._headroom, self._lease, self._tracer = headroom, lease, tracer
         self._scribe = Scribe(service, settings.environment, rules)
         self._wake = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
@@ -76,6 +81,7 @@ class Controller:
         self._stamped = 0
         self._head = Head()
         self._changes: tuple[Change, ...] = ()
+        self._escalations: tuple[Escalation, ...] = ()
         self._decided = 0
         self._said: tuple[object, ...] = ()
         self._said_at_s = float("-inf")
@@ -130,8 +136,9 @@ class Controller:
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._decided, self._epoch = past.head, past.decided, epoch
-        self._changes = changes_of(past.records)
+        self._changes, self._escalations = changes_of(past.records), escalations_of(past.records)
         self._recalled.take_up(past)
+        self._headroom.remember(self._changes)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
         # The first word of a new epoch is always said: from then on the chain takes nothing of the one before.
         known = last is not None and past.records[-1].lease_epoch == epoch
@@ -139,6 +146,7 @@ class Controller:
         self._said_at_s = last.at.timestamp() if last is not None and known else float("-inf")
 
     async def _look(self) -> None:
+        metrics.ESCALATED.labels(self._service).set(len(active(self._escalations)))
         seen, unobserved = await self._observe()
         if seen is not None and not self._dry_run and self._stamped != self._epoch:
             await self._stamp(seen)
@@ -150,8 +158,16 @@ class Controller:
             await self._follow(change, seen, now_s)
         self._recalled.catch_up(seen, now_s, self._changes)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        memory = self._recalled.memory(facts, self._changes)
+        memory = self._recalled.memory(facts, self._changes, self._escalations)
+        asks = weigh(self._rules, facts, last_done_s(self._changes))
+        for turn in turns(self._rules, facts, memory, asks):
+            await self._turn(turn, facts)
+        memory = memory.model_copy(update={"escalations": self._escalations})
+        room = await self._headroom.look(facts, undecided(self._changes), asks)
+        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
+        facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
         decision = decide(self._rules, facts, memory)
+        self._headroom.note(facts, decision.target, wanted_of(decision))
         if decision.action is not Action.NO_ACTION:
             await self._carry_out(decision, facts, memory)
         elif decision.reason_code not in IMPLIED or not self._said:
@@ -178,6 +194,16 @@ class Controller:
         if await self._record_decision(decision, facts, memory, {}) is not None:
             self._held_at_s = facts.now_s
 
+    async def _turn(self, turn: Turn, facts: Facts) -> None:
+        """Record that a loop ends or begins again, before anything is decided on it."""
+        if not self._lease.held:
+            return
+        record = self._scribe.escalation(turn, facts.now_s, self._epoch)
+        kept, self._head = await self._audit.append(self._head, record, {})
+        self._escalations = with_escalation(self._escalations, kept)
+        level = logging.INFO if turn.over else logging.ERROR
+        logger.log(level, "%s: %s: %s", self._service, kept.reason_code, kept.reason)
+
     async def _observe(self) -> tuple[Observation | None, str]:
         try:
             seen = await self._target.observe(self._service)
@@ -188,7 +214,12 @@ class Controller:
         return seen, ""
 
     async def _stamp(self, seen: Observation) -> None:
-        """Ask for what is there, under the new epoch: from then on the target refuses whoever led before."""
+        """Ask for what is there, under the new epoch: from then on the target refuses whoever led before.
+
+        Not during an update, in which nothing moves: to a Swarm it would be another one, and end the first.
+        """
+        if seen.updating:
+            return
         last = self._changes[-1].decision if self._changes else ""
         try:
             await self._target.set_replicas(self._service, seen.desired, self._epoch, last)
@@ -262,6 +293,8 @@ class Controller:
         kept, self._head = await self._audit.append(self._head, record, headers)
         self._said, self._said_at_s, self._decided = _words_of(kept), facts.now_s, self._head.position
         metrics.DECISIONS.labels(self._service, str(decision.action)).inc()
+        if decision.reason_code in REFUSALS:
+            metrics.SCALE_UPS_REFUSED.labels(self._service, decision.reason_code).inc()
         logger.info("%s: %s: %s (%s)", name, decision.action, decision.reason, decision.reason_code)
         return kept
 

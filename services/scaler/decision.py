@@ -1,6 +1,7 @@
 """What a decision is, and the case it is made on; shared by the policy and its two halves. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from services.scaler.candidates import Ask
 from services.scaler.situation import Facts, Memory, Observation
@@ -10,7 +11,11 @@ from shared.contracts.scaling_rules import ServiceRules
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do and why. ``target`` equals ``current`` where nothing moves; ``cause`` is the metric that drove it."""
+    """What to do and why. ``target`` equals ``current`` where nothing moves; ``cause`` is the metric that drove it.
+
+    ``expected``: what metrics are reckoned to be afterwards. ``reverses``: the decision that this one undoes.
+    ``recommendation``: what a person might do.
+    """
 
     action: Action
     current: int
@@ -24,6 +29,9 @@ class Decision:
     runs: tuple[str, ...] = ()
     cause: str = ""
     limit: float | None = None
+    expected: Mapping[str, float] = field(default_factory=dict)
+    reverses: str = ""
+    recommendation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

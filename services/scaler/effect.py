@@ -1,12 +1,19 @@
-"""What came of a change: whether it took effect, and whether it helped, by the driving metric over a window after it
-against the window before. Pure."""
+"""What is expected of a change and what came of it: whether it took effect, and whether it helped, by the driving
+metric over a window after it against the window before. Pure."""
 
+from services.scaler.decision import Case, Decision
 from services.scaler.situation import Change, Observation, Verdict
 from shared.contracts.scaling import Action
 from shared.contracts.scaling_rules import RULE_METRICS, Effectiveness, ServiceRules, Shape
 
 REQUEST_RATE = "request_rate_total"
 """Requests/s over all instances, in ``before`` and ``after``."""
+
+ERROR_RATE = "error_rate"
+"""Share of failed requests of the service's system, in ``before`` and ``after``."""
+
+HALF = 0.5
+"""Share of the expected fall of a load from which it has come."""
 
 LOAD_GONE = 0.5
 """Share of the load before below which a better latency proves nothing."""
@@ -54,50 +61,102 @@ def latency_limits(rules: ServiceRules) -> dict[str, float]:
     return {rule.metric: rule.above for rule in rules.up if RULE_METRICS[rule.metric].shape is Shape.LATENCY}
 
 
+def expected_after(case: Case, decision: Decision) -> dict[str, float]:
+    """What a change is reckoned to make of its metrics at the load of now: load is shared by more or fewer replicas,
+    u · n / n′; a latency or a queue comes within its limit."""
+    if decision.target == decision.current or decision.reverses:
+        return {}
+    share = case.seen.ready / decision.target
+    if decision.action is Action.SCALE_DOWN:
+        loads = {
+            rule.metric: case.facts.readings[rule.metric].value
+            for rule in case.rules.up
+            if RULE_METRICS[rule.metric].shape is Shape.LOAD and rule.metric in case.facts.readings
+        }
+        return {name: round(value * share, 6) for name, value in loads.items() if value is not None}
+    ask = next((one for one in case.asks if one.drives and one.cause == decision.cause), None)
+    if ask is None or ask.candidate.value is None:
+        return {}
+    return {ask.cause: round(ask.candidate.value * share, 6) if ask.shape is Shape.LOAD else ask.limit}
+
+
 def judge(
     change: Change, after: dict[str, float], tuning: Effectiveness, latency_limits: dict[str, float]
 ) -> tuple[Verdict, str]:
     """Verdict and one sentence. ``latency_limits``: what the service's rules allow each latency.
 
-    A scale-up helped when its metric fell by ``min_change`` or came within its limit. Where the metric did not fall but
-    the load rose by as much, or where most of the load went away, nothing can be said. A latency past its own limit
-    that rose by ``min_change`` outweighs any other metric: requests per replica always fall when replicas are added.
+    A scale-up helped when its metric came within its limit, or fell by half of what was expected of it (a load), or by
+    ``min_change`` (a latency or a queue, which at saturation is no measure of what still lacks). Where it did not and
+    the load rose by ``min_change``, or where most of the load went away, or where less was expected than can be told
+    apart, nothing can be said. A latency past its own limit that rose by ``min_change``, or a share of failed requests
+    that grew by ``max_errors``, outweighs any other metric: requests per replica always fall when replicas are added,
+    and one that fails at once is quick.
     A scale-down is meant to change nothing: ``no_effect`` is its good outcome, ``worse`` when a latency rose by
-    ``min_change``.
+    ``min_change`` past its limit, where it has one, or errors did.
     """
     if change.action is Action.SCALE_DOWN:
-        return _judge_down(change, after, tuning)
+        return _judge_down(change, after, tuning, latency_limits)
     before_value, after_value = change.before.get(change.cause), after.get(change.cause)
     if before_value is None or after_value is None:
         return "unknown", f"{change.cause or 'the cause'} was not measured on both sides"
+    expected = change.expected.get(change.cause)
     words = f"{change.cause} went from {before_value:g} to {after_value:g}"
+    words += "" if expected is None else f", {expected:g} was expected"
     before_rate, after_rate = change.before.get(REQUEST_RATE, 0.0), after.get(REQUEST_RATE, 0.0)
     with_load = f"{words} while requests/s went from {before_rate:g} to {after_rate:g}"
     if after_rate < before_rate * LOAD_GONE:
         return "unknown", with_load
-    slower = [
-        name
-        for name, limit in latency_limits.items()
-        if after.get(name, 0.0) > max(limit, change.before.get(name, limit) * (1 + tuning.min_change))
-    ]
-    fell = after_value <= before_value * (1 - tuning.min_change)
+    harm = _errors_rose(change, after, tuning) or _slower(change, after, tuning, latency_limits)
+    load = min(1.0, after_rate / before_rate) if before_rate else 1.0
+    fall = _least_fall(change, before_value, tuning)
+    fell = fall is not None and after_value <= before_value * load * (1 - fall)
     within = change.limit is not None and after_value <= change.limit < before_value
-    if (fell or within) and not slower:
+    if (fell or within) and not harm:
         return "helped", words
     if before_rate and after_rate > before_rate * (1 + tuning.min_change):
         return "unknown", with_load
-    if slower:
-        return "worse", f"{words}, but {slower[0]} to {after[slower[0]]:g}"
-    return ("worse" if after_value > before_value * (1 + tuning.min_change) else "no_effect"), words
+    if harm:
+        return "worse", f"{words}, but {harm}"
+    if after_value > before_value * (1 + tuning.min_change):
+        return "worse", words
+    return ("unknown", f"{words}: too little to tell") if fall is None else ("no_effect", words)
 
 
-def _judge_down(change: Change, after: dict[str, float], tuning: Effectiveness) -> tuple[Verdict, str]:
-    times = [
-        name for name in after if name in change.before and (name.startswith("p95_ms") or name == "routing_latency")
-    ]
+def _least_fall(change: Change, before: float, tuning: Effectiveness) -> float | None:
+    """The relative fall from which the metric is said to have fallen; None where too little was expected to tell."""
+    expected = change.expected.get(change.cause)
+    if expected is None or expected == change.limit or not before:
+        return tuning.min_change
+    promised = 1 - expected / before
+    return HALF * promised if promised >= tuning.min_change else None
+
+
+def _slower(change: Change, after: dict[str, float], tuning: Effectiveness, limits: dict[str, float]) -> str:
+    """The first latency past its limit that rose, in words."""
+    for name, limit in limits.items():
+        if after.get(name, 0.0) > max(limit, change.before.get(name, limit) * (1 + tuning.min_change)):
+            return f"{name} to {after[name]:g}"
+    return ""
+
+
+def _errors_rose(change: Change, after: dict[str, float], tuning: Effectiveness) -> str:
+    before_rate, after_rate = change.before.get(ERROR_RATE), after.get(ERROR_RATE)
+    if before_rate is None or after_rate is None or after_rate - before_rate <= tuning.max_errors:
+        return ""
+    return f"{ERROR_RATE} from {before_rate:.1%} to {after_rate:.1%}"
+
+
+def _judge_down(
+    change: Change, after: dict[str, float], tuning: Effectiveness, limits: dict[str, float]
+) -> tuple[Verdict, str]:
+    """Fewer replicas may be a little slower: where a latency has a limit, only what is past it counts."""
+    if errors := _errors_rose(change, after, tuning):
+        return "worse", errors
+    both = [name for name in after if name in change.before]
+    times = [name for name in both if name in limits] or [name for name in both if name.startswith("p95_ms")]
     if not times:
         return "unknown", "no latency was measured on both sides"
     for name in times:
-        if after[name] > change.before[name] * (1 + tuning.min_change):
+        if after[name] > max(change.before[name] * (1 + tuning.min_change), limits.get(name, 0.0)):
             return "worse", f"{name} went from {change.before[name]:g} to {after[name]:g}"
-    return "no_effect", "no latency rose, as intended"
+    return "no_effect", "no latency rose past its limit, as intended"

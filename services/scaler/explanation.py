@@ -16,6 +16,9 @@ CLAMPS = {
     "rate": "the most that may be added at once",
     "max": "the maximum of the service",
     "limits": "the limits of the service",
+    "capacity": "the room on the nodes",
+    "budget": "what the other services leave of the budget",
+    "load": "what the load of now needs",
 }
 """What each bound is; one that is not named here goes by its own name."""
 
@@ -30,6 +33,11 @@ def explain(decision: ScalingRecord, followed: Iterable[ScalingRecord]) -> list[
     ]
     if decision.confidence is not None:
         lines.append(f"  confidence  {decision.confidence:.2f}")
+    if decision.expected:
+        expected = ", ".join(f"{name} {value:g}" for name, value in decision.expected.items())
+        lines.append(f"  expected    {expected}")
+    if decision.recommendation:
+        lines.append(f"  advice      {decision.recommendation}")
     if decision.order:
         lines.append(f"  order       {decision.order}, of {decision.by}")
     try:
@@ -48,6 +56,12 @@ def _situation(rules: ServiceRules, facts: Facts, memory: Memory) -> Iterator[st
     words = f"not observed: {facts.unobserved}" if seen is None else _replicas(seen)
     yield f"  replicas    {words}; {rules.min} to {rules.max} are allowed"
     readings = [f"{name} {_reading(reading)}" for name, reading in facts.readings.items()]
+    if facts.room is not None:
+        yield f"  room        for {facts.room} more on the nodes"
+    if facts.shares is not None:
+        bounds = ", ".join(f"{name} {bound:g}" for name, bound in facts.shares.bounds.items())
+        held = ", ".join(f"{one.service} {one.replicas}" for one in facts.shares.holdings)
+        yield f"  budget      {bounds}; replicas held: {held}"
     yield from _listed("readings", readings, "none")
     breaches = [f"{one.system} {one.metric} {one.value:g} over {one.limit:g} ({one.level})" for one in facts.breaches]
     yield from _listed("breaches", breaches, "none is open")
@@ -82,6 +96,9 @@ def _memory(memory: Memory, now_s: float) -> Iterator[str]:
         yield f"{memory.highest_wanted} replicas were needed at most within the stabilization window"
     for cause, since_s in memory.loud_since_s.items():
         yield f"{cause} has asked for more for {now_s - since_s:.0f} s"
+    for one in memory.escalations:
+        if one.over_s is None:
+            yield f"given up for {one.cause} since {now_s - one.at_s:.0f} s"
     if memory.changes:
         yield f"the last change: {_change(memory.changes[-1], now_s)}"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from services.scaler.candidates import Ask, last_done_s, needed_for_load, weigh
-from services.scaler.situation import Change, Facts, Memory, Reading
+from services.scaler.situation import Change, Escalation, Facts, Memory, Reading
 from shared.contracts.base import Message
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_rules import DownCondition, ServiceRules
@@ -34,9 +34,37 @@ def changes_of(records: Iterable[ScalingRecord]) -> tuple[Change, ...]:
             change = change_of(record)
             if change is not None:
                 changes[record.decision] = change
-        elif record.decision in changes:
+        elif record.kind in ("result", "effectiveness") and record.decision in changes:
             changes[record.decision] = outcome(changes[record.decision], record)
     return tuple(changes.values())[-KEPT_CHANGES:]
+
+
+def escalations_of(records: Iterable[ScalingRecord]) -> tuple[Escalation, ...]:
+    """The escalations a chain tells of, oldest first: every one that is not over, and the last that are.
+
+    A decision names those it was made with, so that one which is older than what was read is known too.
+    """
+    told: tuple[Escalation, ...] = ()
+    for record in records:
+        if record.kind == "escalation":
+            told = with_escalation(told, record)
+        elif record.kind == "decision":
+            named = record.inputs.get("memory", {}).get("escalations", ())
+            told = tuple(Escalation.model_validate(one) for one in named)
+    return told
+
+
+def with_escalation(known: tuple[Escalation, ...], record: ScalingRecord) -> tuple[Escalation, ...]:
+    """What is known of escalations after one more record: one that began, or the end of the one of its cause."""
+    at_s = record.at.timestamp()
+    if record.reason_code != "resumed":
+        one = Escalation(cause=record.cause, decision=record.decision, at_s=at_s, breaches=record.breaches)
+        over = [past for past in known if past.over_s is not None][-KEPT_CHANGES:]
+        return (*over, *(past for past in known if past.over_s is None), one)
+    return tuple(
+        one.model_copy(update={"over_s": at_s}) if one.over_s is None and one.cause == record.cause else one
+        for one in known
+    )
 
 
 def change_of(record: ScalingRecord) -> Change | None:
@@ -54,6 +82,8 @@ def change_of(record: ScalingRecord) -> Change | None:
         breaches=record.breaches,
         runs=record.runs,
         before=record.inputs.get("before", {}),
+        expected=record.expected,
+        reverses=record.reverses,
         dry_run=record.dry_run,
     )
 
@@ -104,7 +134,13 @@ class Tracker:
             loud=self._loud,
         )
 
-    def look(self, rules: ServiceRules, facts: Facts, changes: tuple[Change, ...]) -> Memory:
+    def look(
+        self,
+        rules: ServiceRules,
+        facts: Facts,
+        changes: tuple[Change, ...],
+        escalations: tuple[Escalation, ...] = (),
+    ) -> Memory:
         """Take note of one moment and return the memory to decide with. Moments come in order of time."""
         now_s = facts.now_s
         if self.looked_s is None or now_s - self.looked_s > GAP_S:
@@ -117,6 +153,7 @@ class Tracker:
         up_s, down_s = rules.tuning.stabilization.up, rules.tuning.stabilization.down
         return Memory(
             changes=changes,
+            escalations=escalations,
             idle_since_s=self._idle_since_s,
             watched_since_s=self._watched_since_s,
             highest_wanted=max((one.low for one in self._wanted if one.until_s >= now_s - down_s), default=0),

@@ -11,6 +11,8 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from pydantic import BaseModel, ValidationError
 
 from services.scaler.candidates import driver_of
+from services.scaler.effect import ERROR_RATE
+from services.scaler.generator import GENERATOR, Workers
 from services.scaler.open_breaches import OpenBreaches
 from services.scaler.orders import Orders
 from services.scaler.readings import KEPT_S, SampleWindow
@@ -20,6 +22,7 @@ from shared.bus import Bus
 from shared.config import describe
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.resource import ResourceSample
+from shared.contracts.run import RunState
 from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.scaling_rules import RULE_METRICS, ScalingRules, ServiceRules, Shape
 from shared.contracts.timing import Kind
@@ -44,6 +47,7 @@ class Inputs:
         self.samples = SampleWindow()
         self.times = ResponseTimes()
         self.orders = Orders()
+        self.workers = Workers()
 
     def listen(self, bus: Bus) -> None:
         """Register the subscriptions; they run once the broker is started.
@@ -66,7 +70,12 @@ class Inputs:
         async def hear_windows(body: bytes, message: NatsMessage) -> None:
             frame = await _parse(bus, FrameWindows, body, message)
             if frame is not None:
-                self.times.add(frame)
+                self.take_windows(frame)
+
+        async def hear_run(body: bytes, message: NatsMessage) -> None:
+            state = await _parse(bus, RunState, body, message)
+            if state is not None:
+                self.workers.hear(state)
 
         async def hear_order(body: bytes, message: NatsMessage) -> None:
             order = await _parse(bus, ScalingOrder, body, message)
@@ -98,6 +107,7 @@ class Inputs:
         for stream, subject, hear in (
             ("RESOURCES", names.resource("*"), hear_sample),
             ("WINDOWS", names.window("*", "*"), hear_windows),
+            ("RUNS", names.run_state("*"), hear_run),
         ):
             streamed = ConsumerConfig(
                 deliver_policy=DeliverPolicy.BY_START_TIME,
@@ -125,6 +135,13 @@ class Inputs:
         """Note an order and have it looked at; a redelivered one changes nothing."""
         if self.orders.add(subject, int(message.raw_message.metadata.sequence.stream), order):
             self._wake()
+
+    def take_windows(self, frame: FrameWindows) -> None:
+        """Note what a frame tells of the systems, and of the generator that sent it."""
+        self.times.add(frame)
+        for service, rules in self._rules.services.items():
+            if rules.system == GENERATOR:
+                self.samples.add(self.workers.sample(frame, service))
 
     def forget(self, now_s: float) -> None:
         """Drop instances that are long gone."""
@@ -155,6 +172,9 @@ class Inputs:
         own = values.get(f"p95_ms.{rules.system}")
         if own is not None:
             values |= {"response_time": own, "api_response_time": own}
+        failed = self.times.error_rate(rules.system, begin_s, end_s)
+        if failed is not None:
+            values[ERROR_RATE] = failed
         for driver in rules.breaches:
             if driver.metric == "workflow_execution_time":
                 p95_ms = self.times.p95_ms(driver.system or rules.system, begin_s, end_s, Kind.WORKFLOW)
@@ -185,6 +205,8 @@ class Inputs:
                 reported=1,
                 span_s=self.times.span_s(rules.system, now_s - rules.tuning.window, now_s),
             )
+        if rules.system == GENERATOR and not self.workers.busy(now_s):
+            return dict.fromkeys(readings, Reading(idle=True))
         quiet = self.samples.no_traffic(readings["request_rate"])
         return {
             name: Reading(idle=True)

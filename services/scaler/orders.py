@@ -80,7 +80,7 @@ def refusal(rules: ServiceRules, order: ScalingOrder, now: datetime) -> str:
     replicas = order.replicas
     if order.kind == "set" and replicas is not None and not rules.min <= replicas <= rules.max:
         bound = f"above the maximum of {rules.max}" if replicas > rules.max else f"below the minimum of {rules.min}"
-        return f"{replicas} replicas are {bound}; {order.service} may have {rules.min} to {rules.max}"
+        return f"{replicas} is {bound}; {order.service} may have {rules.min} to {rules.max} replicas"
     return ""
 
 

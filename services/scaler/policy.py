@@ -2,28 +2,36 @@
 
 ```
 orders  paused · set to a count                                                   an operator's word comes first
-gates   unobserved · stopped · updating · awaiting ready · unhealthy              nothing moves
+gates   unobserved · stopped · updating · crash loop · awaiting ready · unhealthy  nothing moves
 effect  of the last change not measured yet                                       only a breach of another cause moves
 limits  below min · above max                                                     back within, first
+undo    the last change did not help, and the rules undo such                     never below what the load needs
 up      any candidate that drives → maximum → stabilize → rate → clamp            never while ineffective
+errors  more of them while nothing is busy                                        told, nothing moves
 down    all conditions, long enough → projected → stabilize → clamp               never on missing data
+guard   room on the nodes · budget over all services                              bounds whatever adds replicas
 ```
-The order and its reasons stand in docs/decisions/0007-scaling.md.
+The order and its reasons stand in docs/decisions/0007-scaling.md and 0023-gates-guard-and-effect.md.
 """
 
 import hashlib
 from dataclasses import replace
 
+from services.scaler.advice import errors_without_load, recommendation
 from services.scaler.candidates import last_done_s, weigh
 from services.scaler.decision import Case, Decision
+from services.scaler.effect import expected_after
+from services.scaler.gates import gate
+from services.scaler.guard import guarded
 from services.scaler.ordered import by_order
+from services.scaler.rollback import roll_back
 from services.scaler.scale_down import scale_down
 from services.scaler.scale_up import scale_up
 from services.scaler.situation import LATEST_S, Facts, Memory, undecided
 from shared.contracts.scaling import Action, Clamp
 from shared.contracts.scaling_rules import ServiceRules
 
-VERSION = "1"
+VERSION = "2"
 
 
 def policy_version(rules: ServiceRules) -> str:
@@ -35,40 +43,26 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
     """The decision for one service at ``facts.now_s``. Every situation has an answer; the same one each time."""
     if facts.observation is None:
         words = f"the target cannot be observed: {facts.unobserved or 'no answer yet'}"
-        return Decision(Action.NO_ACTION, 0, 0, "unobserved", words, 0.0)
+        blind = Decision(Action.NO_ACTION, 0, 0, "unobserved", words, 0.0)
+        return replace(blind, recommendation=recommendation(blind))
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = (
-        by_order(case)
-        or _gate(case)
-        or _awaiting_effect(case)
-        or _back_within_limits(case)
-        or scale_up(case)
-        or scale_down(case)
-    )
+    decision = by_order(case) or guarded(case, gate(case) or _awaiting_effect(case) or _weighed(case))
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,
+        expected=expected_after(case, decision),
+        recommendation=recommendation(decision),
         candidates=tuple(ask.candidate for ask in asks),
         breaches=tuple(breach.breach for breach in breaches),
         runs=tuple(dict.fromkeys(breach.run for breach in breaches)),
     )
 
 
-def _gate(case: Case) -> Decision | None:
-    """Situations in which nothing may move, whatever the metrics say."""
-    seen = case.seen
-    if seen.desired == 0:
-        return case.hold("stopped", "the service is at 0 replicas; someone stopped it, so it is left alone")
-    if seen.updating:
-        return case.hold("updating", "the service is being updated")
-    pending = undecided(case.memory.changes)
-    if pending is not None and pending.ok is None:
-        words = f"{pending.decision} has no result yet: {seen.ready} of {pending.target} replicas are ready"
-        return case.hold("awaiting_ready", words)
-    if seen.unhealthy / seen.desired >= case.rules.tuning.max_unhealthy:
-        return case.hold("unhealthy", f"{seen.unhealthy} of {seen.desired} replicas are unhealthy")
-    return None
+def _weighed(case: Case) -> Decision:
+    return (
+        _back_within_limits(case) or roll_back(case) or scale_up(case) or errors_without_load(case) or scale_down(case)
+    )
 
 
 def _awaiting_effect(case: Case) -> Decision | None:

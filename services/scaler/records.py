@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from services.scaler.advice import ADVICE
 from services.scaler.decision import Decision
+from services.scaler.escalation import Turn
 from services.scaler.orders import HeardOrder
 from services.scaler.policy import policy_version
 from services.scaler.situation import Change, Facts, Memory, Verdict
@@ -57,6 +59,10 @@ class Scribe:
             policy_version=policy_version(self.rules),
             breaches=decision.breaches,
             runs=decision.runs,
+            cause=decision.cause,
+            expected=dict(decision.expected),
+            reverses=decision.reverses,
+            recommendation=decision.recommendation,
             dry_run=dry_run and decision.action is not Action.NO_ACTION,
             order=memory.order.id if memory.order else "",
             by=memory.order.by if memory.order else "",
@@ -112,9 +118,24 @@ class Scribe:
             runs=change.runs,
         )
 
+    def escalation(self, turn: Turn, now_s: float, epoch: int) -> ScalingRecord:
+        """That nothing more is tried for a cause, or that this is over."""
+        return self._record(
+            "escalation",
+            turn.escalation.decision,
+            now_s,
+            epoch,
+            cause=turn.escalation.cause,
+            reason_code="resumed" if turn.over else "ineffective",
+            reason=turn.reason,
+            recommendation="" if turn.over else ADVICE["ineffective"],
+            breaches=turn.escalation.breaches,
+            runs=turn.runs,
+        )
+
     def _record(
         self,
-        kind: Literal["decision", "result", "effectiveness", "order"],
+        kind: Literal["decision", "result", "effectiveness", "escalation", "order"],
         decision: str,
         now_s: float,
         epoch: int,

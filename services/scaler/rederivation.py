@@ -10,7 +10,10 @@ from services.scaler.records import replay_inputs
 from shared.config import describe
 from shared.contracts.scaling import ScalingRecord
 
-COMPARED = ("action", "current", "target", "reason_code", "reason", "confidence", "candidates", "clamps", "breaches")
+COMPARED = (
+    *("action", "current", "target", "reason_code", "reason", "confidence", "candidates", "clamps", "breaches"),
+    *("cause", "expected", "reverses", "recommendation"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Response times of the last minute and a half per system, merged from the windows the collector publishes. Pure.
+"""Response times and errors per system of the last minute and a half, from the windows the collector publishes. Pure.
 
 A frame delivered again changes nothing: frames are remembered for as long as their seconds. Frames of a generator that
 was itself at fault are left out: they say nothing of the system.
@@ -20,6 +20,7 @@ class ResponseTimes:
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, Kind], dict[int, Histogram]] = {}
+        self._outcomes: dict[str, dict[int, tuple[int, int]]] = {}
         self._frames: dict[Frame, int] = {}
         self._newest = 0
 
@@ -33,6 +34,10 @@ class ResponseTimes:
         for cell in frame.cells:
             seconds = self._seconds.setdefault((frame.system, cell.kind), {})
             seconds.setdefault(cell.second, Histogram()).merge(cell.response)
+            if cell.kind is Kind.REQUEST:
+                outcomes = self._outcomes.setdefault(frame.system, {})
+                count, failed = outcomes.get(cell.second, (0, 0))
+                outcomes[cell.second] = count + cell.count, failed + cell.failed
         if emitted > self._newest:
             self._newest = emitted
             self._forget(emitted - KEPT_S)
@@ -45,6 +50,13 @@ class ResponseTimes:
                 total.merge(histogram)
         value_us = total.percentile_us(0.95) if total.total >= ENOUGH else None
         return None if value_us is None else round(value_us / 1000, 3)
+
+    def error_rate(self, system: str, begin_s: float, end_s: float) -> float | None:
+        """Share of requests that failed in these seconds; None with fewer than ``ENOUGH``."""
+        spans = self._outcomes.get(system, {}).items()
+        within = [one for second, one in spans if begin_s <= second and second + 1 <= end_s]
+        count, failed = sum(one[0] for one in within), sum(one[1] for one in within)
+        return round(failed / count, 6) if count >= ENOUGH else None
 
     def span_s(self, system: str, begin_s: float, end_s: float) -> float:
         """From the first second with a request within the span to its end."""
@@ -66,3 +78,6 @@ class ResponseTimes:
         for seconds in self._seconds.values():
             for second in [second for second in seconds if second < horizon]:
                 del seconds[second]
+        for outcomes in self._outcomes.values():
+            for second in [second for second in outcomes if second < horizon]:
+                del outcomes[second]

@@ -2,11 +2,11 @@
 
 from services.scaler.candidates import Ask
 from services.scaler.decision import Case, Decision, clamp_steps
-from services.scaler.situation import Change
+from services.scaler.escalation import ineffective_streak, stopped_for
+from services.scaler.rollback import rolled_back_lately
 from shared.contracts.scaling import Action, Clamp
 from shared.contracts.scaling_rules import Shape
 
-INEFFECTIVE = frozenset({"no_effect", "worse"})
 ONLY_LATENCY = 0.7
 AFTER_INEFFECTIVE = 0.5
 
@@ -22,11 +22,14 @@ def scale_up(case: Case) -> Decision | None:
     if not driving:
         code, words = next(ask.barred for ask in asking if ask.barred)
         return case.hold(code, words)
-    effective = [ask for ask in driving if not _exhausted(case, ask)]
-    if not effective:
-        times = case.rules.tuning.effectiveness.hold_after
-        words = f"{driving[0].cause}: the last {times} scale-ups for it did not help; held until it is over"
+    going_on = [ask for ask in driving if not stopped_for(case.rules, case.memory, ask)]
+    if not going_on:
+        words = f"{driving[0].cause}: scaling for it did not help; held until it is over or an operator resumes it"
         return case.hold("ineffective", words)
+    effective = [ask for ask in going_on if not rolled_back_lately(case, ask.cause)]
+    if not effective:
+        words = f"{going_on[0].cause}: the scale-up for it was undone, and it is not tried again so soon"
+        return case.hold("rolled_back", words)
     return _raise(case, effective)
 
 
@@ -80,35 +83,6 @@ def _not_higher(case: Case, lead: Ask, clamps: tuple[Clamp, ...], confidence: fl
     return case.hold("bounded", words, clamps, confidence)
 
 
-def _exhausted(case: Case, ask: Ask) -> bool:
-    """True when the last scale-ups for this cause did not help and the cause has not gone away since."""
-    tuning = case.rules.tuning.effectiveness
-    return (
-        len(ineffective_streak(case.memory.changes, ask, case.memory.loud_since_s.get(ask.cause))) >= tuning.hold_after
-    )
-
-
-def ineffective_streak(changes: tuple[Change, ...], ask: Ask, loud_since_s: float | None) -> tuple[Change, ...]:
-    """The latest scale-ups for this cause that did not help, up to one that did; unknown ones are passed over.
-
-    Only those of the same episode count: made for the same breach or, for a rule, since it began to hold.
-    """
-    streak: list[Change] = []
-    for change in reversed(changes):
-        if change.action is not Action.SCALE_UP or change.cause != ask.cause:
-            continue
-        other_episode = (
-            ask.breach.breach not in change.breaches
-            if ask.breach
-            else loud_since_s is not None and change.at_s < loud_since_s
-        )
-        if change.verdict == "helped" or other_episode:
-            break
-        if change.verdict in INEFFECTIVE:
-            streak.append(change)
-    return tuple(streak)
-
-
 def _confidence(case: Case, effective: list[Ask], lead: Ask) -> float:
     """1, times the share of instances that reported, times the breach's own confidence, times 0.7 where only latency
     speaks for it (queues and CPU say nothing), times 0.5 where the last scale-up for the same cause did not help."""
@@ -117,6 +91,6 @@ def _confidence(case: Case, effective: list[Ask], lead: Ask) -> float:
         confidence *= lead.breach.confidence
     if all(ask.shape is Shape.LATENCY for ask in effective):
         confidence *= ONLY_LATENCY
-    if ineffective_streak(case.memory.changes, lead, case.memory.loud_since_s.get(lead.cause)):
+    if ineffective_streak(case.memory, lead):
         confidence *= AFTER_INEFFECTIVE
     return round(confidence, 4)

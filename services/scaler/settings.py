@@ -6,6 +6,7 @@ import socket
 
 from pydantic import Field, HttpUrl, field_validator
 
+from shared.contracts.scaling_targets import ScalingTarget
 from shared.settings import ServiceSettings
 
 
@@ -15,7 +16,9 @@ def _scaler_id() -> str:
 
 class ScalerSettings(ServiceSettings):
     """``platform_url``: the supervisor that owns the replicas; without it decisions are recorded and none is acted on.
+    ``workers_url``: the keeper of an embedded stack, which owns the generator workers.
 
+    ``scaler_target``: where replicas run, as ``target:`` of the rules in JSON, for services whose rules name none.
     ``scaler_tick_s``: how often each service is looked at when nothing wakes it. ``scaler_poll_s``: how often while
     replicas are on their way. ``scaler_reason_interval_s``: least time between two records that nothing moves.
     ``scaler_repeat_s``: after so long it is recorded again although nothing is new, before the stream has forgotten the
@@ -23,6 +26,8 @@ class ScalerSettings(ServiceSettings):
     """
 
     platform_url: HttpUrl | None = None
+    scaler_target: ScalingTarget | None = None
+    workers_url: HttpUrl | None = None
     scaler_id: str = Field(default_factory=_scaler_id, pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     scaler_tick_s: float = Field(default=1.0, gt=0, le=60)
     scaler_poll_s: float = Field(default=0.25, gt=0, le=60)
@@ -31,7 +36,7 @@ class ScalerSettings(ServiceSettings):
     scaler_lease_s: float = Field(default=1.0, gt=0, le=1.0)
     scaler_target_timeout_s: float = Field(default=2.0, gt=0, le=30)
 
-    @field_validator("platform_url", mode="before")
+    @field_validator("platform_url", "workers_url", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None

@@ -85,7 +85,7 @@ class Change(Message):
     """A recorded decision to move and what became of it.
 
     ``ok``: None until its result is known. ``done_s``: when the result was. ``before``: the measurements it was made
-    on.
+    on. ``expected``: what its metrics were to be afterwards. ``reverses``: the decision that it undoes.
     """
 
     decision: str
@@ -98,6 +98,8 @@ class Change(Message):
     breaches: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     before: dict[str, float] = Field(default_factory=dict)
+    expected: dict[str, float] = Field(default_factory=dict)
+    reverses: str = ""
     dry_run: bool = False
     ok: bool | None = None
     done_s: float | None = None
@@ -119,8 +121,44 @@ class Order(Message):
     reason: str
 
 
+class Escalation(Message):
+    """A cause for which nothing more is tried since ``at_s``, until ``over_s``; ``breaches`` it was open for."""
+
+    cause: str
+    decision: str
+    at_s: float
+    breaches: tuple[str, ...] = ()
+    over_s: float | None = None
+
+
+class Holding(Message):
+    """What one service holds of the budget: ``replicas`` there or on their way, never less than its minimum counts.
+
+    ``wanted``: how many it would have, were there room. ``cpu_cores``, ``memory`` (MB): of one replica, None where
+    nobody tells.
+    """
+
+    service: str
+    min: int
+    replicas: int
+    wanted: int
+    cpu_cores: float | None = None
+    memory: float | None = None
+
+
+class Shares(Message):
+    """The budget over all services (``bounds`` by quantity: replicas, cpu_cores, memory) and who holds how much."""
+
+    bounds: dict[str, float]
+    holdings: tuple[Holding, ...]
+
+
 class Facts(Message):
-    """What is so at ``now_s``. Without an observation ``unobserved`` says why."""
+    """What is so at ``now_s``. Without an observation ``unobserved`` says why.
+
+    ``room``: how many more replicas the free reservations of the nodes hold; None where nobody asked or knows.
+    ``shares``: None where there is no budget.
+    """
 
     service: str
     now_s: float
@@ -128,6 +166,8 @@ class Facts(Message):
     unobserved: str = ""
     readings: dict[str, Reading] = Field(default_factory=dict)
     breaches: tuple[OpenBreach, ...] = ()
+    room: int | None = None
+    shares: Shares | None = None
 
 
 class Memory(Message):
@@ -135,11 +175,12 @@ class Memory(Message):
 
     ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when the service has
     been looked at without a gap, by whichever scaler. ``loud_since_s``: per cause that asks for a scale-up, since when,
-    pauses of a few seconds aside. ``orders_heard``: position in ORDERS of the last order taken. ``resumed_s``: when an
-    operator last asked for a ``resume``.
+    pauses of a few seconds aside. ``escalations``: also the last that are over. ``order``: what an operator wants now.
+    ``orders_heard``: position in ORDERS of the last one taken. ``resumed_s``: when one last asked for a ``resume``.
     """
 
     changes: tuple[Change, ...] = ()
+    escalations: tuple[Escalation, ...] = ()
     idle_since_s: float | None = None
     watched_since_s: float | None = None
     highest_wanted: int = 0

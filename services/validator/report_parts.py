@@ -104,7 +104,7 @@ def list_scaling(facts: Facts) -> list[Json]:
             decisions[key] = {name: record.get(name) for name in names} | {"result": None, "effectiveness": None}
         elif key in decisions and record["kind"] == "result":
             decisions[key]["result"] = {name: record.get(name) for name in ("at", "ok", "ready", "took_s", "error")}
-        elif key in decisions:
+        elif key in decisions and record["kind"] == "effectiveness":
             decisions[key]["effectiveness"] = {name: record.get(name) for name in ("verdict", "before", "after")}
     return list(decisions.values())
 

@@ -22,6 +22,10 @@ class Action(StrEnum):
     NO_ACTION = "no_action"
 
 
+REFUSALS = frozenset({"at_max", "capacity", "budget"})
+"""Reason codes of a scale-up that was asked for and may not be: worth telling, although nothing moves."""
+
+
 class Candidate(Message):
     """What one metric or breach asked for. ``holds``: whether its rule was met."""
 
@@ -48,9 +52,12 @@ class ScalingRecord(Message):
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
     order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
     ``ok`` (False: refused, and ``error`` says why). A decision made while an order is in force names it.
+    escalation: nothing more is tried for ``cause`` until people or the end of the episode say so (``reason_code``
+    ``ineffective``), or that this is over (``resumed``); it names the last decision made for the cause.
+    ``expected``: what the decision reckons its metrics to be afterwards. ``recommendation``: what a person might do.
     """
 
-    kind: Literal["decision", "result", "effectiveness", "order"]
+    kind: Literal["decision", "result", "effectiveness", "escalation", "order"]
     decision: str
     service: str
     system: str
@@ -74,6 +81,10 @@ class ScalingRecord(Message):
     breaches: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     dry_run: bool = False
+    cause: str = ""
+    expected: dict[str, float] = Field(default_factory=dict)
+    reverses: str = ""
+    recommendation: str = ""
 
     ok: bool | None = None
     ready: int | None = None

@@ -5,13 +5,14 @@ from the document alone. What follows from the rules is the scaler's policy.
 """
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from shared.contracts.base import Document, Name, SystemId
 from shared.contracts.prices import Prices
-from shared.contracts.scaling_targets import ScalingTarget
+from shared.contracts.scaling_budget import Budget, ReplicaSize
+from shared.contracts.scaling_targets import LocalTarget, ScalingTarget, WorkersTarget
 from shared.contracts.units import Duration, parse_quantity
 
 
@@ -44,6 +45,7 @@ RULE_METRICS: dict[str, Metric] = {
     "queue_length": Metric("requests", Shape.QUEUE, True),
     "response_time": Metric("ms", Shape.LATENCY, False),
     "routing_latency": Metric("ms", Shape.LATENCY, True),
+    "generator_at_fault": Metric("ratio", Shape.QUEUE, True),
 }
 
 BREACH_METRICS: dict[str, Shape] = {
@@ -161,16 +163,25 @@ class RateLimit(Document):
     per: Duration = 15.0
 
 
+Remedy = Literal["hold", "rollback", "escalate"]
+"""What follows a change that did not help: it stays, it is undone, or nothing more is tried and people are told."""
+
+
 class Effectiveness(Document):
     """After the replicas are ready and ``settle`` has passed, the driving metric over ``window`` against before.
 
-    ``min_change``: relative change below which nothing is said to have happened. ``hold_after``: so many ineffective
-    scale-ups in a row for one cause hold the next. ``ready_within``: replicas not ready by then count as failed.
+    ``min_change``: relative change below which nothing is said to have happened. ``max_errors``: a share of failed
+    requests that grew by more makes any change worse. ``on_no_effect``, ``on_worse``: what follows. ``hold_after``: so
+    many ineffective scale-ups in a row for one cause end its loop with an escalation. ``ready_within``: replicas not
+    ready by then count as failed.
     """
 
     settle: Duration = 2.0
     window: Duration = 10.0
     min_change: float = Field(default=0.1, gt=0, lt=1)
+    max_errors: float = Field(default=0.02, gt=0, lt=1)
+    on_no_effect: Remedy = "hold"
+    on_worse: Remedy = "rollback"
     hold_after: int = Field(default=2, ge=1)
     ready_within: Duration = 60.0
 
@@ -198,12 +209,14 @@ class Tuning(Document):
 class ServiceRules(Document):
     """One service: limits, which are never optional, and what moves it between them.
 
-    ``target``: where its replicas run, else the document's. ``dry_run``: decide and record, move nothing.
+    ``target``: where its replicas run, else the document's. ``dry_run``: decide and record, move nothing. ``size``:
+    what one replica counts for in the budget, where the target does not tell.
     """
 
     system: SystemId
     target: ScalingTarget | None = None
     dry_run: bool = False
+    size: ReplicaSize | None = None
     min: int = Field(ge=1)
     max: int = Field(ge=1, le=1000)
     up: tuple[UpRule, ...] = ()
@@ -232,7 +245,8 @@ class ServiceRules(Document):
 
 
 class ScalingRules(Document):
-    """The whole document. ``tuning`` and ``target`` at the top hold for each service that has none of its own.
+    """The whole document. ``tuning`` and ``target`` at the top hold for each service that has none of its own;
+    ``budget`` bounds them all together.
 
     Without any the platform of ``TIDEGATE_PLATFORM_URL`` is the target; without that, samples are counted and nothing
     moves. ``prices``: by which efficiency tells cost; without, it tells CPU-seconds and MB-seconds.
@@ -241,6 +255,7 @@ class ScalingRules(Document):
     tuning: Tuning = Tuning()
     target: ScalingTarget | None = None
     prices: Prices | None = None
+    budget: Budget | None = None
     services: dict[Name, ServiceRules] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -258,6 +273,22 @@ class ScalingRules(Document):
             for name, rules in services.items()
         }
         return {**data, "services": merged}
+
+    @model_validator(mode="after")
+    def _within_budget(self) -> "ScalingRules":
+        if self.budget is None:
+            return self
+        if refusal := self.budget.refusal({name: (its.min, its.size) for name, its in self.services.items()}):
+            raise ValueError(f"{refusal}; raise it, or lower a min")
+        for service, its in self.services.items():
+            tells = not isinstance(its.target or self.target or LocalTarget(kind="local"), LocalTarget | WorkersTarget)
+            for name in ("cpu_cores", "memory"):
+                if not tells and name in self.budget.bounds and getattr(its.size, name, None) is None:
+                    raise ValueError(
+                        f"services.{service}.size.{name} is missing: the budget bounds {name} and its target does not "
+                        "tell what one replica takes; give it"
+                    )
+        return self
 
 
 def _overlay(common: dict[str, Any], own: Any) -> Any:

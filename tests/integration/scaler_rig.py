@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 from aiohttp import web
+from nats.errors import Error as NatsError
 from nats.js.errors import KeyNotFoundError
 
 from services.scaler.app import serve
@@ -50,14 +51,18 @@ async def eventually(what: str, probe: Callable[[], Awaitable[Any]], timeout_s: 
 @dataclass
 class Supervisor:
     """The platform's door with one service. ``starts``: replicas become ready at once. ``refuse``: status of the next
-    answers to PUT."""
+    answers to PUT. ``heard``: called with each PUT before it is looked at. ``fenced``: those of an older epoch.
+    ``room``: how many more there may be, None for not told."""
 
     replicas: int = 2
     ready: int = 2
     epoch: int = 0
     starts: bool = True
+    room: int | None = None
     refuse: list[int] = field(default_factory=list)
     puts: list[dict[str, Any]] = field(default_factory=list)
+    fenced: list[dict[str, Any]] = field(default_factory=list)
+    heard: Callable[[dict[str, Any]], Awaitable[None]] | None = None
     url: str = ""
 
     @property
@@ -71,13 +76,17 @@ class Supervisor:
     async def _get(self, request: web.Request) -> web.Response:
         if request.match_info["service"] != SERVICE:
             return web.json_response({"error": "service: is unknown"}, status=404)
-        return web.json_response({"service": SERVICE, "desired": self.replicas, "ready": self.ready, "instances": []})
+        told = {"service": SERVICE, "desired": self.replicas, "ready": self.ready, "instances": [], "room": self.room}
+        return web.json_response(told)
 
     async def _put(self, request: web.Request) -> web.Response:
         body = await request.json()
+        if self.heard is not None:
+            await self.heard(body)
         if self.refuse:
             return web.json_response({"error": "not now"}, status=self.refuse.pop(0))
         if body["epoch"] < self.epoch:
+            self.fenced.append(body)
             return web.json_response({"error": "older epoch"}, status=409)
         self.puts.append(body)
         self.epoch, self.replicas = body["epoch"], body["replicas"]
@@ -99,15 +108,26 @@ class Supervisor:
             await runner.cleanup()
 
 
+def relieved_by_replicas(ready: int) -> dict[str, float]:
+    """What a queue looks like that two replicas cannot carry and more can."""
+    return {
+        "cpu_usage": 0.4,
+        "request_rate": 80.0,
+        "queue_length": 0.5 if ready > 2 else 15.0,
+        "routing_latency": 15.0 if ready > 2 else 200.0,
+    }
+
+
 @dataclass
 class World:
-    """Everything around the scalers of one environment."""
+    """Everything around the scalers of one environment. ``values``: what each of so many ready replicas tells."""
 
     bus: Bus
     supervisor: Supervisor
     config_dir: Path
     nats_url: str
     revision: int = 0
+    values: Callable[[int], dict[str, float]] = relieved_by_replicas
 
     async def records(self, kind: str = "", action: str = "") -> list[ScalingRecord]:
         past = await AuditStream(self.bus.js, self.bus.subjects).read(SERVICE)
@@ -129,22 +149,25 @@ class World:
         )
 
     async def load(self) -> None:
-        """Samples of a queue that two replicas cannot carry and more can, until cancelled."""
+        """Samples of every ready replica, until cancelled."""
         while True:
-            relief = self.supervisor.ready > 2
-            values = {
-                "cpu_usage": 0.4,
-                "request_rate": 80.0,
-                "queue_length": 0.5 if relief else 15.0,
-                "routing_latency": 15.0 if relief else 200.0,
-            }
+            values = self.values(self.supervisor.ready)
             for number in range(self.supervisor.ready):
                 sample = ResourceSample(
                     service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
                     instance=f"relaycore-{number}", at=datetime.now(UTC), values=values,
                 )  # fmt: skip
-                await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
+                # A broker that is away hears of none.
+                with contextlib.suppress(NatsError, TimeoutError):
+                    await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
             await asyncio.sleep(0.1)
+
+    def change_rules(self, **values: Any) -> None:
+        """Other rules of the service, for scalers that begin after this."""
+        path = self.config_dir / "scaling.yaml"
+        rules = json.loads(path.read_text())
+        rules["services"][SERVICE] |= values
+        path.write_text(json.dumps(rules))
 
     def environment_variables(self, scaler_id: str) -> dict[str, str]:
         return {
@@ -174,9 +197,9 @@ class World:
             stop.set()
             await asyncio.wait_for(running, 10)
 
-    async def scaler_process(self, scaler_id: str) -> asyncio.subprocess.Process:
+    async def scaler_process(self, scaler_id: str, module: str = "services.scaler") -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.scaler", cwd=PROJECT_ROOT,
+            sys.executable, "-m", module, cwd=PROJECT_ROOT,
             env={**os.environ, **self.environment_variables(scaler_id)},
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import nats
 import psycopg
 import pytest
@@ -20,9 +21,12 @@ from deploy.embedded.checks import run_checks
 from deploy.embedded.folder import is_process
 from deploy.embedded.options import COMMANDS
 from deploy.embedded.state import read_state
+from services.scaler.targets.local import LocalTarget
+from services.scaler.targets.target import FencedError, RefusedError
 from shared.store.migrations import migrate
 from shared.streams import ensure_streams
 from shared.subjects import Subjects
+from tests.integration.scaler_rig import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -194,3 +198,45 @@ def test_the_doctor_finds_what_a_stack_lacks_and_then_nothing(options: StackOpti
     migrate(info.store_dsn)
 
     assert [check for check in run_checks(options.data) if not check.ok] == []
+
+
+async def test_workers_come_and_go_as_the_scaler_asks_and_those_let_go_are_not_replaced(options: StackOptions) -> None:
+    info = await asyncio.to_thread(start_stack, options)
+
+    def workers() -> list[str]:
+        now = read_stack(options.data)
+        return [] if now is None else [name for name in now.services if name.startswith("generator")]
+
+    async def settled(count: int) -> None:
+        await asyncio.to_thread(wait_until, lambda: len(workers()) == count, 20.0)
+        await eventually("as many ready", lambda: as_many_ready(count), 20.0)
+
+    async def as_many_ready(count: int) -> bool:
+        return (await target.observe("generator")).ready == count
+
+    async with aiohttp.ClientSession() as session:
+        target = LocalTarget(session, info.workers_url, 2.0)
+        await settled(1)
+        await target.set_replicas("generator", 3, 7, "generator-1")
+        await settled(3)
+        assert workers() == ["generator-w1", "generator-w2", "generator-w3"]
+        now = read_stack(options.data)
+        assert now is not None
+        os.kill(now.services["generator-w3"].pid, signal.SIGKILL)
+        with pytest.raises(FencedError, match="epoch 6 is older than 7"):
+            await target.set_replicas("generator", 1, 6, "generator-2")
+        with pytest.raises(RefusedError, match="65 is outside 0 to 64"):
+            await target.set_replicas("generator", 65, 7, "generator-2")
+        with pytest.raises(RefusedError, match="only the service generator is kept here"):
+            await target.observe("relaycore")
+        await settled(3)
+        await target.set_replicas("generator", 1, 8, "generator-3")
+        await settled(1)
+        await target.set_replicas("generator", 2, 8, "generator-4")
+        await settled(2)
+        assert workers() == ["generator-w1", "generator-w2"]
+        assert await target.room("generator") == max(0, len(os.sched_getaffinity(0)) - 2)
+    after = read_stack(options.data)
+    assert after is not None
+    assert list_alive(after) == [*after.services]
+    assert after.workers == 2

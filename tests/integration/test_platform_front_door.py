@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from examples.platform.replica.spec import Sizes
 from examples.platform.supervisor.front_door import FrontDoor
 from examples.platform.supervisor.instance import Instance
 from tests.integration.platform_process import poll_until
@@ -44,7 +45,9 @@ class Bench:
 
     def add_address(self, port: int) -> Instance:
         process: Any = None
-        instance = Instance(f"relaycore-{len(self.ready)}", process, 0.0, "ready", f"http://127.0.0.1:{port}")
+        sizes = Sizes(cpu_limit_cores=1.0, memory_limit_mib=512)
+        name, url = f"relaycore-{len(self.ready)}", f"http://127.0.0.1:{port}"
+        instance = Instance(name, process, 0.0, sizes, state="ready", url=url)
         self.ready.append(instance)
         return instance
 

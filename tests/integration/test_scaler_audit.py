@@ -8,9 +8,13 @@ import pytest
 
 from services.scaler.audit import AuditStream, ChainMovedError
 from services.scaler.chain import Head
+from services.scaler.checkpoints import Checkpoint, Checkpoints
+from services.scaler.history import Remembered
+from services.scaler.policy import decide
 from services.scaler.records import Scribe
+from services.scaler.situation import Memory
 from shared.bus import Bus, open_bus
-from tests.unit.scaler_cases import NOW_S, RELAYCORE, change
+from tests.unit.scaler_cases import NOW_S, RELAYCORE, change, facts, running
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +45,7 @@ async def test_a_chain_is_taken_up_from_its_end_however_long_it_is(bus: Bus) -> 
     audit, head = AuditStream(bus.js, bus.subjects), Head()
     for ready in (4, 5, 6):
         last, head = await audit.append(head, record(bus, ready=ready), {})
-    past = await audit.read("relaycore", timedelta(0))
+    past = await audit.read("relaycore", reach=timedelta(0))
     assert (past.records, past.head, past.faults) == ((last,), head, ())
 
 
@@ -72,3 +76,38 @@ async def test_a_lost_answer_leads_to_one_record_and_success(bus: Bus, publishes
     again = await AuditStream(bus.js, bus.subjects).read("relaycore")
     assert (len(again.records), again.records[-1], again.head) == (2, kept, head)
     assert deaf.calls == calls
+
+
+async def test_one_that_knows_the_last_decision_reads_from_there_and_else_as_far_as_ever(bus: Bus) -> None:
+    audit, head = AuditStream(bus.js, bus.subjects), Head()
+    situation = facts(running(2))
+    scribe = Scribe("relaycore", bus.subjects.environment, RELAYCORE)
+    decided = scribe.decision(
+        decide(RELAYCORE, situation, Memory()), situation, Memory(), {}, name="relaycore-2", epoch=1, dry_run=False
+    )
+    for one in (record(bus), decided, record(bus, ready=5)):
+        _, head = await audit.append(head, one, {})
+    known = await audit.read("relaycore", 2)
+    assert ([one.sequence for one in known.records], known.decided, known.head) == ([2, 3], 2, head)
+    for unknown in (0, 3, 99):
+        past = await audit.read("relaycore", unknown)
+        assert ([one.sequence for one in past.records], past.decided, past.head) == ([1, 2, 3], 2, head)
+
+
+async def test_nothing_of_a_leader_that_was_overtaken_replaces_its_successors_checkpoint(bus: Bus) -> None:
+    bucket = await bus.bucket("checkpoints")
+    frozen, successor = Checkpoints(bucket, "relaycore"), Checkpoints(bucket, "relaycore")
+    assert await frozen.read() is None
+    first, later, stale = (
+        Checkpoint(decided=number, sequence=number, hash="", remembered=Remembered(looked_s=float(number)))
+        for number in (1, 2, 3)
+    )
+    await frozen.write(first)
+    assert await successor.read() == first
+    await successor.write(later)
+    await frozen.write(stale)
+    assert await Checkpoints(bucket, "relaycore").read() == later
+    await bucket.put("scaler.relaycore", b"{")
+    assert await successor.read() is None
+    await successor.write(later)
+    assert await successor.read() == later

@@ -17,8 +17,9 @@ from tests.integration.scaler_rig import Supervisor, background, eventually, ope
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.parametrize("away_s", [0.0, 6.0], ids=["and started again", "and away for longer than a lease lasts"])
 async def test_a_broker_killed_while_replicas_start_leaves_one_decision_with_its_result(
-    tmp_path: Path, environment: str
+    tmp_path: Path, environment: str, away_s: float
 ) -> None:
     server = NatsServer(tmp_path / "nats")
     server.start()
@@ -33,6 +34,7 @@ async def test_a_broker_killed_while_replicas_start_leaves_one_decision_with_its
             await eventually("a move", lambda: _given(world.supervisor.moves))
             await asyncio.to_thread(server.kill)
             world.supervisor.start_all()
+            await asyncio.sleep(away_s)
             await asyncio.to_thread(server.start)
 
             async def results() -> list[ScalingRecord]:
@@ -49,6 +51,7 @@ async def test_a_broker_killed_while_replicas_start_leaves_one_decision_with_its
 
             await eventually("the end of the breach to be heard", heard)
             assert [put["replicas"] for put in world.supervisor.moves].count(4) == len(world.supervisor.moves)
+            assert {put["decision"] for put in world.supervisor.moves} == {decision.decision}
     finally:
         server.stop()
 

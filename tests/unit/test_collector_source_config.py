@@ -38,8 +38,10 @@ def test_the_platform_is_left_out_where_nobody_says_where_it_is() -> None:
     assert make_sources(resources(one), None, 1.0) == []
     made = make_sources(resources(one, {**other, "every_s": 5}), "http://127.0.0.1:8080", 1.0)
     assert [(source.name, every_s) for source, every_s in made] == [("platform", 1.0), ("staging", 5.0)]
+    assert [source.name for source, _ in make_sources(resources({**one, "dns": [DNS]}), None, 1.0)] == ["platform"]
 
 
+DNS = {"name": "relaycore-replicas.platform", "port": 3001, "service": "relaycore", "system": "relaycore"}
 PROCESS = {"kind": "process", "service": "relaycore"}
 
 
@@ -63,6 +65,12 @@ PROCESS = {"kind": "process", "service": "relaycore"}
         ({"kind": "cgroup", "service": "relaycore", "path": "/"}, r"sources.0.cgroup.path: .*pattern"),
         ({"kind": "nvidia", "service": "n", "gpus": [-1]}, r"sources.0.nvidia.gpus.0: .*greater than or equal to 0"),
         ({"kind": "platform", "every_s": 0}, r"sources.0.platform.every_s: .*greater than or equal to 0.1 \(got 0\)"),
+        (
+            {"kind": "platform", "url": "http://here", "dns": [DNS]},
+            r"sources.0.platform: url and dns are two ways",
+        ),
+        ({"kind": "platform", "dns": [{**DNS, "name": "a b"}]}, r"sources.0.platform.dns.0.name: .*pattern"),
+        ({"kind": "platform", "dns": [{**DNS, "port": 0}]}, r"sources.0.platform.dns.0.port: .*\(got 0\)"),
         ({"kind": "platform", "name": "My Platform"}, r"sources.0.platform.name: .*pattern"),
     ],
 )

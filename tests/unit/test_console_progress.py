@@ -1,11 +1,13 @@
 """The live line says what the last messages said."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from services.console.progress import REMEMBERED, Progress
 from services.console.wording import (
+    describe_answer,
     describe_breach,
     describe_scaling,
     format_clock,
@@ -16,6 +18,7 @@ from services.console.wording import (
 from shared.contracts.breach import Breach, BreachStatus
 from shared.contracts.run import Phase, RunState, SystemProgress, WorkerProgress
 from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.timing import Kind
 from shared.contracts.window import Cell, FrameWindows
 from shared.histogram import Histogram
@@ -162,11 +165,53 @@ def test_that_nothing_is_moved_is_not_told(progress: Progress) -> None:
             ),
             "scaling effect    relaycore: helped (routing_latency 132 → 44)",
         ),
+        (
+            record("order", reason_code="set", target=5, by="ada", reason="launch", ok=True),
+            "scaling order     relaycore: set to 5, asked by ada: launch",
+        ),
+        (
+            record("order", reason_code="pause", target=None, by="ada", reason="", ok=False, error="it ended"),
+            "scaling order     relaycore: pause, asked by ada; refused: it ended",
+        ),
     ],
     ids=lambda value: value.kind if isinstance(value, ScalingRecord) else "",
 )
 def test_each_kind_of_scaling_record_has_its_line(made: ScalingRecord, line: str) -> None:
     assert describe_scaling(made) == line
+
+
+@pytest.mark.parametrize(
+    ("kind", "decision", "said"),
+    [
+        ("set", record(), "relaycore: set to 5 until 2026-11-23 12:30:00 UTC; 2 → 4 replicas (d1)"),
+        ("set", record(dry_run=True), "2 → 4 replicas (d1, a dry run: nothing is moved)"),
+        ("set", record(action=Action.NO_ACTION, target=2, reason_code="ordered"), "UTC; it has 2"),
+        (
+            "set",
+            record(action=Action.NO_ACTION, target=2, reason_code="updating", reason="the service is being updated"),
+            "UTC; nothing moves yet: the service is being updated",
+        ),
+        ("pause", record(action=Action.NO_ACTION, target=2, reason_code="paused"), "UTC; it has 2"),
+        ("pause", None, "no decision has followed yet, see tidegate scaling why relaycore"),
+        ("resume", None, "relaycore: resumed; the scaler decides again"),
+    ],
+)
+def test_an_order_is_answered_by_what_it_led_to(kind: str, decision: ScalingRecord | None, said: str) -> None:
+    begun = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    fields = {"replicas": 5, "expires_at": begun + timedelta(minutes=30)} if kind == "set" else {}
+    order = ScalingOrder.model_validate(
+        {
+            "id": "o1",
+            "environment": "local",
+            "service": "relaycore",
+            "kind": kind,
+            "by": "ada",
+            "reason": "x",
+            "at": begun,
+        }
+        | fields
+    )
+    assert said in describe_answer(order, decision)
 
 
 def test_a_higher_is_better_breach_is_below_its_limit() -> None:

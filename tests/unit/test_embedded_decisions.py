@@ -16,6 +16,7 @@ from deploy.embedded.ports import FREE_RANGE, choose_port
 from deploy.embedded.restarts import FIRST_DELAY_S, MAX_DELAY_S, WELL_AFTER_S, Restarts
 from deploy.embedded.state import PlatformInfo, Secrets, ServiceInfo, StackInfo, load_secrets, read_state, write_state
 from deploy.embedded.unprivileged import find_closed
+from deploy.embedded.workers import WantedWorkers, describe
 
 SECRETS = Secrets("nats-word", "postgres-word", "platform-word", "signing-word")
 
@@ -208,3 +209,36 @@ def test_the_topmost_closed_folder_is_found(tmp_path: Path) -> None:
 
 def test_a_process_is_known_by_number_and_start_time_together() -> None:
     assert not is_process(os.getppid(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "count"),
+    [
+        ({"replicas": 5, "epoch": 7, "decision": "generator-1"}, 202, 5),
+        ({"replicas": 5, "epoch": 8}, 202, 5),
+        ({"replicas": 5, "epoch": 6}, 409, 2),
+        ({"replicas": 65, "epoch": 9}, 422, 2),
+        ({"replicas": -1, "epoch": 9}, 422, 2),
+        ({"replicas": "5", "epoch": 9}, 422, 2),
+        ({"replicas": True, "epoch": 9}, 422, 2),
+        ({"replicas": 5}, 422, 2),
+        ([5], 422, 2),
+        (None, 422, 2),
+    ],
+)
+def test_the_number_of_workers_is_changed_by_whoever_leads_within_the_limits(
+    body: object, status: int, count: int
+) -> None:
+    wanted = WantedWorkers(2)
+    assert wanted.ask({"replicas": 2, "epoch": 7}).status == 202
+    answer = wanted.ask(body)
+    assert (answer.status, wanted.count) == (status, count)
+    assert ("error" in answer.body) is (status != 202)
+
+
+def test_there_is_room_for_as_many_workers_as_there_are_cores_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    assert [describe(wanted, [])["room"] for wanted in (0, 3, 4, 9)] == [4, 1, 0, 0]
+    assert describe(2, ["http://127.0.0.1:9"] * 2) == {
+        "service": "generator", "desired": 2, "ready": 0, "starting": 2, "room": 2, "instances": [],
+    }  # fmt: skip

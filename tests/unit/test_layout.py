@@ -87,6 +87,9 @@ DECISIONS = {
             f"resources/{name}"
             for name in ("leak", "lives", "load_share", "usage", "calls", "efficiency", "consumption", "findings")
         ),
+        *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
+        *("targets/kubernetes_state", "targets/kubernetes_room"),
+        *("gates", "guard", "ledger", "rollback", "escalation", "advice", "generator"),
         *("orders", "ordered", "verification", "explanation", "rederivation"),
     ),
     "console": tuple(

@@ -50,8 +50,8 @@ def test_an_order_delivered_or_published_again_is_heard_once() -> None:
     [
         (asked(), ""),
         (asked(replicas=20), ""),
-        (asked(replicas=21), "21 replicas are above the maximum of 20; relaycore may have 2 to 20"),
-        (asked(replicas=1), "1 replicas are below the minimum of 2"),
+        (asked(replicas=21), "21 is above the maximum of 20; relaycore may have 2 to 20 replicas"),
+        (asked(replicas=1), "1 is below the minimum of 2"),
         (asked(expires_at=NOW), "it ended at 2027-01-15 08:00:00 UTC, before a scaler heard it"),
         (asked("pause"), ""),
         (asked("pause", expires_at=NOW - timedelta(1), at=NOW - timedelta(2)), "it ended at 2027-01-14"),

@@ -9,13 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from services.scaler.chain import Head, digest, link, verify
+from services.scaler.orders import HeardOrder
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
 from services.scaler.situation import Memory
 from services.scaler.verification import LISTED, Findings, Row, Verification
 from shared.contracts.scaling import ScalingRecord
 from tests.unit.scaler_cases import NOW_S, RELAYCORE, change, facts, open_breach, running
-from tests.unit.test_scaler_orders import HeardOrder, asked
+from tests.unit.test_scaler_orders import asked
 
 NOW = datetime.fromtimestamp(NOW_S, tz=UTC)
 SCRIBE = Scribe("relaycore", "local", RELAYCORE)

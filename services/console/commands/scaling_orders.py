@@ -52,18 +52,18 @@ def pause(service: str, lasts_s: float | None, reason: str, by: str | None, as_j
 
 @click.command()
 @SERVICE
-@click.option("--reason", type=TEXT, default="", help="Why; it stands in the audit.")
+@click.option("--reason", type=TEXT, help="Why; it stands in the audit.")
 @BY
 @json_flag
 @data_option
-def resume(service: str, reason: str, by: str | None, as_json: bool, data: Path) -> None:
+def resume(service: str, reason: str | None, by: str | None, as_json: bool, data: Path) -> None:
     """Let the scaler decide on SERVICE again: ends a pause or a count that was set, and what an escalation holds.
 
     \b
     Example:
       tidegate scaling resume relaycore
     """
-    _give(data, service, "resume", by, reason, as_json=as_json)
+    _give(data, service, "resume", by, reason or "", as_json=as_json)
 
 
 def _give(

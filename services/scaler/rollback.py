@@ -1,0 +1,72 @@
+"""Undoing a change that did not help, where the rules say so: never below what the load needs, never twice. Pure."""
+
+from services.scaler.candidates import needed_for_load, requests_wait
+from services.scaler.decision import Case, Decision, clamp_steps
+from services.scaler.situation import Change
+from shared.contracts.scaling import Action
+
+
+def roll_back(case: Case) -> Decision | None:
+    """The decision that undoes the latest change, or None. A change that was undone, or undoes one, stays."""
+    change = _latest(case)
+    if change is None or not calls_for_rollback(case, change) or case.seen.desired != change.target:
+        return None
+    if change.action is Action.SCALE_UP:
+        return _remove_again(case, change)
+    target = min(change.current, case.rules.max)
+    if cooling := case.cooling():
+        return cooling
+    words = f"{change.decision} made it worse: back from {change.target} to {target} replicas"
+    return Decision(
+        Action.SCALE_UP, case.seen.desired, target, "rollback", words, cause="rollback", reverses=change.decision
+    )
+
+
+def calls_for_rollback(case: Case, change: Change) -> bool:
+    """Whether its verdict is one that the rules undo. That a scale-down changed nothing is what it was meant to; one
+    that made it worse is undone unless what was done is to stay."""
+    tuning = case.rules.tuning.effectiveness
+    if change.reverses or not change.ok or change.action is Action.NO_ACTION or change.cause == "limits":
+        return False
+    if change.action is Action.SCALE_DOWN:
+        return change.verdict == "worse" and tuning.on_worse != "hold"
+    remedy = {"no_effect": tuning.on_no_effect, "worse": tuning.on_worse}
+    return remedy.get(change.verdict or "") == "rollback"
+
+
+def rolled_back_lately(case: Case, cause: str) -> Change | None:
+    """The latest scale-up for a cause, where it was undone within the stabilization window down: once more at once
+    would only swing."""
+    since_s = case.now_s - case.rules.tuning.stabilization.down
+    undone = {one.reverses for one in case.memory.changes if one.reverses and one.at_s > since_s and not one.dry_run}
+    return next((one for one in reversed(case.memory.changes) if one.decision in undone and one.cause == cause), None)
+
+
+def _latest(case: Case) -> Change | None:
+    moved = [one for one in case.memory.changes if not one.dry_run]
+    return moved[-1] if moved else None
+
+
+def _remove_again(case: Case, change: Change) -> Decision | None:
+    """Back to the count before, as far as the load of now lets it. Other causes that ask keep what they ask for."""
+    seen, rules = case.seen, case.rules
+    if seen.unhealthy or seen.starting or seen.ready < seen.desired or requests_wait(case.facts.readings):
+        return None
+    others = max((ask.candidate.replicas for ask in case.asks if ask.drives and ask.cause != change.cause), default=0)
+    needed = max(needed_for_load(rules, case.facts), others)
+    target, clamps = clamp_steps(change.current, (("load", max(change.current, needed, rules.min)),))
+    if target >= seen.desired:
+        return None
+    if cooling := case.cooling():
+        return cooling
+    words = f"{change.decision} was {change.verdict}: back from {seen.desired} to {target} replicas"
+    return Decision(
+        Action.SCALE_DOWN,
+        seen.desired,
+        target,
+        "rollback",
+        words,
+        clamps=clamps,
+        cause="rollback",
+        reverses=change.decision,
+    )
