@@ -83,7 +83,8 @@ class _Opener:
         return DockerTarget(engine, chosen.name)
 
     async def _in_cluster(self, service: str, chosen: named.KubernetesTarget) -> Target:
-        from services.scaler.targets.kubernetes import KubernetesTarget, open_cluster
+        from services.scaler.targets.kubernetes import KubernetesTarget
+        from services.scaler.targets.kubernetes_cluster import open_cluster
 
         timeout_s = self._settings.scaler_target_timeout_s
         if chosen.context not in self._clusters:
