@@ -39,7 +39,7 @@ test: $(STAMP) $(TIMESCALE) ## Unit, integration and end-to-end tests
 unit: $(STAMP) ## Unit tests alone
 	$(BIN)/python -m pytest tests/unit
 
-bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, soak, tracing, elastic, worker-loss, collector, exactly-once, freshness, store, validator, breach, report, compare, stress, canary, newcomer, scaling)
+bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, soak, tracing, elastic, worker-loss, collector, exactly-once, freshness, store, validator, breach, report, compare, stress, canary, newcomer, scaler, scaling)
 	$(BIN)/python -m bench $(BENCH)
 
 lint: $(STAMP) ## Ruff, and that the code is formatted

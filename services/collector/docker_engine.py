@@ -19,11 +19,11 @@ from requests.exceptions import RequestException
 
 from services.collector.complaints import Complaints
 from services.collector.docker_stats import Container, life_of, pick, takes_traffic, usage_of
-from services.collector.offload import Offload
 from services.collector.source import Seen
 from services.collector.source_config import DockerSpec
 from services.collector.usage import Past, Usage, kept
 from shared.errors import BadMessageError, TransientError
+from shared.offload import Offload
 from shared.subjects import token
 
 THREADS = 8

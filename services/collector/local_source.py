@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from services.collector.offload import Offload
 from services.collector.source import Seen, local_lease_key
 from services.collector.source_config import OwnedSpec
 from services.collector.usage import Past, Usage, kept
+from shared.offload import Offload
 
 
 @dataclass(frozen=True, slots=True)

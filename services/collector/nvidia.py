@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import pynvml
 
-from services.collector.offload import Offload
 from services.collector.source import Seen, local_lease_key
 from services.collector.source_config import NvidiaSpec
 from services.collector.usage import Usage, kept, values_of_usage
 from shared.errors import TransientError
+from shared.offload import Offload
 
 logger = logging.getLogger(__name__)
 

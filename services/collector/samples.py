@@ -19,7 +19,7 @@ class MetricRule(Document):
     """One line of the mapping; the file itself explains the fields."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    unit: Literal["ratio", "MB", "ms", "requests", "requests/s"]
+    unit: Literal["ratio", "cores", "MB", "ms", "requests", "requests/s"]
     form: Literal["gauge", "rate", "mean"]
     of: str = Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
     divide_by: str | None = Field(default=None, pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")

@@ -15,13 +15,12 @@ from pydantic import ValidationError
 
 from services.console.backing import Backing
 from services.console.connecting import connected
-from services.console.reading import find_run
 from shared.bus import Bus, publish_after, publish_now
 from shared.contracts.attention import Acknowledge, Silence
 from shared.contracts.breach import Breach, BreachEvent, BreachStatus
 from shared.errors import ConfigError, TransientError, closest
 from shared.reading import read_last
-from shared.store.asking import ask_store
+from shared.store.asking import ask_store, find_run
 
 LONGEST = timedelta(days=30)
 """ATTENTION keeps what is said a day longer."""

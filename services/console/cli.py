@@ -2,10 +2,12 @@
 
 import click
 
+from services.console.commands.scaling import find_stack
 from services.console.lazy_group import LazyCommand, LazyGroup
 
 VERSION_PACKAGE = "tidegate"
 COMMANDS = "services.console.commands"
+SCALER = "services.scaler.commands"
 
 SECTIONS = {
     "The stack": {
@@ -39,6 +41,8 @@ SECTIONS = {
     "What happened": {
         "breaches": LazyCommand(f"{COMMANDS}.breaches:breaches", "List breaches, silence them, acknowledge them."),
         "scaling": LazyCommand(f"{COMMANDS}.scaling:scaling", "List scaling decisions, their results and effects."),
+        "resources": LazyCommand(f"{SCALER}.resources:resources", "Show what services use, leaks and efficiency."),
+        "optimize": LazyCommand(f"{SCALER}.optimize:optimize", "Plan right sizes and more; carry them out, watched."),
     },
     "Single processes": {
         "service": LazyCommand(f"{COMMANDS}.processes:service", "Run one service in the foreground."),
@@ -50,7 +54,7 @@ SECTIONS = {
 @click.command(
     cls=LazyGroup,
     sections=SECTIONS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "obj": find_stack},
     invoke_without_command=False,
 )
 @click.version_option(package_name=VERSION_PACKAGE, message="%(prog)s %(version)s")

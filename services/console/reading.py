@@ -3,15 +3,14 @@
 from datetime import timedelta
 
 from services.console.report_rows import Dossier
-from shared.errors import ConfigError, closest
-from shared.store.asking import Connection
+from shared.errors import ConfigError
+from shared.store.asking import Connection, find_run
 from shared.store.breaches import list_breaches
 from shared.store.listings import find_last_reported, read_latest_report
-from shared.store.runs import FINAL, list_runs, read_run
+from shared.store.runs import FINAL, read_run
 from shared.store.scaling import list_scaling
 from shared.store.summaries import SummaryRow, list_summaries
 
-KNOWN_RUNS = 1000
 SETTLING = timedelta(seconds=60)
 
 
@@ -26,18 +25,6 @@ async def read_dossier(connection: Connection, environment: str, run: str) -> Do
     scaling = await list_scaling(connection, environment, since=about.requested_at, until=until, limit=1000)
     opened = sorted((row.event["data"] for row in breaches), key=lambda breach: str(breach["opened_at"]))
     return Dossier(report, tuple(opened), tuple(row.record for row in reversed(scaling)))
-
-
-async def find_run(connection: Connection, environment: str, name: str) -> str:
-    """A run's id from itself or from ``last``; ``ConfigError`` names the nearest, or the newest few."""
-    known = [row.run for row in await list_runs(connection, environment, KNOWN_RUNS)]
-    if name == "last" and known:
-        return known[0]
-    if not known:
-        raise ConfigError(f"no run {name!r}: there are no runs in environment {environment!r} yet")
-    if name in known or await read_run(connection, name) is not None:
-        return name
-    raise ConfigError(f"no run {name!r}{closest(name, known)}; the newest are {', '.join(known[:3])}")
 
 
 async def find_going_on(connection: Connection, environment: str, name: str) -> list[SummaryRow]:

@@ -11,11 +11,10 @@ from nats.js.errors import NotFoundError
 from services.console.backing import Backing
 from services.console.changes import load_of, pause_of, resume_of, stop_of
 from services.console.connecting import connected
-from services.console.reading import find_run
 from shared.bus import WRONG_LAST_SEQUENCE, Bus, publish_after
 from shared.contracts.run import RunDesired, RunState
 from shared.errors import ConfigError, TransientError
-from shared.store.asking import ask_store
+from shared.store.asking import ask_store, find_run
 
 STOPPED_BY_OPERATOR = "stopped by the operator"
 ATTEMPTS = 5

@@ -10,6 +10,7 @@ from services.scaler.controller import Controller
 from services.scaler.headroom import Headroom
 from services.scaler.inputs import Inputs
 from services.scaler.ledger import Ledger
+from services.scaler.resources.applying import Turns
 from services.scaler.settings import ScalerSettings
 from services.scaler.targets.opening import open_targets
 from shared.bus import open_bus
@@ -55,6 +56,7 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
         stack.push_async_callback(lease.release)
         ledger = Ledger(rules)
         audit = AuditStream(bus.js, bus.subjects)
+        turns = Turns(rules.services)
         tracer = tracing.get_tracer("tidegate.scaler")
         kept = await bus.bucket("checkpoints")
         controllers.extend(
@@ -69,6 +71,7 @@ async def serve(settings: ScalerSettings, stop: asyncio.Event) -> None:
                 Headroom(service, its, targets[service], ledger),
                 lease,
                 tracer,
+                turns,
             )
             for service, its in rules.services.items()
         )

@@ -25,15 +25,24 @@ from services.scaler.chain import Head
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.decision import Decision
 from services.scaler.effect import finished, judge, latency_limits, measurable
-from services.scaler.escalation import Turn, active, turns
+from services.scaler.escalation import Turn, active, due
 from services.scaler.guard import wanted_of
 from services.scaler.headroom import Headroom
-from services.scaler.history import KEPT_CHANGES, change_of, changes_of, escalations_of, outcome, with_escalation
+from services.scaler.history import (
+    KEPT_CHANGES,
+    change_of,
+    changes_of,
+    escalations_of,
+    outcome,
+    sizes_heard_of,
+    with_escalation,
+)
 from services.scaler.inputs import Inputs
 from services.scaler.orders import refusal
 from services.scaler.policy import decide
 from services.scaler.recollection import Recollection
 from services.scaler.records import Scribe
+from services.scaler.resources.applying import Resizer, Turns
 from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Change, Escalation, Facts, Memory, Observation, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
@@ -68,6 +77,7 @@ class Controller:
         headroom: Headroom,
         lease: Lease,
         tracer: Tracer,
+        turns: Turns,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
         self._inputs, self._audit, self._target = inputs, audit, target
@@ -82,6 +92,8 @@ class Controller:
         self._head = Head()
         self._changes: tuple[Change, ...] = ()
         self._escalations: tuple[Escalation, ...] = ()
+        self._sizes_heard = 0
+        self._resizer = Resizer(service, rules, inputs, target, self._scribe, turns, self)
         self._decided = 0
         self._said: tuple[object, ...] = ()
         self._said_at_s = float("-inf")
@@ -136,9 +148,11 @@ class Controller:
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._decided, self._epoch = past.head, past.decided, epoch
-        self._changes, self._escalations = changes_of(past.records), escalations_of(past.records)
-        self._recalled.take_up(past)
+        self._changes = changes_of(past.records)
+        self._escalations = escalations_of(past.records)
         self._headroom.remember(self._changes)
+        self._sizes_heard = sizes_heard_of(past.records)
+        self._recalled.take_up(past)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
         # The first word of a new epoch is always said: from then on the chain takes nothing of the one before.
         known = last is not None and past.records[-1].lease_epoch == epoch
@@ -155,25 +169,36 @@ class Controller:
         await self._take_orders(now_s)
         change = undecided(self._changes)
         if change is not None:
-            await self._follow(change, seen, now_s)
+            await self._follow(change, seen, unobserved, now_s)
         self._recalled.catch_up(seen, now_s, self._changes)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        memory = self._recalled.memory(facts, self._changes, self._escalations)
+        told = {"escalations": self._escalations, "sizes_heard": self._sizes_heard}
+        memory = self._recalled.memory(facts, self._changes).model_copy(update=told)
         asks = weigh(self._rules, facts, last_done_s(self._changes))
-        for turn in turns(self._rules, facts, memory, asks):
+        for turn in due(self._rules, facts, memory, asks):
             await self._turn(turn, facts)
         memory = memory.model_copy(update={"escalations": self._escalations})
         room = await self._headroom.look(facts, undecided(self._changes), asks)
-        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
-        facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
-        decision = decide(self._rules, facts, memory)
-        self._headroom.note(facts, decision.target, wanted_of(decision))
-        if decision.action is not Action.NO_ACTION:
-            await self._carry_out(decision, facts, memory)
-        elif decision.reason_code not in IMPLIED or not self._said:
-            await self._say_nothing_moves(decision, facts, memory)
+        await self._act(facts.model_copy(update={"room": room}), memory)
         if self._lease.held:
             await self._recalled.keep(self._decided, self._head)
+
+    async def _act(self, facts: Facts, memory: Memory) -> None:
+        """Move replicas or change their sizes, never both; a resize that did harm is taken back first."""
+        self._resizer.tell(undecided(self._changes))
+        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
+        facts = facts.model_copy(update={"shares": self._headroom.shares()})
+        decision = decide(self._rules, facts, memory)
+        self._headroom.note(facts, decision.target, wanted_of(decision))
+        resize = await self._resizer.decide(facts, memory)
+        back = resize is not None and resize.made.reverses
+        if decision.action is not Action.NO_ACTION and not back:
+            await self._carry_out(decision, facts, memory)
+            return
+        if resize is not None:
+            await self._resizer.carry_out(resize)
+        if (resize is None or resize.made.sizes is None) and (decision.reason_code not in IMPLIED or not self._said):
+            await self._say_nothing_moves(decision, facts, memory)
 
     async def _take_orders(self, now_s: float) -> None:
         """Record what operators have asked since, each once, and whether it is done."""
@@ -214,7 +239,12 @@ class Controller:
         return seen, ""
 
     async def _stamp(self, seen: Observation) -> None:
-        """Ask for what is there, under the new epoch: from then on the target refuses whoever led before."""
+        """Ask for what is there, under the new epoch: from then on the target refuses whoever led before.
+
+        Not during an update, in which nothing moves: to a Swarm it would be another one, and end the first.
+        """
+        if seen.updating:
+            return
         last = self._changes[-1].decision if self._changes else ""
         try:
             await self._target.set_replicas(self._service, seen.desired, self._epoch, last)
@@ -222,7 +252,10 @@ class Controller:
             logger.warning("%s: the epoch was not stamped: %s", self._service, error)
         self._stamped = self._epoch
 
-    async def _follow(self, change: Change, seen: Observation | None, now_s: float) -> None:
+    async def _follow(self, change: Change, seen: Observation | None, unobserved: str, now_s: float) -> None:
+        if change.to_sizes is not None:
+            await self._resizer.follow(change, seen, self._inputs.facts(self._service, now_s, seen, unobserved))
+            return
         tuning = self._rules.tuning.effectiveness
         if change.ok is None:
             outcome_now = finished(change, seen, now_s, tuning)
@@ -234,7 +267,7 @@ class Controller:
             after = self._inputs.measured(self._service, *span)
             verdict, reason = judge(change, after, tuning, latency_limits(self._rules))
             record = self._scribe.effectiveness(change, now_s, self._epoch, verdict, reason, after)
-            await self._append_outcome(change, record)
+            await self.append_outcome(change, record)
 
     async def _carry_out(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         begin_s = facts.now_s - min(BEFORE_S, self._rules.tuning.effectiveness.window)
@@ -246,7 +279,7 @@ class Controller:
                 await self._record_result(overtaken, facts.now_s, facts.observation, words)
             else:
                 unknown = self._scribe.effectiveness(overtaken, facts.now_s, self._epoch, "unknown", words, {})
-                await self._append_outcome(overtaken, unknown)
+                await self.append_outcome(overtaken, unknown)
         with self._span(decision) as span:
             record = await self._record_decision(decision, facts, memory, before, span)
             change = None if record is None else change_of(record)
@@ -270,7 +303,7 @@ class Controller:
         self, decision: Decision, facts: Facts, memory: Memory, before: dict[str, float], span: Span | None = None
     ) -> ScalingRecord | None:
         """Record it unless it says again what was said last; None when there is nothing to act on."""
-        name = f"{self._service}-{self._head.sequence + 1}"
+        name = self.next_name()
         record = self._scribe.decision(
             decision, facts, memory, before, name=name, epoch=self._epoch, dry_run=self._dry_run
         )
@@ -296,9 +329,31 @@ class Controller:
     async def _record_result(self, change: Change, now_s: float, seen: Observation | None, error: str) -> None:
         ready = None if seen is None else seen.ready
         record = self._scribe.result(change, now_s, self._epoch, ready=ready, error=error)
-        await self._append_outcome(change, record)
+        await self.append_outcome(change, record)
 
-    async def _append_outcome(self, change: Change, record: ScalingRecord) -> None:
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    def next_name(self) -> str:
+        """What the next record of a change is called."""
+        return f"{self._service}-{self._head.sequence + 1}"
+
+    async def add(self, record: ScalingRecord) -> Change | None:
+        """Keep the record of an order for sizes; the change it announces, where that may be acted on."""
+        if not self._lease.held:
+            return None
+        kept, self._head = await self._audit.append(self._head, record, {})
+        self._sizes_heard = max(self._sizes_heard, sizes_heard_of((kept,)))
+        logger.info("%s: %s (%s)", kept.decision, kept.reason, kept.reason_code)
+        change = change_of(kept)
+        if change is None:
+            return None
+        self._changes = (*self._changes, change)[-KEPT_CHANGES:]
+        return change if self._lease.held and not change.dry_run else None
+
+    async def append_outcome(self, change: Change, record: ScalingRecord) -> None:
+        """Keep a result or a verdict."""
         if not self._lease.held:
             return
         kept, self._head = await self._audit.append(self._head, record, {})

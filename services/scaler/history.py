@@ -31,6 +31,7 @@ def changes_of(records: Iterable[ScalingRecord]) -> tuple[Change, ...]:
         if record.kind == "decision":
             known = record.inputs.get("memory", {}).get("changes", [])
             changes |= {one.decision: one for one in map(Change.model_validate, known)}
+        if record.kind in ("decision", "resize"):
             change = change_of(record)
             if change is not None:
                 changes[record.decision] = change
@@ -69,12 +70,13 @@ def with_escalation(known: tuple[Escalation, ...], record: ScalingRecord) -> tup
 
 def change_of(record: ScalingRecord) -> Change | None:
     """The change a decision record announces; None where nothing moves."""
-    if record.action in (None, Action.NO_ACTION) or record.current is None or record.target is None:
+    moves = record.action not in (None, Action.NO_ACTION) or record.to_sizes is not None
+    if not moves or record.current is None or record.target is None:
         return None
     return Change(
         decision=record.decision,
         at_s=record.at.timestamp(),
-        action=record.action,
+        action=record.action or Action.NO_ACTION,
         current=record.current,
         target=record.target,
         cause=str(record.inputs.get("cause", "")),
@@ -83,6 +85,8 @@ def change_of(record: ScalingRecord) -> Change | None:
         runs=record.runs,
         before=record.inputs.get("before", {}),
         expected=record.expected,
+        from_sizes=record.from_sizes,
+        to_sizes=record.to_sizes,
         reverses=record.reverses,
         dry_run=record.dry_run,
     )
@@ -114,6 +118,17 @@ class Remembered(Message):
     loud: dict[str, tuple[float | None, float]] = Field(default_factory=dict)
 
 
+def sizes_heard_of(records: Iterable[ScalingRecord]) -> int:
+    """Position of the last order for sizes that a chain tells the end of; each decision carries what it knew."""
+    heard = 0
+    for record in records:
+        if record.kind == "decision":
+            heard = max(heard, int(record.inputs.get("memory", {}).get("sizes_heard", 0)))
+        elif record.kind == "resize" and record.ok is not None:
+            heard = max(heard, int(record.inputs.get("position", 0)))
+    return heard
+
+
 class Tracker:
     """How long things have been so, and the extremes wanted within the stabilization windows."""
 
@@ -134,13 +149,7 @@ class Tracker:
             loud=self._loud,
         )
 
-    def look(
-        self,
-        rules: ServiceRules,
-        facts: Facts,
-        changes: tuple[Change, ...],
-        escalations: tuple[Escalation, ...] = (),
-    ) -> Memory:
+    def look(self, rules: ServiceRules, facts: Facts, changes: tuple[Change, ...]) -> Memory:
         """Take note of one moment and return the memory to decide with. Moments come in order of time."""
         now_s = facts.now_s
         if self.looked_s is None or now_s - self.looked_s > GAP_S:
@@ -153,7 +162,6 @@ class Tracker:
         up_s, down_s = rules.tuning.stabilization.up, rules.tuning.stabilization.down
         return Memory(
             changes=changes,
-            escalations=escalations,
             idle_since_s=self._idle_since_s,
             watched_since_s=self._watched_since_s,
             highest_wanted=max((one.low for one in self._wanted if one.until_s >= now_s - down_s), default=0),

@@ -9,8 +9,10 @@ from services.scaler.decision import Decision
 from services.scaler.escalation import Turn
 from services.scaler.orders import HeardOrder
 from services.scaler.policy import policy_version
-from services.scaler.situation import Change, Facts, Memory, Verdict
+from services.scaler.resources.resize import Resize, ResizeCase
+from services.scaler.situation import Change, Facts, Memory, Sizes, Verdict
 from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.scaling_rules import ServiceRules
 
 
@@ -133,9 +135,44 @@ class Scribe:
             runs=turn.runs,
         )
 
+    def resize(self, made: Resize, case: ResizeCase, *, name: str, epoch: int, dry_run: bool) -> ScalingRecord:
+        """What becomes of an order for sizes, with everything that was made from; ``resize_inputs`` gives it back."""
+        facts, seen, order = case.facts, case.facts.observation, case.heard.order if case.heard else None
+        inputs = {
+            "rules": self.rules.model_dump(mode="json"),
+            "facts": facts.model_dump(mode="json"),
+            "memory": case.memory.model_dump(mode="json"),
+            "sizes": None if case.sizes is None else case.sizes.model_dump(mode="json"),
+            "elsewhere": case.elsewhere,
+            "order": None if order is None else order.model_dump(mode="json"),
+            "position": case.heard.position if case.heard else 0,
+            "before": case.before,
+            "cause": "sizes",
+        }
+        return self._record(
+            "resize",
+            name,
+            facts.now_s,
+            epoch,
+            current=0 if seen is None else seen.desired,
+            target=0 if seen is None else seen.desired,
+            reason_code=made.code,
+            reason=made.reason,
+            inputs=inputs,
+            policy_version=policy_version(self.rules),
+            ok=made.sizes is not None if made.over else None,
+            from_sizes=case.sizes,
+            to_sizes=made.sizes,
+            order=order.id if order else "",
+            by=order.by if order else "",
+            reverses=made.reverses,
+            breaches=tuple(one.breach for one in facts.breaches),
+            dry_run=dry_run and made.sizes is not None,
+        )
+
     def _record(
         self,
-        kind: Literal["decision", "result", "effectiveness", "escalation", "order"],
+        kind: Literal["decision", "result", "effectiveness", "escalation", "order", "resize"],
         decision: str,
         now_s: float,
         epoch: int,
@@ -161,4 +198,18 @@ def replay_inputs(record: ScalingRecord) -> tuple[ServiceRules, Facts, Memory]:
         ServiceRules.model_validate(record.inputs["rules"]),
         Facts.model_validate(record.inputs["facts"]),
         Memory.model_validate(record.inputs["memory"]),
+    )
+
+
+def resize_inputs(record: ScalingRecord) -> ResizeCase:
+    """What a recorded resize was made from, without its rules, which ``replay_inputs`` gives."""
+    inputs = record.inputs
+    heard = inputs["order"] and HeardOrder(inputs["position"], ScalingOrder.model_validate(inputs["order"]))
+    return ResizeCase(
+        Facts.model_validate(inputs["facts"]),
+        Memory.model_validate(inputs["memory"]),
+        Sizes.model_validate(inputs["sizes"]) if inputs["sizes"] else None,
+        heard or None,
+        inputs["elsewhere"],
+        inputs["before"],
     )

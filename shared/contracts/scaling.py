@@ -45,19 +45,34 @@ class Clamp(Message):
     after: int
 
 
+class Sizes(Message):
+    """What one replica may use (``limit``) and is promised (``reserved``): cores, and MB of 1,048,576 bytes.
+
+    None: without a limit, nothing promised, or not told. In an order: what is there stays.
+    """
+
+    cpu_limit: float | None = Field(default=None, gt=0)
+    memory_limit: float | None = Field(default=None, gt=0)
+    cpu_reserved: float | None = Field(default=None, ge=0)
+    memory_reserved: float | None = Field(default=None, ge=0)
+
+
 class ScalingRecord(Message):
     """One link of the chain. ``kind`` tells which of the optional parts is filled.
 
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
-    order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
-    ``ok`` (False: refused, and ``error`` says why). A decision made while an order is in force names it.
     escalation: nothing more is tried for ``cause`` until people or the end of the episode say so (``reason_code``
     ``ineffective``), or that this is over (``resumed``); it names the last decision made for the cause.
+    order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
+    ``ok`` (False: refused, and ``error`` says why). A decision made while an order is in force names it.
+    resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none are
+    given, and ``reason_code`` says why), ``order``, ``by``, ``reverses``; its results and effectiveness name it.
+    ``ok`` is None while the order waits, True when it is carried out, False when it is not.
     ``expected``: what the decision reckons its metrics to be afterwards. ``recommendation``: what a person might do.
     """
 
-    kind: Literal["decision", "result", "effectiveness", "escalation", "order"]
+    kind: Literal["decision", "result", "effectiveness", "escalation", "order", "resize"]
     decision: str
     service: str
     system: str
@@ -97,6 +112,9 @@ class ScalingRecord(Message):
 
     order: str = ""
     by: str = ""
+
+    from_sizes: Sizes | None = None
+    to_sizes: Sizes | None = None
 
     def digest(self) -> str:
         """SHA-256 (hex) of this record's canonical JSON without its own hash."""

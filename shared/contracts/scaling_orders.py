@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from shared.contracts.base import Instant, Message, Name
+from shared.contracts.scaling import Sizes
 
 LONGEST = timedelta(days=30)
 """No order holds for longer; ORDERS keeps it a day more, so that whoever takes over hears it."""
@@ -19,7 +20,8 @@ class ScalingOrder(Message):
     """``id`` is unique, so that an order heard twice is carried out once.
 
     ``set`` needs ``replicas`` and ``expires_at``; ``pause`` holds the service as it is, until ``expires_at`` or else
-    for ``LONGEST``; ``resume`` ends both. ``apply`` names the ``plan`` and its ``items``.
+    for ``LONGEST``; ``resume`` ends both. ``apply`` names the ``plan`` and its ``items`` and gives each replica ``sizes``,
+    unless ``expires_at`` passes before it may begin, or replicas no longer have the ``from_sizes`` it was planned from.
     """
 
     id: str = Field(min_length=1, max_length=64)
@@ -30,6 +32,8 @@ class ScalingOrder(Message):
     expires_at: Instant | None = None
     plan: str = ""
     items: tuple[str, ...] = ()
+    from_sizes: Sizes | None = None
+    sizes: Sizes | None = None
     by: str
     reason: str
     at: Instant
@@ -43,8 +47,8 @@ class ScalingOrder(Message):
     def _whole(self) -> "ScalingOrder":
         if self.kind == "set" and (self.replicas is None or self.expires_at is None):
             raise ValueError("set needs replicas and expires_at")
-        if self.kind == "apply" and not self.plan:
-            raise ValueError("apply needs a plan")
+        if self.kind == "apply" and not (self.plan and self.sizes and self.expires_at):
+            raise ValueError("apply needs plan, sizes and expires_at")
         if self.ends_at - self.at > LONGEST:
             raise ValueError(f"expires_at is more than {LONGEST.days} days after at")
         return self

@@ -1,16 +1,18 @@
-"""How a command asks the store: a short connection, and one clear line when there is nothing behind it."""
+"""How a command asks the store: a short connection, runs by their names, and one clear line when nothing is there."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 
-from shared.errors import ConfigError, TransientError
+from shared.errors import ConfigError, TransientError, closest
+from shared.store.runs import list_runs, read_run
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
 CONNECT_TIMEOUT_S = 5
+KNOWN_RUNS = 1000
 
 
 async def ask_store(
@@ -30,3 +32,15 @@ async def ask_store(
     except psycopg.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TransientError(f"the store did not answer: {reason}") from error
+
+
+async def find_run(connection: Connection, environment: str, name: str) -> str:
+    """A run's id from itself or from ``last``; ``ConfigError`` names the nearest, or the newest few."""
+    known = [row.run for row in await list_runs(connection, environment, KNOWN_RUNS)]
+    if name == "last" and known:
+        return known[0]
+    if not known:
+        raise ConfigError(f"no run {name!r}: there are no runs in environment {environment!r} yet")
+    if name in known or await read_run(connection, name) is not None:
+        return name
+    raise ConfigError(f"no run {name!r}{closest(name, known)}; the newest are {', '.join(known[:3])}")

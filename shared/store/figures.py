@@ -214,8 +214,8 @@ class CallTimes:
     """Calls of one service by another, from pairs of a client's span and the server's span below it.
 
     ``network``: bucket (``shared.histogram``) to count of client's time less server's: transfer, and waiting.
-    ``calls`` counts what was looked at, ``answered`` those with a server's span, ``failed`` those whose client's span
-    is an error. ``client_us`` and ``server_us``: sums over the answered.
+    ``calls`` counts what was looked at, in so many ``traces``, ``answered`` those with a server's span,
+    ``failed`` those whose client's span is an error. ``client_us`` and ``server_us``: sums over the answered.
     ``bytes_*``: sums of the bodies' sizes; None where no client's span tells any.
     """
 
@@ -229,6 +229,30 @@ class CallTimes:
     network: dict[int, int]
     bytes_sent: float | None = None
     bytes_received: float | None = None
+    traces: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """One large table of the store: ``bytes`` with indexes, ``rows`` as the planner estimates them, ``since``: begin of
+    its oldest part. ``compressible``: bytes of parts old enough to be compressed that are not; None where the store
+    compresses nothing."""
+
+    table: str
+    bytes: int
+    rows: int
+    since: datetime | None
+    compressible: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """How timings were committed within a time: ``commits`` of ``frames`` with ``events`` rows over ``span_s``."""
+
+    commits: int
+    frames: int
+    events: int
+    span_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ WITH looked_at AS (
       ) AS c ORDER BY c.trace_id, c.span_id
 ), called AS (
     SELECT c.service AS caller, coalesce(s.service, c.attributes ->> 'peer.service', c.attributes ->> 'server.address',
-               '') AS callee, c.status, c.attributes, s.duration_us AS server_us,
+               '') AS callee, c.trace_id, c.status, c.attributes, s.duration_us AS server_us,
            CASE WHEN s.duration_us IS NOT NULL THEN c.duration_us END AS client_us,
            CASE WHEN s.duration_us IS NOT NULL THEN greatest(c.duration_us - s.duration_us, 0) END AS network_us
       FROM looked_at AS c LEFT JOIN LATERAL (
@@ -99,9 +99,9 @@ WITH looked_at AS (
            least(floor(ln(greatest(network_us, 1)::float8) / ln(1.02::float8)), %(most)s)::int AS bucket
       FROM called WHERE network_us IS NOT NULL GROUP BY 1, 2, 4
 )
-SELECT caller, callee, count(*)::integer AS calls, count(server_us)::integer AS answered,
-       (count(*) FILTER (WHERE status = {ERROR}))::integer AS failed, coalesce(sum(client_us), 0)::bigint AS client_us,
-       coalesce(sum(server_us), 0)::bigint AS server_us,
+SELECT caller, callee, count(*)::integer AS calls, count(DISTINCT trace_id)::integer AS traces,
+       count(server_us)::integer AS answered, (count(*) FILTER (WHERE status = {ERROR}))::integer AS failed,
+       coalesce(sum(client_us), 0)::bigint AS client_us, coalesce(sum(server_us), 0)::bigint AS server_us,
        (SELECT coalesce(jsonb_object_agg(bucket, n), '{{}}') FROM bucketed b
          WHERE (b.caller, b.callee) = (c.caller, c.callee)) AS network,
        {_SIZE.format(*["http.request.body.size"] * 2)} AS bytes_sent,
@@ -115,10 +115,18 @@ _SERVED = f"""
 SELECT s.system, {{at}} AS at, sum(w.n)::bigint AS count, sum(w.failed)::bigint AS failed,
        sum(w.bytes_in)::bigint AS bytes_in, sum(w.bytes_out)::bigint AS bytes_out
   FROM run r JOIN series s USING (run) JOIN {{table}} w USING (series_id)
- WHERE r.environment = %(environment)s AND s.kind = {Kind.REQUEST:d} AND w.at >= %(since)s AND w.at < %(until)s
-   AND (%(run)s::text IS NULL OR r.run = %(run)s)
- GROUP BY 1, 2 ORDER BY 2, 1
+ WHERE s.kind = {Kind.REQUEST:d} AND {{which}} GROUP BY 1, 2 ORDER BY 2, 1
 """  # noqa: S608 - built from this module's own constants
+
+_WITHIN = "r.environment = %(environment)s AND w.at >= %(since)s AND w.at < %(until)s"
+_STEPS = _SERVED.format(at="w.at", table="timing_window", which=_WITHIN)
+_BY_DAY = _SERVED.format(at="date_trunc('day', w.at, 'UTC')", table="timing_hour", which=_WITHIN)
+_BY_RUN = _SERVED.format(at="w.at", table="timing_hour", which="r.run = %(run)s")
+
+_SAMPLED = """
+SELECT DISTINCT service FROM resource_minute
+ WHERE environment = %(environment)s AND at >= %(since)s - interval '1 minute' AND at < %(until)s ORDER BY 1
+"""
 
 
 def plan_step(span: timedelta) -> timedelta:
@@ -222,17 +230,33 @@ async def read_calls(connection: AsyncConnection[Any], since: datetime, until: d
 
 
 async def read_served(
-    connection: AsyncConnection[Any],
-    environment: str,
-    since: datetime,
-    until: datetime,
-    *,
-    run: str | None = None,
-    by_day: bool = False,
+    connection: AsyncConnection[Any], environment: str, since: datetime, until: datetime
 ) -> list[Served]:
-    """Requests that runs sent to each system, by steps of ten seconds, or by day of UTC from what is kept longest."""
-    at, table = ("date_trunc('day', w.at, 'UTC')", "timing_hour") if by_day else ("w.at", "timing_window")
-    query = _SERVED.format(at=at, table=table)
+    """Requests that runs sent to each system, by steps of ten seconds."""
+    return await _served(connection, _STEPS, {"environment": environment, "since": since, "until": until})
+
+
+async def read_served_by_day(
+    connection: AsyncConnection[Any], environment: str, since: datetime, until: datetime
+) -> list[Served]:
+    """The same by day of UTC, from what is kept longest."""
+    return await _served(connection, _BY_DAY, {"environment": environment, "since": since, "until": until})
+
+
+async def read_served_by_run(connection: AsyncConnection[Any], run: str) -> list[Served]:
+    """All requests of one run, by system and hour, from what is kept longest."""
+    return await _served(connection, _BY_RUN, {"run": run})
+
+
+async def _served(connection: AsyncConnection[Any], query: str, asked: dict[str, Any]) -> list[Served]:
     async with connection.cursor(row_factory=class_row(Served)) as cursor:
-        await cursor.execute(query.encode(), {"environment": environment, "since": since, "until": until, "run": run})
+        await cursor.execute(query.encode(), asked)
         return await cursor.fetchall()
+
+
+async def list_sampled_services(
+    connection: AsyncConnection[Any], environment: str, since: datetime, until: datetime
+) -> list[str]:
+    """Services of which there are samples."""
+    found = await connection.execute(_SAMPLED, {"environment": environment, "since": since, "until": until})
+    return [service for (service,) in await found.fetchall()]

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tarfile
@@ -14,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,67 +26,103 @@ import pytest
 IMAGE = "tidegate-test:1"
 START_S = 60.0
 STOP_S = 30.0
+KEPT_NETWORKS = ("none", "host", "bridge", "ingress", "docker_gwbridge")
 
 
 @dataclass
 class Engine:
-    """``client`` speaks to it; containers started here are labelled for the collector."""
+    """``client`` speaks to it; it listens on a socket alone, and its network is its own: a loopback."""
 
-    url: str
-    client: Any
-    label: str = field(default_factory=lambda: uuid.uuid4().hex)
+    folder: Path
+    parent: str
+    client: Any = None
+    daemon: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.folder}/sock"
+
+    def start(self) -> None:
+        """Again after ``kill`` with what it had."""
+        folder = self.folder
+        (folder / "pid").unlink(missing_ok=True)
+        command: list[str | Path] = [
+            "dockerd",
+            *("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"),
+            *("--host", self.url, "--bridge", "none", "--iptables=false", "--ip6tables=false"),
+            *("--storage-driver", "vfs", "--cgroup-parent", f"/{self.parent}"),
+            *("--exec-opt", "native.cgroupdriver=cgroupfs"),
+        ]
+        with (folder / "log").open("ab") as log:
+            self.daemon = subprocess.Popen(
+                ["unshare", "--net", "sh", "-c", 'busybox ip link set lo up && exec "$@"', "sh", *command],  # noqa: S607 - wherever it is
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.client = connect(self.daemon, self.url, folder / "log")
 
     def run(self, name: str, command: list[str], **options: Any) -> Any:
         settings = {"network_mode": "none", "init": False, **options}
         return self.client.containers.run(IMAGE, command, name=name, detach=True, **settings)
 
+    def kill(self) -> None:
+        """As an engine that crashes: SIGKILL. Its containers go on, and end when it has been started again."""
+        assert self.daemon is not None
+        self.client.close()
+        self.daemon.kill()
+        self.daemon.wait(STOP_S)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It is there, and answers nothing."""
+        assert self.daemon is not None
+        self.daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.daemon.send_signal(signal.SIGCONT)
+
     def clear(self) -> None:
+        if self.client.info()["Swarm"]["LocalNodeState"] == "active":
+            for service in self.client.services.list():
+                service.remove()
         for container in self.client.containers.list(all=True):
-            container.remove(force=True)
+            with contextlib.suppress(docker.errors.NotFound):
+                container.remove(force=True)
         for network in self.client.networks.list():
-            if network.name not in ("none", "host", "bridge"):
+            if network.name not in KEPT_NETWORKS:
                 network.remove()
+        for volume in self.client.volumes.list():
+            volume.remove(force=True)
 
 
 @contextlib.contextmanager
-def run_engine() -> Iterator[Engine]:
-    """Skips only where there is no engine to start; in CI as root that is a failure."""
-    dockerd, busybox = shutil.which("dockerd"), shutil.which("busybox")
+def run_engine(*, swarm: bool = False) -> Iterator[Engine]:
+    """Skips only where there is no engine to start; in CI as root that is a failure. ``swarm``: manager of one node."""
     if os.geteuid() != 0:
         pytest.skip("dockerd needs root")
-    if dockerd is None or busybox is None:
+    busybox = shutil.which("busybox")
+    if shutil.which("dockerd") is None or busybox is None:
         lack = "no dockerd or no busybox here: apt-get install docker.io busybox-static"
         if os.environ.get("CI") == "true":
             pytest.fail(lack)
         pytest.skip(lack)
     # Its socket's path has to be short, so not pytest's own folder.
-    folder = Path(tempfile.mkdtemp(prefix="tg-docker-"))
-    parent = f"tidegate-test-{uuid.uuid4().hex[:8]}"
-    log = (folder / "log").open("wb")
-    daemon = subprocess.Popen(
-        [
-            dockerd,
-            *("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid"),
-            *("--host", f"unix://{folder}/sock", "--bridge", "none", "--iptables=false", "--ip6tables=false"),
-            *("--storage-driver", "vfs", "--cgroup-parent", f"/{parent}", "--exec-opt", "native.cgroupdriver=cgroupfs"),
-        ],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    client = None
+    engine = Engine(Path(tempfile.mkdtemp(prefix="tg-docker-")), f"tidegate-test-{uuid.uuid4().hex[:8]}")
     try:
-        client = connect(daemon, f"unix://{folder}/sock", folder / "log")
-        client.api.import_image_from_data(root_file_system(Path(busybox)), repository="tidegate-test", tag="1")
-        engine = Engine(f"unix://{folder}/sock", client)
+        engine.start()
+        engine.client.api.import_image_from_data(root_file_system(Path(busybox)), repository="tidegate-test", tag="1")
+        if swarm:
+            engine.client.swarm.init(advertise_addr="127.0.0.1")
         yield engine
         engine.clear()
     finally:
-        if client is not None:
-            client.close()
-        end(daemon)
-        log.close()
-        remove(folder, parent)
+        if engine.client is not None:
+            engine.client.close()
+        if engine.daemon is not None:
+            end(engine.daemon)
+        remove(engine.folder, engine.parent)
 
 
 def connect(daemon: "subprocess.Popen[bytes]", url: str, log: Path) -> Any:

@@ -17,7 +17,6 @@ import pytest
 
 from services.collector.cgroups import open_cgroups
 from services.collector.local_source import LocalSource
-from services.collector.offload import Offload
 from services.collector.outbox import Outbox
 from services.collector.processes import open_processes
 from services.collector.sampling import Sampler
@@ -26,6 +25,7 @@ from services.collector.source_config import CgroupSpec, ProcessSpec
 from services.collector.timescale import Timescale
 from shared.contracts.resource import ResourceSample
 from shared.errors import BadMessageError, TransientError
+from shared.offload import Offload
 from tests.integration.collector_rig import Rig, eventually, open_rig
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ from services.console.backing import Backing
 from services.console.hosts import LOOPBACK
 from services.console.plan import LoadOptions, Request, desire, plan_run
 from services.console.progress import Notice, Snapshot
-from services.console.reading import find_dossier, find_run, read_dossier
+from services.console.reading import find_dossier, read_dossier
 from services.console.session import Outcome, Session, Stopper, publish_desired
 from services.console.steering import load_run, pause_run, resume_run, stop_everything, stop_run
 from shared.bus import Bus, open_bus, publish_now
@@ -23,7 +23,7 @@ from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.run import Phase, RunDesired, RunState
 from shared.contracts.scenario import Scenario, Step
 from shared.errors import ConfigError, TransientError
-from shared.store.asking import ask_store
+from shared.store.asking import ask_store, find_run
 from shared.store.breaches import save_breach
 from shared.store.listings import list_reported_runs
 from shared.store.reports import write_report

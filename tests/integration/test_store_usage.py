@@ -11,10 +11,10 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from shared.contracts.resource import ResourceSample
-from shared.store import upkeep_postgres
+from shared.store import upkeep_postgres, upkeep_timescale
 from shared.store.figures import MemoryPoint, UsageStep
 from shared.store.keeping import Keeping
-from shared.store.migrations import migrate
+from shared.store.migrations import Side, migrate
 from shared.store.samples import save_samples
 from shared.store.spans import SpanRow
 from shared.store.usage import (
@@ -62,6 +62,12 @@ def noon() -> datetime:
     return datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=20)
 
 
+async def keep(connection: Connection, samples: list[ResourceSample], at_once: int = 30) -> None:
+    """As batches of a collector; what is more at once the server of the other side does not take."""
+    for at in range(0, len(samples), at_once):
+        await save_samples(connection, samples[at : at + at_once])
+
+
 async def test_samples_and_minutes_tell_the_same(connection: Connection) -> None:
     begin = noon()
     samples = [
@@ -69,8 +75,7 @@ async def test_samples_and_minutes_tell_the_same(connection: Connection) -> None
         for second in range(120)
         for one in (1, 2)
     ]
-    for at in range(0, len(samples), 7):
-        await save_samples(connection, samples[at : at + 7])
+    await keep(connection, samples, 7)
     await save_samples(connection, [sample(begin, cpu_cores=99.0).model_copy(update={"environment": "there"})])
 
     fine = await read_usage(connection, HERE, begin, begin + timedelta(minutes=15))
@@ -109,7 +114,7 @@ async def test_a_new_start_is_told_by_memory_without_rates(connection: Connectio
         )
         for second in range(600)
     ]
-    await save_samples(connection, samples)
+    await keep(connection, samples)
     points = await read_memory(connection, HERE, begin, begin + span)
     assert [point.at for point in points if point.began] == [begin + timedelta(seconds=300)]
     assert points[0] == MemoryPoint("relaycore", "relaycore", "relaycore-1", begin, 500.0, 0.5, 20.0, False)

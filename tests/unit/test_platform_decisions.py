@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from examples.platform.replica.spec import Sizes
 from examples.platform.supervisor.balance import LeastOutstanding
 from examples.platform.supervisor.desired import (
     Desired,
     OutOfLimitsError,
+    Plan,
     StaleEpochError,
     Standing,
     plan_replicas,
     restart_delay_s,
+    room_for,
 )
 from examples.platform.supervisor.settings import ConfigError, load_services, load_settings
 
+SIZES = Sizes(cpu_limit_cores=2.0, memory_limit_mib=4096, cpu_reserved_cores=0.5, memory_reserved_mib=1024)
 SHIPPED = Path(__file__).parents[2] / "examples/platform/platform.yaml"
 
 
@@ -42,7 +47,7 @@ def test_with_no_backend_none_is_chosen() -> None:
 
 
 def test_an_older_epoch_is_refused_and_told_the_highest() -> None:
-    desired = Desired(2, 1, 10).after(3, epoch=7, decision="d-1")
+    desired = Desired(2, SIZES, 1, 10).after(3, epoch=7, decision="d-1")
     with pytest.raises(StaleEpochError) as refusal:
         desired.after(4, epoch=6, decision="d-2")
     assert refusal.value.epoch == 7
@@ -52,7 +57,7 @@ def test_an_older_epoch_is_refused_and_told_the_highest() -> None:
 @pytest.mark.parametrize("replicas", [0, 11, -1])
 def test_a_number_outside_the_hard_limits_is_refused(replicas: int) -> None:
     with pytest.raises(OutOfLimitsError, match="outside 1 to 10"):
-        Desired(2, 1, 10).after(replicas, epoch=0, decision=None)
+        Desired(2, SIZES, 1, 10).after(replicas, epoch=0, decision=None)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +78,66 @@ def test_the_plan_brings_the_replicas_to_the_wanted_number(
 ) -> None:
     plan = plan_replicas(desired, [Standing(*standing) for standing in standings])
     assert (plan.start, plan.drain) == (start, drain)
+
+
+def test_other_sizes_come_one_replica_at_a_time_and_never_fewer_are_ready_than_wanted() -> None:
+    standings = [Standing(f"old-{number}", "ready", 0, True) for number in range(3)]
+    drained: list[str] = []
+    for number in range(20):
+        plan = plan_replicas(3, standings)
+        assert plan.start + len(plan.drain) <= 1
+        drained += plan.drain
+        standings = [one for one in standings if one.id not in plan.drain]
+        standings = [replace(one, state="ready") for one in standings]
+        standings += [Standing(f"new-{number}", "starting", 0)] * plan.start
+        assert sum(one.state == "ready" for one in standings) >= 3
+        assert len(standings) <= 4
+    assert drained == ["old-2", "old-1", "old-0"]
+    assert plan_replicas(3, standings) == Plan(0, ())
+    assert len(standings) == 3
+
+
+@pytest.mark.parametrize(
+    ("desired", "standings", "start", "drain"),
+    [
+        pytest.param(2, [("a", "ready", True), ("b", "ready", True), ("c", "starting", False)], 0, (), id="waits"),
+        pytest.param(2, [("a", "ready", True), ("b", "ready", True), ("c", "unhealthy", False)], 0, (), id="is stuck"),
+        pytest.param(2, [("a", "ready", True), ("c", "starting", False)], 0, (), id="one died meanwhile"),
+        pytest.param(4, [("a", "ready", True), ("c", "starting", False)], 2, (), id="more are wanted meanwhile"),
+        pytest.param(
+            1, [("a", "ready", True), ("b", "ready", True), ("c", "ready", False)], 0, ("b",), id="fewer meanwhile"
+        ),
+        pytest.param(2, [("a", "ready", False), ("b", "ready", False), ("c", "starting", True)], 0, ("c",), id="back"),
+    ],
+)
+def test_a_rolling_update_goes_on_only_when_what_it_brought_is_ready(
+    desired: int, standings: list[tuple[str, str, bool]], start: int, drain: tuple[str, ...]
+) -> None:
+    given = [Standing(id_, state, 0, outdated) for id_, state, outdated in standings]
+    assert plan_replicas(desired, given) == Plan(start, drain)
+
+
+def test_sizes_are_refused_from_an_older_epoch_and_where_more_is_reserved_than_allowed() -> None:
+    desired = Desired(2, SIZES, 1, 10).resized(replace(SIZES, cpu_limit_cores=1.0), epoch=7, decision="d-1")
+    assert desired.sizes.cpu_limit_cores == 1.0
+    assert desired.replicas == 2
+    with pytest.raises(StaleEpochError):
+        desired.resized(SIZES, epoch=6, decision="d-0")
+    with pytest.raises(StaleEpochError):
+        desired.after(3, epoch=6, decision="d-0")
+    with pytest.raises(OutOfLimitsError, match=r"memory_reserved_mib: 8192 is above the limit of 4096"):
+        desired.resized(replace(SIZES, memory_reserved_mib=8192), epoch=7, decision="d-2")
+
+
+@pytest.mark.parametrize(
+    ("cpu_cores", "memory_mib", "room"),
+    [(math.inf, math.inf, 8), (2.0, math.inf, 4), (math.inf, 2500, 2), (0.4, math.inf, 0), (-1.0, math.inf, 0)],
+)
+def test_room_is_the_least_of_the_limit_and_what_is_left(cpu_cores: float, memory_mib: float, room: int) -> None:
+    assert room_for(Desired(2, SIZES, 1, 10), cpu_cores, memory_mib) == room
+    if math.isinf(cpu_cores):
+        unreserved = replace(SIZES, cpu_reserved_cores=0.0, memory_reserved_mib=0.0)
+        assert room_for(Desired(2, unreserved, 1, 10), 0.0, memory_mib) == 8
 
 
 def test_the_first_death_is_answered_at_once_and_repeated_ones_ever_later() -> None:

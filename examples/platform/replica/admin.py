@@ -11,6 +11,7 @@ from .fields import parse_object
 from .service import Service
 from .spec import Fault
 
+_CRASHED = 70
 _UNFINISHED = ("queued", "running", "accepted", "routed")
 
 
@@ -50,7 +51,10 @@ class Admin:
 
     async def set_fault(self, request: web.Request) -> web.Response:
         """The supervisor has validated the fault."""
-        self._service.faults.set(Fault(**parse_object(await request.read())))
+        fault = Fault(**parse_object(await request.read()))
+        if fault.kind == "crash":
+            os._exit(_CRASHED)
+        self._service.faults.set(fault)
         return web.Response(status=204)
 
     async def fail_orphans(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The fault in force on one replica: slow, errors or hang. It strikes every API call but the login."""
+"""The fault in force on one replica: slow, errors or hang. They strike every API call but the login."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ class Metrics:
         )
         self._gauge("platform_servers", "Tasks served at once").set(work.servers)
         self._gauge("platform_servers_busy", "Servers at work").set_function(lambda: work.busy)
-        self._gauge("platform_cpu_limit_cores", "CPU limit of the deployment").set(config.cpu_limit_cores)
+        self._gauge("platform_cpu_limit_cores", "CPU limit of the deployment").set(config.sizes.cpu_limit_cores)
         self._gauge("platform_memory_limit_bytes", "Memory limit of the deployment").set(
-            config.memory_limit_mib * 1024 * 1024
+            config.sizes.memory_limit_mib * 1024 * 1024
         )
         if config.system == "relaycore":
             self.routing_latency = self._histogram(

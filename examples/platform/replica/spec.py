@@ -31,9 +31,35 @@ class ServiceTime:
     sigma: Annotated[float, Ge(0), Le(3)] = 0.3
 
 
+Cores = Annotated[float, Le(1024)]
+Mebibytes = Annotated[float, Le(16 * 1024 * 1024)]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What one replica may use and has reserved. Told and counted, not enforced."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    cpu_limit_cores: Annotated[Cores, Gt(0)]
+    memory_limit_mib: Annotated[Mebibytes, Gt(0)]
+    cpu_reserved_cores: Annotated[Cores, Ge(0)] = 0.0
+    memory_reserved_mib: Annotated[Mebibytes, Ge(0)] = 0.0
+
+    def fault(self) -> str:
+        """What is wrong with these sizes, or nothing."""
+        for what, reserved, limit in (
+            ("cpu_reserved_cores", self.cpu_reserved_cores, self.cpu_limit_cores),
+            ("memory_reserved_mib", self.memory_reserved_mib, self.memory_limit_mib),
+        ):
+            if reserved > limit:
+                return f"{what}: {reserved:g} is above the limit of {limit:g}"
+        return ""
+
+
 @dataclass(frozen=True)
 class ServiceConfig:
-    """One service of `platform.yaml`. `min` and `max` are the hard limits of `replicas`."""
+    """One service of `platform.yaml`. `min` and `max` are the hard limits of `replicas`, `sizes` those at the start."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -43,8 +69,7 @@ class ServiceConfig:
     max: Annotated[int, Ge(1)]
     servers: Annotated[int, Ge(1)]
     service_time: dict[str, ServiceTime]
-    cpu_limit_cores: Annotated[float, Gt(0)]
-    memory_limit_mib: Annotated[int, Gt(0)]
+    sizes: Sizes
     api_servers: Annotated[int, Ge(1)] = 32
     seed: int = 0
     start_up_s: Annotated[float, Ge(0), Le(300)] = 0.0
@@ -53,11 +78,14 @@ class ServiceConfig:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault in force. `factor` multiplies service times (slow), `rate` is the share of 500s (errors)."""
+    """A fault in force. `factor` multiplies service times (slow), `rate` is the share of 500s (errors).
+
+    `crash` ends each replica when it hears of it, so soon after its start.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    kind: Literal["slow", "errors", "hang", "none"] = "none"
+    kind: Literal["slow", "errors", "hang", "crash", "none"] = "none"
     factor: Annotated[float, Ge(0), Le(1000)] = 5.0
     rate: Annotated[float, Ge(0), Le(1)] = 0.5
 
@@ -82,4 +110,5 @@ class ReplicaSpec:
         """Rebuild what `dataclasses.asdict` made of a spec."""
         config = dict(document["config"])
         times = {kind: ServiceTime(**time) for kind, time in config["service_time"].items()}
-        return cls(**{**document, "config": ServiceConfig(**{**config, "service_time": times})})
+        sizes = Sizes(**config["sizes"])
+        return cls(**{**document, "config": ServiceConfig(**{**config, "service_time": times, "sizes": sizes})})

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from ..replica.spec import Fault
+from ..replica.spec import Fault, Sizes
 from .desired import OutOfLimitsError, StaleEpochError
 from .fleet import Fleet
 from .platform import Platform
@@ -25,6 +25,16 @@ class ReplicasRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     replicas: int
+    epoch: Annotated[int, Field(ge=0)] = 0
+    decision: str | None = None
+
+
+class SizesRequest(BaseModel):
+    """Body of `PUT /services/{service}/sizes`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sizes: Sizes
     epoch: Annotated[int, Field(ge=0)] = 0
     decision: str | None = None
 
@@ -52,6 +62,7 @@ class PlatformApi:
         router.add_get("/services", self.list_services)
         router.add_get("/services/{service}", self.read_service)
         router.add_put("/services/{service}/replicas", self.put_replicas)
+        router.add_put("/services/{service}/sizes", self.put_sizes)
         router.add_get("/sd", self.discover)
         router.add_get("/counts", self.read_counts)
         router.add_post("/faults", self.post_fault)
@@ -66,21 +77,22 @@ class PlatformApi:
         return web.json_response(self._platform.targets())
 
     async def list_services(self, request: web.Request) -> web.Response:
-        return web.json_response([fleet.as_json() for fleet in self._platform.fleets.values()])
+        return web.json_response([self._as_json(fleet) for fleet in self._platform.fleets.values()])
 
     async def read_service(self, request: web.Request) -> web.Response:
-        return web.json_response(self._fleet(request.match_info["service"]).as_json())
+        return web.json_response(self._as_json(self._fleet(request.match_info["service"])))
 
     async def put_replicas(self, request: web.Request) -> web.Response:
         fleet = self._fleet(request.match_info["service"])
         asked = _parse(TypeAdapter(ReplicasRequest), await request.read())
-        try:
-            fleet.request_replicas(asked.replicas, asked.epoch, asked.decision)
-        except StaleEpochError as error:
-            return web.json_response({"error": str(error), "epoch": error.epoch}, status=409)
-        except OutOfLimitsError as error:
-            return web.json_response({"error": str(error)}, status=422)
-        return web.json_response(fleet.as_json(), status=202)
+        fleet.request_replicas(asked.replicas, asked.epoch, asked.decision)
+        return web.json_response(self._as_json(fleet), status=202)
+
+    async def put_sizes(self, request: web.Request) -> web.Response:
+        fleet = self._fleet(request.match_info["service"])
+        asked = _parse(TypeAdapter(SizesRequest), await request.read())
+        fleet.request_sizes(asked.sizes, asked.epoch, asked.decision)
+        return web.json_response(self._as_json(fleet), status=202)
 
     async def discover(self, request: web.Request) -> web.Response:
         """Prometheus HTTP service discovery: the ready replicas' own ports."""
@@ -110,6 +122,9 @@ class PlatformApi:
     async def read_faults(self, request: web.Request) -> web.Response:
         return web.json_response({name: asdict(fleet.fault) for name, fleet in self._platform.fleets.items()})
 
+    def _as_json(self, fleet: Fleet) -> dict[str, Any]:
+        return fleet.as_json() | {"room": self._platform.room(fleet.service)}
+
     def _fleet(self, service: str) -> Fleet:
         fleet = self._platform.fleets.get(service)
         if fleet is None:
@@ -132,7 +147,9 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except _UnknownServiceError as error:
         return web.json_response({"error": str(error)}, status=404)
-    except _BadBodyError as error:
+    except StaleEpochError as error:
+        return web.json_response({"error": str(error), "epoch": error.epoch}, status=409)
+    except (_BadBodyError, OutOfLimitsError) as error:
         return web.json_response({"error": str(error)}, status=422)
 
 

@@ -2,6 +2,7 @@
 
 starting --healthy--> ready <--> unhealthy;  any --no longer wanted--> draining --idle or deadline--> stopped
 any --process ended--> gone, and replaced after a pause that grows with deaths in a row
+Of other sizes than are wanted: replaced one at a time, the next when the last replacement is ready.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from ..replica.spec import Fault, ReplicaSpec, ServiceConfig
+from ..replica.spec import Fault, ReplicaSpec, ServiceConfig, Sizes
 from .desired import Desired, Standing, plan_replicas, restart_delay_s
 from .instance import AdminClient, Instance
 from .replica_process import Nursery, ReplicaStartError
@@ -25,9 +27,11 @@ _UNHEALTHY_AFTER = 3
 _REPLACED_AFTER = 10
 _DRAIN_POLL_S = 0.05
 _STOP_DEADLINE_S = 1.5
+_STEADY_AFTER_S = 10.0
+_LOOPING_DEATHS = 2
 
-SpecFor = Callable[[str, int], ReplicaSpec]
-"""The spec of a new replica from its instance id and ordinal."""
+SpecFor = Callable[[str, int, Sizes], ReplicaSpec]
+"""The spec of a new replica from its instance id, ordinal and sizes."""
 
 
 class Fleet:
@@ -38,7 +42,7 @@ class Fleet:
     ) -> None:
         self.service = service
         self.config = config
-        self.desired = Desired(config.replicas, config.min, config.max)
+        self.desired = Desired(config.replicas, config.sizes, config.min, config.max)
         self.instances: list[Instance] = []
         self.ready: list[Instance] = []
         self.fault = Fault()
@@ -47,8 +51,7 @@ class Fleet:
         self._nursery = nursery
         self._spec_for = spec_for
         self._ordinal = 0
-        self._starts_pending = 0
-        self._deaths_in_a_row = 0
+        self._starts_pending: list[int] = []
         self._dead: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
@@ -70,18 +73,34 @@ class Fleet:
             _log.info("%s: %d replicas wanted, were %d (decision %s)", self.service, replicas, before, decision)
         self.reconcile()
 
-    def reconcile(self) -> None:
-        """Start and drain what the plan says. Safe to call at any time."""
+    def request_sizes(self, sizes: Sizes, epoch: int, decision: str | None) -> None:
+        """Want replicas of `sizes` from now on, by a rolling update. Refused as `request_replicas` is."""
+        before = self.desired.sizes
+        self.desired = self.desired.resized(sizes, epoch, decision)
+        if sizes != before:
+            _log.info("%s: %s wanted for each replica, were %s (decision %s)", self.service, sizes, before, decision)
+        self.reconcile()
+
+    @property
+    def is_updating(self) -> bool:
+        """Whether replicas of other sizes than are wanted still serve."""
+        return any(one.sizes != self.desired.sizes for one in self.instances if one.state != "draining")
+
+    def reconcile(self, deaths: int = 0) -> None:
+        """Start and drain what the plan says. Safe to call at any time. `deaths`: of the one that is replaced."""
         if self._is_stopping:
             return
-        standings = [Standing(one.id, one.state, one.outstanding) for one in self.instances]
+        standings = [
+            Standing(one.id, one.state, one.outstanding, one.sizes != self.desired.sizes) for one in self.instances
+        ]
         plan = plan_replicas(self.desired.replicas, standings)
         for instance in [one for one in self.instances if one.id in plan.drain]:
             self._set_state(instance, "draining")
             self._spawn(self._drain(instance))
-        for _ in range(plan.start - self._starts_pending):
-            self._starts_pending += 1
-            self._spawn(self._start(restart_delay_s(self._deaths_in_a_row)))
+        for number in range(plan.start - len(self._starts_pending)):
+            inherited = 0 if number else deaths
+            self._starts_pending.append(inherited)
+            self._spawn(self._start(inherited))
 
     async def set_fault(self, fault: Fault) -> None:
         """Put `fault` in force on every replica, also those to come."""
@@ -101,33 +120,39 @@ class Fleet:
 
     def as_json(self) -> dict[str, Any]:
         states = [one.state for one in self.instances]
+        deaths = [*self._starts_pending, *(one.deaths for one in self.instances if one.state == "starting")]
+        looping = sum(count >= _LOOPING_DEATHS for count in deaths)
         return {
             "service": self.service,
             "system": self.config.system,
             "desired": self.desired.replicas,
             "ready": len(self.ready),
-            "starting": states.count("starting") + self._starts_pending,
+            "starting": len(deaths) - looping,
+            "looping": looping,
+            "updating": self.is_updating,
             "draining": states.count("draining"),
             "epoch": self.desired.epoch,
             "decision": self.desired.decision,
             "min": self.desired.min,
             "max": self.desired.max,
+            "sizes": asdict(self.desired.sizes),
             "restarts": self.restarts,
             "fault": self.fault.kind,
             "instances": [one.as_json() for one in self.instances],
         }
 
-    async def _start(self, delay_s: float) -> None:
+    async def _start(self, deaths: int) -> None:
         try:
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(restart_delay_s(deaths))
             self._ordinal += 1
             ordinal = self._ordinal
             id_ = f"{self.service}-{ordinal}"
-            process = await self._nursery.start(self._spec_for(id_, ordinal))
-            instance = Instance(id_, process, time.time())
+            sizes = self.desired.sizes
+            process = await self._nursery.start(self._spec_for(id_, ordinal, sizes))
+            instance = Instance(id_, process, time.time(), sizes, deaths)
             self.instances.append(instance)
         finally:
-            self._starts_pending -= 1
+            self._starts_pending.remove(deaths)
         self._spawn(self._watch_process(instance))
         watch = self._spawn(self._watch_health(instance))
         instance.tasks.add(watch)
@@ -142,10 +167,9 @@ class Fleet:
         self._publish_ready()
         if was_wanted:
             self.restarts += 1
-            self._deaths_in_a_row += 1
             _log.warning("%s: ended with code %s; a new replica takes its place", instance.id, code)
             self._dead.append(instance.id)
-        self.reconcile()
+        self.reconcile(instance.deaths + 1 if was_wanted else 0)
         await self._fail_orphans()
 
     async def _watch_health(self, instance: Instance) -> None:
@@ -160,12 +184,15 @@ class Fleet:
         await self._admin.set_fault(instance, self.fault)
         if instance.state == "starting":
             self._set_state(instance, "ready")
+            self.reconcile()
+        ready_at = time.monotonic()
         await self._fail_orphans()
         while True:
             await asyncio.sleep(_HEALTH_EVERY_S)
             if await self._admin.is_healthy(instance):
                 instance.failed_checks = 0
-                self._deaths_in_a_row = 0
+                if time.monotonic() - ready_at >= _STEADY_AFTER_S:
+                    instance.deaths = 0
                 if instance.state == "unhealthy":
                     self._set_state(instance, "ready")
                 continue

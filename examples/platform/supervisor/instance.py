@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import aiohttp
 
-from ..replica.spec import Fault
+from ..replica.spec import Fault, Sizes
 from .replica_process import ReplicaProcess
 
 State = Literal["starting", "ready", "draining", "unhealthy"]
@@ -16,11 +16,16 @@ State = Literal["starting", "ready", "draining", "unhealthy"]
 
 @dataclass(eq=False)
 class Instance:
-    """A replica with its state. `outstanding` is the front door's count of unanswered requests."""
+    """A replica with its state. `outstanding` is the front door's count of unanswered requests.
+
+    `deaths`: how many before it, each in the place of the last, ended soon after they had started.
+    """
 
     id: str
     process: ReplicaProcess
     started_at: float
+    sizes: Sizes
+    deaths: int = 0
     state: State = "starting"
     url: str = ""
     outstanding: int = 0
@@ -34,6 +39,7 @@ class Instance:
             "pid": self.process.pid,
             "state": self.state,
             "started_at": self.started_at,
+            "sizes": asdict(self.sizes),
         }
 
 

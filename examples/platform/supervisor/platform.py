@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 
 from ..ledger import sum_ledgers
-from ..replica.spec import ReplicaSpec, ServiceConfig
+from ..replica.spec import ReplicaSpec, ServiceConfig, Sizes
+from .desired import room_for
 from .fleet import Fleet, SpecFor
 from .front_door import FrontDoor
 from .instance import AdminClient
@@ -66,6 +69,18 @@ class Platform:
         """The front doors' URLs by system id."""
         return {system: door.url for system, door in self._doors.items()}
 
+    def room(self, service: str) -> int:
+        """How many more replicas of `service` its limit and the budget have room for."""
+        wanted = [fleet.desired for fleet in self.fleets.values()]
+        cpu_cores = sum(one.replicas * one.sizes.cpu_reserved_cores for one in wanted)
+        memory_mib = sum(one.replicas * one.sizes.memory_reserved_mib for one in wanted)
+        budget = self._settings
+        return room_for(
+            self.fleets[service].desired,
+            math.inf if budget.cpu_cores is None else budget.cpu_cores - cpu_cores,
+            math.inf if budget.memory_mib is None else budget.memory_mib - memory_mib,
+        )
+
     def counts(self, run: str) -> dict[str, dict[str, int]]:
         """Requests of `run` per system and action, over every replica there has been."""
         return {system: sum_ledgers(sorted(self._data.glob(f"{system}.*.counts")), run) for system in self._doors}
@@ -73,12 +88,12 @@ class Platform:
     def _spec_for(self, service: str, config: ServiceConfig) -> SpecFor:
         settings = self._settings
 
-        def spec_for(instance: str, ordinal: int) -> ReplicaSpec:
+        def spec_for(instance: str, ordinal: int, sizes: Sizes) -> ReplicaSpec:
             return ReplicaSpec(
                 service=service,
                 instance=instance,
                 ordinal=ordinal,
-                config=config,
+                config=replace(config, sizes=sizes),
                 peers=self.targets(),
                 secret=settings.secret,
                 password=settings.password,

@@ -26,7 +26,10 @@ class ConfigError(Exception):
 
 
 class PlatformSettings(BaseSettings):
-    """Environment variables `TIDEGATE_PLATFORM_*`. Port 0 takes a free one."""
+    """Environment variables `TIDEGATE_PLATFORM_*`. Port 0 takes a free one.
+
+    `cpu_cores`, `memory_mib`: the budget that `room` is counted by; without it only the services' limits count.
+    """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore")
 
@@ -39,6 +42,8 @@ class PlatformSettings(BaseSettings):
     data: Path | None = None
     config: Path = Path(__file__).parent.parent / "platform.yaml"
     state_file: Path | None = None
+    cpu_cores: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    memory_mib: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     token_ttl_s: float = Field(default=900.0, gt=0, le=86_400)
     otlp_endpoint: str | None = Field(
         default=None, validation_alias="TIDEGATE_OTLP_ENDPOINT", pattern=r"^https?://[^/\s]+"
@@ -97,6 +102,8 @@ def _check_services(path: Path, services: Mapping[str, ServiceConfig]) -> None:
     for name, config in services.items():
         if not config.min <= config.replicas <= config.max:
             raise ConfigError(f"{path}: {name}.replicas: {config.replicas} is outside {config.min} to {config.max}")
+        if fault := config.sizes.fault():
+            raise ConfigError(f"{path}: {name}.sizes.{fault}")
         kinds = KINDS_OF_WORK[config.system]
         if set(config.service_time) != set(kinds):
             named = ", ".join(sorted(config.service_time))

@@ -32,10 +32,9 @@ def set_(name: str, run: str, data: Path) -> None:
     """Let NAME stand for RUN (an id of `tidegate runs`, or `last`) from now on."""
     from services.console.backing import need_backing
     from services.console.person import who
-    from services.console.reading import find_run
     from services.console.settings import ConsoleSettings
     from shared.settings import read_settings
-    from shared.store.asking import Connection, ask_store
+    from shared.store.asking import Connection, ask_store, find_run
     from shared.store.baselines import set_baseline
 
     if name in RESERVED or not name.strip() or name.startswith("-"):

@@ -36,11 +36,10 @@ def breaches(context: click.Context, run: str | None, open_only: bool, limit: in
         return
     from rich.text import Text
 
-    from services.console.reading import find_run
     from services.console.report_text import open_console
     from services.console.wording import describe_attention, describe_breach
     from shared.contracts.breach import BreachEvent
-    from shared.store.asking import ask_store
+    from shared.store.asking import ask_store, find_run
     from shared.store.breaches import list_breaches
 
     backing = _backing(data)

@@ -30,6 +30,9 @@ SECTIONS = {
         "verify": LazyCommand(f"{SCALER}.verify:verify", "Find records that were changed, lost or moved."),
         "rederive": LazyCommand(f"{SCALER}.rederive:rederive", "Make decisions again from their records."),
     },
+    "Trying rules": {
+        "replay": LazyCommand(f"{SCALER}.replay:replay", "Rules and other policies over a recorded load, scored."),
+    },
 }
 
 
@@ -56,11 +59,10 @@ def scaling(
         return
     from rich.text import Text
 
-    from services.console.reading import find_run
     from services.console.report_text import open_console
     from services.console.wording import describe_scaling, told
     from shared.contracts.scaling import ScalingRecord
-    from shared.store.asking import ask_store
+    from shared.store.asking import ask_store, find_run
     from shared.store.scaling import list_scaling
 
     backing = find_stack(data)

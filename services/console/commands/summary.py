@@ -30,14 +30,13 @@ def summary(run: str | None, day: datetime | None, markdown: bool, limit: int, a
       tidegate summary --day 2026-03-01 --markdown
     """
     from services.console.backing import need_backing
-    from services.console.reading import find_run
     from services.console.report_text import open_console
     from services.console.settings import ConsoleSettings
     from services.console.summary_rows import as_markdown
     from services.console.summary_text import print_day, print_days
     from shared.errors import ConfigError
     from shared.settings import read_settings
-    from shared.store.asking import ask_store
+    from shared.store.asking import ask_store, find_run
     from shared.store.summaries import SummaryRow, list_summaries
 
     if markdown and as_json:

@@ -15,11 +15,10 @@ from services.console.comparing.likeness import (
 from services.console.comparing.measures import Measure, Name, measure_all
 from services.console.comparing.slots import Slots
 from services.console.comparing.verdict import ActionKey, Compared, Judged, Rules, Verdict, judge
-from services.console.reading import KNOWN_RUNS, find_run
 from shared.contracts.run import Phase
 from shared.contracts.timing import Kind
 from shared.errors import ConfigError, closest
-from shared.store.asking import Connection
+from shared.store.asking import KNOWN_RUNS, Connection, find_run
 from shared.store.baselines import find_baseline, list_baselines
 from shared.store.comparisons import RanRow, Steps, list_ran, read_compared_steps, read_ran
 from shared.store.series import Series, list_series

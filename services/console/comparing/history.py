@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from services.console.comparing.change_points import LEAST_RUNS, ChangePoint, find_change_points
 from services.console.comparing.likeness import BRANCH, same_load
 from services.console.comparing.verdict import ActionKey
-from services.console.reading import find_run
 from shared.contracts.run import Phase
 from shared.contracts.timing import Kind
 from shared.errors import ConfigError, closest
-from shared.store.asking import Connection
+from shared.store.asking import Connection, find_run
 from shared.store.comparisons import FigureRow, RanRow, list_ran, read_figures, read_ran
 
 FIGURES = ("p50", "p95")

@@ -10,9 +10,8 @@ from pathlib import Path
 from services.console.exporting.files import Form, Target, check_targets, choose_targets, open_writer, whole_or_nothing
 from services.console.exporting.sources import Source
 from services.console.exporting.tables import What
-from services.console.reading import find_run
 from shared.errors import ConfigError
-from shared.store.asking import Connection
+from shared.store.asking import Connection, find_run
 from shared.store.runs import read_run
 
 

@@ -8,7 +8,7 @@ import click
 
 
 class Stack(Protocol):
-    """Addresses of the bus and the store."""
+    """Addresses of the bus and the store; ``supervisor_url``: of the stand-in platform's, where there is one."""
 
     @property
     def nats_url(self) -> str: ...
@@ -18,6 +18,9 @@ class Stack(Protocol):
 
     @property
     def environment(self) -> str: ...
+
+    @property
+    def supervisor_url(self) -> str | None: ...
 
 
 def stack_option(command: Callable[..., Any]) -> Callable[..., Any]:

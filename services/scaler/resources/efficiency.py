@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from services.scaler.resources.usage import Slack
 from shared.contracts.prices import Prices
 
 LEAST_POINTS = 4
@@ -50,14 +49,14 @@ class Efficiency:
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
-    """What was used over a span; ``slack``: by ``cpu`` and ``memory``, as ``usage`` tells it."""
+    """What was used over a span; slack as a share of what is held."""
 
     cpu_core_s: float | None
     memory_mb_s: float | None
     requests: float | None
     counted_by: Literal["service", "runs", ""]
-    cpu_slack: Slack | None = None
-    memory_slack: Slack | None = None
+    cpu_slack: float | None = None
+    memory_slack: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +105,8 @@ def measure(
         memory_mb_s_per_thousand=_share(used.memory_mb_s, used.requests, PER),
         cost=cost,
         cost_per_thousand=_share(cost, used.requests, PER),
-        cpu_slack=None if used.cpu_slack is None else used.cpu_slack.share,
-        memory_slack=None if used.memory_slack is None else used.memory_slack.share,
+        cpu_slack=used.cpu_slack,
+        memory_slack=used.memory_slack,
     )
 
 

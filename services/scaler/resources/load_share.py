@@ -13,7 +13,8 @@ Floats = NDArray[np.float64]
 DELAYS_MIN = (0.0, 1.0, 3.0)
 CREDIT = 2.0
 """Standard errors added to the share of a load that has a trend, and beyond which that of any other counts."""
-TREND_P = 0.05
+TREND_P, TREND_LEAST = 0.05, 0.1
+"""A load has a trend when it is beyond chance and goes over this share of its mean."""
 
 
 def without_load(
@@ -29,18 +30,26 @@ def without_load(
     filled = np.interp(minutes, minutes[known], load[known])
     followed = [_delayed(minutes, filled, delay) for delay in DELAYS_MIN]
     loads = [np.array([one[block_of == block].mean() for block in told]) for one in followed]
+    drifts = _drifts(at, loads[0])
     fits = [_fit(at, least, one) for one in loads if float(one.std()) > 1e-9 * max(1.0, float(abs(one).max()))]
     if not fits:
         return least
     _, share, error, one = min(fits, key=lambda fit: fit[0])
-    drift = stats.kendalltau(at, one)
-    if drift.pvalue < TREND_P:
-        share += float(np.sign(drift.statistic)) * CREDIT * error
-        if drift.statistic > 0:
+    if drifts:
+        share += drifts * CREDIT * error
+        if drifts > 0:
             share = max(share, float(np.mean((least - least.mean()) * one)))
     elif share < CREDIT * error:
         return least
     return np.asarray(least - max(share, 0.0) * one)
+
+
+def _drifts(at: Floats, load: Floats) -> int:
+    """1 for a load that rises, -1 for one that falls, 0 for one that does neither."""
+    chance = stats.kendalltau(at, load).pvalue
+    slope = float(stats.theilslopes(load, at)[0])
+    goes = abs(slope) * float(at[-1] - at[0]) >= TREND_LEAST * float(abs(load.mean()))
+    return int(np.sign(slope)) if chance < TREND_P and goes else 0
 
 
 def _delayed(minutes: Floats, load: Floats, delay_min: float) -> Floats:

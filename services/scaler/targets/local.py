@@ -25,12 +25,23 @@ class _Instance(Message):
     state: str = ""
 
 
+class _Sizes(Message):
+    cpu_limit_cores: float | None = None
+    memory_limit_mib: float | None = None
+    cpu_reserved_cores: float = 0.0
+    memory_reserved_mib: float = 0.0
+
+
 class _Service(Message):
+    """``looping``: replicas that ended soon after their start, more than once in a row, and are started again."""
+
     desired: int = Field(ge=0)
     ready: int = Field(ge=0)
     starting: int = Field(default=0, ge=0)
+    looping: int = Field(default=0, ge=0)
     updating: bool = False
-    room: int | None = None
+    room: int | None = Field(default=None, ge=0)
+    sizes: _Sizes = _Sizes()
     instances: tuple[_Instance, ...] = ()
 
 
@@ -45,29 +56,46 @@ class LocalTarget:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def observe(self, service: str) -> Observation:
-        state = await self._state(service)
+        state = await self._read(service)
         return Observation(
             desired=state.desired,
             ready=state.ready,
             starting=state.starting,
-            unhealthy=sum(instance.state == "unhealthy" for instance in state.instances),
+            unhealthy=state.looping + sum(instance.state == "unhealthy" for instance in state.instances),
+            restarting=state.looping,
             updating=state.updating,
         )
 
     async def room(self, service: str) -> int | None:
-        return (await self._state(service)).room
+        return (await self._read(service)).room
 
     async def sizes(self, service: str) -> Sizes:
-        return Sizes()
+        told = (await self._read(service)).sizes
+        return Sizes(
+            cpu_limit=told.cpu_limit_cores,
+            memory_limit=told.memory_limit_mib,
+            cpu_reserved=told.cpu_reserved_cores or None,
+            memory_reserved=told.memory_reserved_mib or None,
+        )
 
     async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
-        raise RefusedError(f"{service}: the supervisor does not resize replicas")
+        """Replaces the replicas one by one. Each must have limits, which the supervisor's ratios are of."""
+        if sizes.cpu_limit is None or sizes.memory_limit is None:
+            raise RefusedError(f"{service}: sizes need cpu_limit and memory_limit; the supervisor has none without")
+        wanted = {
+            "cpu_limit_cores": sizes.cpu_limit,
+            "memory_limit_mib": sizes.memory_limit,
+            "cpu_reserved_cores": sizes.cpu_reserved or 0.0,
+            "memory_reserved_mib": sizes.memory_reserved or 0.0,
+        }
+        body = {"sizes": wanted, "epoch": epoch, "decision": decision}
+        await self._ask("PUT", f"/services/{service}/sizes", body)
 
     async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:
         body = {"replicas": replicas, "epoch": epoch, "decision": decision}
         await self._ask("PUT", f"/services/{service}/replicas", body)
 
-    async def _state(self, service: str) -> _Service:
+    async def _read(self, service: str) -> _Service:
         answer = await self._ask("GET", f"/services/{service}")
         try:
             return _Service.model_validate(answer)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import aiohttp
 
@@ -20,20 +21,72 @@ async def open_targets(
 ) -> AsyncIterator[dict[str, Target]]:
     """The target of every service, closed together. Raises ``ConfigError`` for one that cannot be."""
     async with AsyncExitStack() as stack:
+        opener = _Opener(stack, settings)
         targets: dict[str, Target] = {}
         for service, its in rules.services.items():
             chosen = its.target or rules.target
-            if chosen is None or isinstance(chosen, named.LocalTarget | named.WorkersTarget):
-                kept_by = settings.workers_url if isinstance(chosen, named.WorkersTarget) else settings.platform_url
-                url = (chosen and chosen.url) or kept_by
-                if url is None and isinstance(chosen, named.LocalTarget):
-                    raise ConfigError(f"services.{service}.target: local needs url, or TIDEGATE_PLATFORM_URL")
-                if url is None:
-                    # The same rules serve where nobody keeps the replicas: there they are counted, not moved.
-                    targets[service] = SamplesOnly(samples, rules)
-                    continue
-                session = await stack.enter_async_context(aiohttp.ClientSession())
-                targets[service] = LocalTarget(session, str(url), settings.scaler_target_timeout_s)
+            if isinstance(chosen, named.WorkersTarget):
+                url = chosen.url or settings.workers_url
+                # The same rules serve where nobody keeps the workers: there they are counted, not moved.
+                local = None if url is None else named.LocalTarget(kind="local", url=str(url))
+                targets[service] = await opener.open(service, local) if local else SamplesOnly(samples, rules)
+            elif chosen is None and settings.platform_url is None:
+                targets[service] = SamplesOnly(samples, rules)
             else:
-                raise ConfigError(f"services.{service}.target: {chosen.kind} is not known")
+                targets[service] = await opener.open(service, chosen)
         yield targets
+
+
+class _Opener:
+    """Keeps what targets share. A kind's library is loaded only where the kind is used."""
+
+    def __init__(self, stack: AsyncExitStack, settings: ScalerSettings) -> None:
+        self._stack, self._settings = stack, settings
+        self._session: aiohttp.ClientSession | None = None
+        self._engines: dict[str | None, object] = {}
+        self._clusters: dict[str | None, Any] = {}
+
+    async def open(
+        self,
+        service: str,
+        chosen: named.LocalTarget | named.DockerTarget | named.SwarmTarget | named.KubernetesTarget | None,
+    ) -> Target:
+        if isinstance(chosen, named.DockerTarget | named.SwarmTarget):
+            return self._on_engine(chosen)
+        if chosen is None or isinstance(chosen, named.LocalTarget):
+            return await self._local(service, chosen)
+        return await self._in_cluster(service, chosen)
+
+    async def _local(self, service: str, chosen: named.LocalTarget | None) -> Target:
+        url = (chosen and chosen.url) or self._settings.platform_url
+        if url is None:
+            raise ConfigError(f"services.{service}.target: local needs url, or TIDEGATE_PLATFORM_URL")
+        if self._session is None:
+            self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
+        return LocalTarget(self._session, str(url), self._settings.scaler_target_timeout_s)
+
+    def _on_engine(self, chosen: named.DockerTarget | named.SwarmTarget) -> Target:
+        from services.scaler.targets.docker_engine import DockerTarget
+        from services.scaler.targets.engine import EngineConnection
+        from services.scaler.targets.swarm import SwarmTarget
+
+        engine = self._engines.get(chosen.url)
+        if not isinstance(engine, EngineConnection):
+            engine = EngineConnection(chosen.url, self._settings.scaler_target_timeout_s)
+            self._stack.callback(engine.close)
+            self._engines[chosen.url] = engine
+        if isinstance(chosen, named.SwarmTarget):
+            return SwarmTarget(engine, chosen.name)
+        return DockerTarget(engine, chosen.name)
+
+    async def _in_cluster(self, service: str, chosen: named.KubernetesTarget) -> Target:
+        from services.scaler.targets.kubernetes import KubernetesTarget, open_cluster
+
+        timeout_s = self._settings.scaler_target_timeout_s
+        if chosen.context not in self._clusters:
+            try:
+                opened = await self._stack.enter_async_context(open_cluster(chosen.context, timeout_s))
+            except ConfigError as error:
+                raise ConfigError(f"services.{service}.target: {error}") from error
+            self._clusters[chosen.context] = opened
+        return KubernetesTarget(self._clusters[chosen.context], chosen, timeout_s)

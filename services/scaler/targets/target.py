@@ -40,7 +40,8 @@ class Target(Protocol):
         ...
 
     async def set_sizes(self, service: str, sizes: Sizes, epoch: int, decision: str) -> None:
-        """Give each replica these sizes by an update of the service; returns before it is through."""
+        """Give each replica these sizes by an update of the service; returns before it is through. What is None is
+        taken away where there was one; ``RefusedError`` where that cannot be."""
         ...
 
     async def set_replicas(self, service: str, replicas: int, epoch: int, decision: str) -> None:

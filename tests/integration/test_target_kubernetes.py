@@ -1,0 +1,406 @@
+"""The target of a Kubernetes cluster: the contract, and what it does when the API refuses, stumbles or is faster.
+
+The API server is the tests' own, written from its documentation; see ``kubernetes_api``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from aiohttp import web
+from lightkube import AsyncClient, KubeConfig
+
+from services.scaler.situation import Observation, Sizes
+from services.scaler.targets.kubernetes import EPOCH, KubernetesTarget, open_cluster
+from services.scaler.targets.target import FencedError, RefusedError
+from shared.contracts import scaling_targets as named
+from shared.errors import ConfigError, TransientError
+from tests.integration.kubernetes_api import NAMESPACE, ApiServer, Call, Object, hang, rules_of, status_answer
+from tests.integration.kubernetes_controllers import Controllers, Kubelet, node, workload
+from tests.integration.target_contract import TargetContract, eventually, settled
+
+pytestmark = pytest.mark.integration
+
+RBAC = Path(__file__).parents[2] / "deploy/kubernetes/tidegate/rbac.yaml"
+SERVICE = "relaycore"
+SCALER = "token-of-the-scaler"
+OTHER_SIZES = Sizes(cpu_limit=1.5, memory_limit=2048.0, cpu_reserved=0.25, memory_reserved=512.0)
+
+
+def documents() -> list[Object]:
+    return list(yaml.safe_load_all(RBAC.read_text()))
+
+
+@dataclass
+class KubernetesStage:
+    """A ``Stage``: one workload on two nodes of which one fits, with the rights that the shipped roles give."""
+
+    api: ApiServer
+    kubelet: Kubelet
+    controllers: asyncio.Task[None]
+    clients: list[AsyncClient] = field(default_factory=list)
+    kind: Any = "deployment"
+    service: str = SERVICE
+    sizes: Sizes | None = OTHER_SIZES
+    room: int | None = 14
+    crash_loops: bool = True
+
+    def target(self) -> KubernetesTarget:
+        config = KubeConfig.from_dict(self.api.kubeconfig(SCALER)).get()
+        client = AsyncClient(config, timeout=httpx2.Timeout(0.5), lazy=False, trust_env=False)
+        self.clients.append(client)
+        where = named.KubernetesTarget(kind="kubernetes", namespace=NAMESPACE, workload=self.kind)
+        return KubernetesTarget(client, where, 0.5)
+
+    async def instances(self) -> set[str]:
+        return {pod["metadata"]["uid"] for pod in self.api.all("pods")}
+
+    async def loop(self) -> None:
+        self.kubelet.crash = True
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        await self.api.stop()
+        try:
+            yield
+        finally:
+            await self.api.start()
+
+    def stored(self) -> Object:
+        return self.api.objects[(f"{self.kind}s", NAMESPACE, SERVICE)]
+
+
+@asynccontextmanager
+async def staged(kind: str) -> AsyncIterator[KubernetesStage]:
+    api = ApiServer(rules={SCALER: rules_of(documents())})
+    await api.start()
+    api.create("nodes", node("node-1", memory="16Gi"))
+    api.create("nodes", node("node-2", taints=[{"key": "gpu", "value": "only", "effect": "NoSchedule"}]))
+    api.create(f"{kind}s", workload(SERVICE, statefulset=kind == "statefulset"))
+    kubelet = Kubelet(api.url, "node-1")
+    behind = [asyncio.create_task(one.run()) for one in (Controllers(api), kubelet)]
+    stage = KubernetesStage(api, kubelet, behind[0], kind=kind)
+    try:
+        yield stage
+    finally:
+        for task in behind:
+            task.cancel()
+        ended = await asyncio.gather(*behind, return_exceptions=True)
+        for client in stage.clients:
+            await client.close()
+        await api.stop()
+        assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
+
+
+class TestDeployment(TargetContract):
+    @pytest.fixture
+    async def stage(self) -> AsyncIterator[KubernetesStage]:
+        async with staged("deployment") as stage:
+            yield stage
+
+
+class TestStatefulSet(TargetContract):
+    @pytest.fixture
+    async def stage(self) -> AsyncIterator[KubernetesStage]:
+        async with staged("statefulset") as stage:
+            yield stage
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[KubernetesStage]:
+    async with staged("deployment") as stage:
+        yield stage
+
+
+async def test_each_right_that_is_used_is_given_and_each_that_is_given_is_used() -> None:
+    used: set[tuple[str, str, str, bool]] = set()
+    for kind in ("deployment", "statefulset"):
+        async with staged(kind) as stage:
+            target = stage.target()
+            await settled(target, SERVICE, 2)
+            await target.set_replicas(SERVICE, 3, 7, "d-1")
+            await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-2")
+            await target.sizes(SERVICE)
+            await target.room(SERVICE)
+            used |= {(call.group, call.resource, call.verb, call.namespace is None) for call in stage.api.calls}
+    given = {
+        (group, resource, verb, document["kind"] == "ClusterRole")
+        for document in documents()
+        for rule in document.get("rules", [])
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert used == given
+
+
+@pytest.mark.parametrize("verb", ["get", "patch", "update", "list"])
+async def test_a_right_that_is_missing_is_named_and_nothing_moves(stage: KubernetesStage, verb: str) -> None:
+    await settled(stage.target(), SERVICE, 2)
+    for rule in stage.api.rules[SCALER]:
+        rule.verbs = [one for one in rule.verbs if one != verb]
+    with pytest.raises(RefusedError, match=rf"403.*lacks the verb {verb} on \w+.* in namespace platform"):
+        await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
+    assert stage.stored()["spec"]["replicas"] == 2
+
+
+async def test_without_the_right_to_see_nodes_the_room_is_not_known_and_the_rest_works(stage: KubernetesStage) -> None:
+    stage.api.rules[SCALER] = [rule for rule in stage.api.rules[SCALER] if rule.namespace is not None]
+    target = stage.target()
+    assert await target.room(SERVICE) is None
+    await target.set_replicas(SERVICE, 3, 7, "d-1")
+    await settled(target, SERVICE, 3)
+
+
+async def test_credentials_that_are_not_accepted_are_refused_and_named(stage: KubernetesStage) -> None:
+    stage.api.rules.clear()
+    with pytest.raises(RefusedError, match=r"401.*credentials of this pod's service account are not accepted"):
+        await stage.target().observe(SERVICE)
+
+
+async def test_an_autoscaler_that_owns_the_workload_is_refused_by_name(stage: KubernetesStage) -> None:
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": SERVICE}
+    spec = {"scaleTargetRef": reference, "maxReplicas": 9}
+    stage.api.create("horizontalpodautoscalers", {"metadata": {"name": "by-cpu"}, "spec": spec})
+    with pytest.raises(RefusedError, match="scaled by the HorizontalPodAutoscaler by-cpu too"):
+        await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
+    with pytest.raises(RefusedError, match="scaled by the HorizontalPodAutoscaler by-cpu too"):
+        await stage.target().set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
+    assert stage.stored()["spec"]["replicas"] == 2
+    assert "annotations" not in stage.stored()["metadata"]
+    spec["scaleTargetRef"] = {**reference, "name": "another"}
+    await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
+    assert stage.stored()["spec"]["replicas"] == 3
+
+
+async def test_a_scaler_frozen_between_its_stamp_and_its_move_moves_nothing_once_another_has_stamped(
+    stage: KubernetesStage,
+) -> None:
+    await settled(stage.target(), SERVICE, 2)
+    frozen, thawed = asyncio.Event(), asyncio.Event()
+
+    async def freeze(call: Call) -> None:
+        if call.verb == "update" and not frozen.is_set():
+            frozen.set()
+            await thawed.wait()
+
+    stage.api.fault = freeze
+    old = asyncio.create_task(_patient(stage).set_replicas(SERVICE, 9, 7, "d-1"))
+    await asyncio.wait_for(frozen.wait(), 5)
+    await stage.target().set_replicas(SERVICE, 2, 8, "")
+    thawed.set()
+    with pytest.raises(FencedError, match="epoch 7 is older than 8"):
+        await old
+    assert stage.stored()["spec"]["replicas"] == 2
+
+
+def _patient(stage: KubernetesStage) -> KubernetesTarget:
+    target = stage.target()
+    target._timeout_s = 10.0
+    target._client._client._client.timeout = httpx2.Timeout(10.0)
+    return target
+
+
+async def test_who_is_always_slower_than_the_controllers_tries_again_and_says_so(stage: KubernetesStage) -> None:
+    await settled(stage.target(), SERVICE, 2)
+    conflicts = 3
+
+    async def meddle(call: Call) -> None:
+        nonlocal conflicts
+        if call.verb in ("patch", "update") and conflicts:
+            conflicts -= 1
+            stage.api.change(stage.stored(), lambda one: one["metadata"].update(labels={"left": str(conflicts)}))
+
+    stage.api.fault = meddle
+    await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
+    assert stage.stored()["spec"]["replicas"] == 3
+    conflicts = 1000
+    with pytest.raises(TransientError, match=r"changed 8 times.*409"):
+        await stage.target().set_replicas(SERVICE, 4, 7, "d-2")
+    assert stage.stored()["spec"]["replicas"] == 3
+
+
+async def test_a_change_whose_answer_is_lost_is_made_once(stage: KubernetesStage) -> None:
+    target = stage.target()
+    await settled(target, SERVICE, 2)
+    for lost in (1, 2):
+        stage.api.lost = lost
+        await target.set_replicas(SERVICE, 2 + lost, 7, f"d-{lost}")
+        await settled(target, SERVICE, 2 + lost)
+    generation = stage.stored()["metadata"]["generation"]
+    assert generation == 5  # twice a stamp and a move
+    stage.api.lost = 1
+    await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-3")
+    await settled(target, SERVICE, 4)
+    assert stage.stored()["metadata"]["generation"] == generation + 1
+
+
+@pytest.mark.parametrize(
+    ("statuses", "raised", "calls"),
+    [
+        ((503,), None, 2),
+        ((429, 500), None, 3),
+        ((503, 503, 503), TransientError, 3),
+        ((500, 502, 504), TransientError, 3),
+        ((400,), RefusedError, 1),
+        ((422,), RefusedError, 1),
+    ],
+    ids=str,
+)
+async def test_passing_faults_are_tried_again_a_few_times_and_refusals_are_not(
+    stage: KubernetesStage, statuses: tuple[int, ...], raised: type[Exception] | None, calls: int
+) -> None:
+    await settled(stage.target(), SERVICE, 2)
+    stage.api.calls.clear()
+    answers = list(statuses)
+
+    async def fault(call: Call) -> Any:
+        if not answers:
+            return None
+        status = answers.pop(0)
+        if status == 502:
+            # What a proxy in between says, which is not the API's notation.
+            return web.Response(status=502, text="<html>Bad Gateway</html>", content_type="text/html")
+        return status_answer(status, "for a while")
+
+    stage.api.fault = fault
+    if raised is None:
+        assert (await stage.target().sizes(SERVICE)).cpu_limit == 2
+    else:
+        with pytest.raises(raised, match=rf"get deployments {SERVICE}: {statuses[-1]} "):
+            await stage.target().sizes(SERVICE)
+    assert stage.api.calls.total() == calls
+
+
+async def test_an_api_that_hangs_is_given_up_in_time(stage: KubernetesStage) -> None:
+    stage.api.fault = hang
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(TransientError, match="get deployments relaycore: "):
+        await stage.target().observe(SERVICE)
+    assert asyncio.get_running_loop().time() - began < 4
+
+
+async def test_a_workload_removed_by_hand_is_refused_and_none_is_made(stage: KubernetesStage) -> None:
+    stage.api.delete("deployments", stage.stored())
+    with pytest.raises(RefusedError, match="there is no deployment relaycore in namespace platform"):
+        await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
+    assert not stage.api.all("deployments")
+
+
+async def test_a_service_someone_stopped_is_stamped_and_left_at_zero(stage: KubernetesStage) -> None:
+    stage.api.change(stage.stored(), lambda one: one["spec"].update(replicas=0))
+    await stage.target().set_replicas(SERVICE, 0, 7, "")
+    assert stage.stored()["metadata"]["annotations"][EPOCH] == "7"
+    assert stage.stored()["spec"]["replicas"] == 0
+
+
+async def test_new_sizes_roll_one_at_a_time_and_go_back_the_same_way(stage: KubernetesStage) -> None:
+    target = stage.target()
+    await settled(target, SERVICE, 2)
+    former, before = await target.sizes(SERVICE), await stage.instances()
+    await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
+    seen = [await target.observe(SERVICE)]
+    while seen[-1].updating:
+        await asyncio.sleep(0.02)
+        seen.append(await target.observe(SERVICE))
+    assert seen[0].updating
+    assert all(one.desired == 2 <= one.ready <= 3 for one in seen)
+    assert stage.stored()["spec"]["template"]["spec"]["containers"][0]["resources"] == {
+        "limits": {"cpu": "1500m", "memory": "2Gi"},
+        "requests": {"cpu": "250m", "memory": "512Mi"},
+    }
+    await settled(target, SERVICE, 2)
+    assert not before & await stage.instances()
+    await target.set_sizes(SERVICE, former, 7, "d-1")
+    await settled(target, SERVICE, 2)
+    assert await target.sizes(SERVICE) == former
+
+
+async def test_a_rollout_that_is_stuck_is_told_as_an_update_until_it_is_taken_back(stage: KubernetesStage) -> None:
+    target = stage.target()
+    await settled(target, SERVICE, 2)
+    former = await target.sizes(SERVICE)
+    stage.api.change(stage.stored(), lambda one: one["spec"].update(paused=True))
+    await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
+    for _ in range(5):
+        await asyncio.sleep(0.1)
+        assert await target.observe(SERVICE) == Observation(desired=2, ready=2, updating=True)
+    await target.set_sizes(SERVICE, former, 7, "d-2")
+    await settled(target, SERVICE, 2)
+
+
+async def test_a_controller_that_does_not_look_leaves_the_service_updating(stage: KubernetesStage) -> None:
+    target = stage.target()
+    await settled(target, SERVICE, 2)
+    stage.controllers.cancel()
+    await asyncio.wait([stage.controllers])
+    await target.set_replicas(SERVICE, 2, 7, "d-1")
+    assert await target.observe(SERVICE) == Observation(desired=2, ready=2, updating=True)
+
+
+async def test_sizes_that_cannot_be_are_refused_with_the_reason(stage: KubernetesStage) -> None:
+    target = stage.target()
+    with pytest.raises(RefusedError, match="reserved 2 is above the limit of 1"):
+        await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0, cpu_reserved=2.0), 7, "d-1")
+    several = stage.stored()["spec"]["template"]["spec"]["containers"]
+    several[0]["name"] = "main"
+    several.append({"name": "proxy", "image": "proxy"})
+    assert await target.sizes(SERVICE) == Sizes()
+    with pytest.raises(RefusedError, match="several containers; name the one to size"):
+        await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
+    annotation = {"kubectl.kubernetes.io/default-container": "main"}
+    stage.stored()["spec"]["template"]["metadata"]["annotations"] = annotation
+    await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
+    assert "resources" not in several[1]
+    assert await target.sizes(SERVICE) == OTHER_SIZES
+
+
+async def test_the_credentials_of_a_context_are_taken_and_one_that_is_not_there_is_named(
+    stage: KubernetesStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(stage.api.kubeconfig(SCALER)))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    where = named.KubernetesTarget(kind="kubernetes", context="tests", namespace=NAMESPACE, name=SERVICE)
+    async with open_cluster("tests", 1.0) as client:
+        await settled(KubernetesTarget(client, where, 1.0), "routing", 2)
+    with pytest.raises(ConfigError, match="context 'elsewhere'"):
+        async with open_cluster("elsewhere", 1.0):
+            pass
+    with pytest.raises(ConfigError, match="not in a cluster; name a context"):
+        async with open_cluster(None, 1.0):
+            pass
+
+
+async def test_replicas_that_find_no_node_take_their_room_first(stage: KubernetesStage) -> None:
+    target = stage.target()
+    await settled(target, SERVICE, 2)
+    room = await target.room(SERVICE)
+    assert room is not None
+    stage.kubelet.node = ""
+    await target.set_replicas(SERVICE, 4, 7, "d-1")
+
+    async def waiting() -> bool:
+        return await target.observe(SERVICE) == Observation(desired=4, ready=2, starting=2)
+
+    await eventually("two that wait", waiting)
+    assert await target.room(SERVICE) == room - 2
+
+
+async def test_many_pods_come_in_pages(stage: KubernetesStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.scaler.targets.kubernetes.PAGE", 2)
+    target = stage.target()
+    await target.set_replicas(SERVICE, 7, 7, "d-1")
+    await settled(target, SERVICE, 7)
+    assert await target.room(SERVICE) == 9
+
+    async def several_pages() -> bool:
+        return any(call.resource == "pods" and count > 4 for call, count in stage.api.calls.items())
+
+    await eventually("pages", several_pages)
