@@ -42,7 +42,7 @@ e2e-swarm: $(STAMP) ## The story on a real Docker Swarm, started and removed (ne
 unit: $(STAMP) ## Unit tests alone
 	$(BIN)/python -m pytest tests/unit
 
-bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, soak, tracing, elastic, worker-loss, collector, exactly-once, freshness, store, validator, breach, report, compare, stress, canary, newcomer, scaling, leaks)
+bench: $(STAMP) ## Measure the promises; one with BENCH=NAME (generator, latency, schedule, memory, soak, tracing, elastic, worker-loss, collector, exactly-once, freshness, store, validator, breach, report, compare, stress, canary, newcomer, scaler, scaling, leaks)
 	$(BIN)/python -m bench $(BENCH)
 
 lint: $(STAMP) ## Ruff, and that the code is formatted

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 
 from services.scaler.situation import Change, Facts, Observation, OpenBreach, Reading
+from services.scaler.sizing import CAUSE as SIZING
+from services.scaler.sizing import sized
 from shared.contracts.scaling import Candidate
 from shared.contracts.scaling_rules import BREACH_METRICS, RULE_METRICS, BreachDriver, ServiceRules, Shape, UpRule
 
@@ -47,7 +49,7 @@ class Ask:
 
 
 def weigh(rules: ServiceRules, facts: Facts, last_done_s: float | None = None) -> tuple[Ask, ...]:
-    """Everything that speaks for a number of replicas, rules first, in the order written.
+    """Everything that speaks for a number of replicas: rules in the order written, open breaches, the load itself.
 
     ``last_done_s``: when the last change took effect; a breach judged on a window that ended before says nothing new.
     """
@@ -59,6 +61,7 @@ def weigh(rules: ServiceRules, facts: Facts, last_done_s: float | None = None) -
         driver = driver_of(rules, breach)
         if driver is not None:
             asks.append(_breach_ask(rules, facts, seen, driver, breach, last_done_s))
+    asks += [Ask(candidate, SIZING, Shape.LOAD, candidate.limit or 0.0) for candidate in sized(rules, facts)]
     return tuple(asks)
 
 
@@ -71,10 +74,13 @@ def driver_of(rules: ServiceRules, breach: OpenBreach) -> BreachDriver | None:
 
 
 def needed_for_load(rules: ServiceRules, facts: Facts) -> int:
-    """The fewest replicas that keep every load metric below its projected share: u · n / n′ < 0.9 · limit."""
+    """The fewest replicas that keep every load metric below its projected share, u · n / n′ < 0.9 · limit, and that
+    sizing asks for."""
     if facts.observation is None:
         return rules.max
-    counts = [rules.min]
+    counts = [rules.min, *(candidate.replicas for candidate in sized(rules, facts))]
+    if rules.sizing is not None and (facts.demand is None or facts.demand.missing):
+        return max(facts.observation.desired, rules.min)
     loads = [rule for rule in rules.up if RULE_METRICS[rule.metric].shape is Shape.LOAD]
     for rule in loads:
         reading = facts.readings.get(rule.metric, Reading())
@@ -82,7 +88,7 @@ def needed_for_load(rules: ServiceRules, facts: Facts) -> int:
             return max(facts.observation.desired, rules.min)
         share = (reading.value or 0.0) / (PROJECTED_LOAD * rule.above)
         counts.append(math.floor(share * facts.observation.ready) + 1)
-    if not loads:
+    if not loads and rules.sizing is None:
         # Nothing says how load would spread over fewer: one at a time.
         counts.append(facts.observation.desired - 1)
     return max(counts)

@@ -3,6 +3,7 @@ metric over a window after it against the window before. Pure."""
 
 from services.scaler.decision import Case, Decision
 from services.scaler.situation import Change, Observation, Verdict
+from services.scaler.sizing import CAUSE as SIZING
 from shared.contracts.scaling import Action
 from shared.contracts.scaling_rules import RULE_METRICS, Effectiveness, ServiceRules, Shape
 
@@ -74,9 +75,12 @@ def expected_after(case: Case, decision: Decision) -> dict[str, float]:
             if RULE_METRICS[rule.metric].shape is Shape.LOAD and rule.metric in case.facts.readings
         }
         return {name: round(value * share, 6) for name, value in loads.items() if value is not None}
-    ask = next((one for one in case.asks if one.drives and one.cause == decision.cause), None)
+    asked = (one for one in case.asks if one.drives and (one.cause, one.limit) == (decision.cause, decision.limit))
+    ask = next(asked, None)
     if ask is None or ask.candidate.value is None:
         return {}
+    if ask.cause == SIZING:  # of all replicas together
+        return {SIZING: round(ask.candidate.value / decision.target, 6)}
     return {ask.cause: round(ask.candidate.value * share, 6) if ask.shape is Shape.LOAD else ask.limit}
 
 

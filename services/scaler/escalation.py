@@ -27,7 +27,7 @@ class Turn:
     over: bool = False
 
 
-def turns(rules: ServiceRules, facts: Facts, memory: Memory, asks: tuple[Ask, ...]) -> tuple[Turn, ...]:
+def due(rules: ServiceRules, facts: Facts, memory: Memory, asks: tuple[Ask, ...]) -> tuple[Turn, ...]:
     """What is to be recorded now, before anything is decided. ``asks``: all candidates of this moment."""
     stopped = active(memory.escalations)
     ended = [turn for one in stopped if (turn := _ended(rules, facts, memory, asks, one))]

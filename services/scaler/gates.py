@@ -1,7 +1,6 @@
 """Situations in which nothing may move, whatever the metrics say. Pure."""
 
 from services.scaler.decision import Case, Decision
-from services.scaler.situation import undecided
 
 
 def gate(case: Case) -> Decision | None:
@@ -15,10 +14,6 @@ def gate(case: Case) -> Decision | None:
     if seen.restarting:
         words = f"{seen.restarting} of {seen.desired} replicas keep ending and being started again"
         return case.hold("crash_looping", words)
-    pending = undecided(case.memory.changes)
-    if pending is not None and pending.ok is None:
-        words = f"{pending.decision} has no result yet: {seen.ready} of {pending.target} replicas are ready"
-        return case.hold("awaiting_ready", words)
     if seen.unhealthy / seen.desired >= case.rules.tuning.max_unhealthy:
         return case.hold("unhealthy", f"{seen.unhealthy} of {seen.desired} replicas are unhealthy")
     return None

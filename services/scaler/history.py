@@ -84,9 +84,9 @@ def change_of(record: ScalingRecord) -> Change | None:
         breaches=record.breaches,
         runs=record.runs,
         before=record.inputs.get("before", {}),
+        expected=record.expected,
         from_sizes=record.from_sizes,
         to_sizes=record.to_sizes,
-        expected=record.expected,
         reverses=record.reverses,
         dry_run=record.dry_run,
     )
@@ -149,13 +149,7 @@ class Tracker:
             loud=self._loud,
         )
 
-    def look(
-        self,
-        rules: ServiceRules,
-        facts: Facts,
-        changes: tuple[Change, ...],
-        escalations: tuple[Escalation, ...] = (),
-    ) -> Memory:
+    def look(self, rules: ServiceRules, facts: Facts, changes: tuple[Change, ...]) -> Memory:
         """Take note of one moment and return the memory to decide with. Moments come in order of time."""
         now_s = facts.now_s
         if self.looked_s is None or now_s - self.looked_s > GAP_S:
@@ -168,7 +162,6 @@ class Tracker:
         up_s, down_s = rules.tuning.stabilization.up, rules.tuning.stabilization.down
         return Memory(
             changes=changes,
-            escalations=escalations,
             idle_since_s=self._idle_since_s,
             watched_since_s=self._watched_since_s,
             highest_wanted=max((one.low for one in self._wanted if one.until_s >= now_s - down_s), default=0),

@@ -11,13 +11,17 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from pydantic import BaseModel, ValidationError
 
 from services.scaler.candidates import driver_of
+from services.scaler.demand import REMEMBERED_S
 from services.scaler.effect import ERROR_RATE
 from services.scaler.generator import GENERATOR, Workers
+from services.scaler.offered import Offered
 from services.scaler.open_breaches import OpenBreaches
 from services.scaler.orders import Orders
 from services.scaler.readings import KEPT_S, SampleWindow
 from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import LATEST_S, Facts, Observation, Reading
+from services.scaler.sizing import CAUSE as SIZING
+from services.scaler.sizing import busy_servers
 from shared.bus import Bus
 from shared.config import describe
 from shared.contracts.breach import BreachEvent, BreachStatus
@@ -45,9 +49,10 @@ class Inputs:
         self._wake = wake
         self.breaches = OpenBreaches()
         self.samples = SampleWindow()
+        self.offered = Offered()
         self.times = ResponseTimes()
-        self.orders = Orders()
         self.workers = Workers()
+        self.orders = Orders()
 
     def listen(self, bus: Bus) -> None:
         """Register the subscriptions; they run once the broker is started.
@@ -55,7 +60,7 @@ class Inputs:
         Each scaler hears everything for itself, a standby too, so that it can take over with what it knows.
         """
         names = bus.subjects
-        recent = datetime.now(UTC) - timedelta(seconds=KEPT_S)
+        sized = {service for service, rules in self._rules.services.items() if rules.sizing}
 
         async def hear_breach(body: bytes, message: NatsMessage) -> None:
             event = await _parse(bus, BreachEvent, body, message)
@@ -66,6 +71,8 @@ class Inputs:
             sample = await _parse(bus, ResourceSample, body, message)
             if sample is not None:
                 self.samples.add(sample)
+                if sample.service in sized:
+                    self.offered.add(sample)
 
         async def hear_windows(body: bytes, message: NatsMessage) -> None:
             frame = await _parse(bus, FrameWindows, body, message)
@@ -104,14 +111,14 @@ class Inputs:
                 ack_policy=AckPolicy.NACK_ON_ERROR,
                 decoder=raw_body,
             )(hear)
-        for stream, subject, hear in (
-            ("RESOURCES", names.resource("*"), hear_sample),
-            ("WINDOWS", names.window("*", "*"), hear_windows),
-            ("RUNS", names.run_state("*"), hear_run),
+        for stream, subject, back_s, hear in (
+            ("RESOURCES", names.resource("*"), REMEMBERED_S if sized else KEPT_S, hear_sample),
+            ("WINDOWS", names.window("*", "*"), KEPT_S, hear_windows),
+            ("RUNS", names.run_state("*"), KEPT_S, hear_run),
         ):
             streamed = ConsumerConfig(
                 deliver_policy=DeliverPolicy.BY_START_TIME,
-                opt_start_time=recent,
+                opt_start_time=datetime.now(UTC) - timedelta(seconds=back_s),
                 ack_policy=ConsumerAck.NONE,
                 inactive_threshold=KEPT_CONSUMER_S,
             )
@@ -131,17 +138,17 @@ class Inputs:
         if changed and event.data.status is not BreachStatus.RESOLVED:
             self._wake()
 
-    def take_order(self, message: NatsMessage, subject: str, order: ScalingOrder) -> None:
-        """Note an order and have it looked at; a redelivered one changes nothing."""
-        if self.orders.add(subject, int(message.raw_message.metadata.sequence.stream), order):
-            self._wake()
-
     def take_windows(self, frame: FrameWindows) -> None:
         """Note what a frame tells of the systems, and of the generator that sent it."""
         self.times.add(frame)
         for service, rules in self._rules.services.items():
             if rules.system == GENERATOR:
                 self.samples.add(self.workers.sample(frame, service))
+
+    def take_order(self, message: NatsMessage, subject: str, order: ScalingOrder) -> None:
+        """Note an order and have it looked at; a redelivered one changes nothing."""
+        if self.orders.add(subject, int(message.raw_message.metadata.sequence.stream), order):
+            self._wake()
 
     def forget(self, now_s: float) -> None:
         """Drop instances that are long gone."""
@@ -162,6 +169,9 @@ class Inputs:
             observation=observation,
             unobserved=unobserved,
             readings=readings,
+            demand=self.offered.demand(service, now_s, rules.sizing, observation.ready)
+            if rules.sizing and observation
+            else None,
             breaches=breaches,
         )
 
@@ -169,6 +179,8 @@ class Inputs:
         """Measurements of a span for the check of effectiveness, by metric name and ``p95_ms.<system>``."""
         rules = self._rules.services[service]
         values = self.samples.measured(service, begin_s, end_s) | self.times.measured(begin_s, end_s)
+        if rules.sizing and (busy := busy_servers(values)) is not None:
+            values[SIZING] = busy
         own = values.get(f"p95_ms.{rules.system}")
         if own is not None:
             values |= {"response_time": own, "api_response_time": own}

@@ -2,8 +2,9 @@
 
 ```
 orders  paused · set to a count                                                   an operator's word comes first
-gates   unobserved · stopped · updating · crash loop · awaiting ready · unhealthy  nothing moves
-effect  of the last change not measured yet                                       only a breach of another cause moves
+gates   unobserved · stopped · updating · crash loop · unhealthy                  nothing moves
+wait    for result and effect of the last change                                  only the load itself, and a breach of
+                                                                                  another cause once settled, move up
 limits  below min · above max                                                     back within, first
 undo    the last change did not help, and the rules undo such                     never below what the load needs
 up      any candidate that drives → maximum → stabilize → rate → clamp            never while ineffective
@@ -28,6 +29,7 @@ from services.scaler.rollback import roll_back
 from services.scaler.scale_down import scale_down
 from services.scaler.scale_up import scale_up
 from services.scaler.situation import LATEST_S, Facts, Memory, undecided
+from services.scaler.sizing import CAUSE as SIZING
 from shared.contracts.scaling import Action, Clamp
 from shared.contracts.scaling_rules import ServiceRules
 
@@ -47,7 +49,7 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
         return replace(blind, recommendation=recommendation(blind))
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = by_order(case) or guarded(case, gate(case) or _awaiting_effect(case) or _weighed(case))
+    decision = guarded(case, by_order(case) or gate(case) or _sized_anew(case) or _awaiting(case) or _weighed(case))
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,
@@ -65,14 +67,25 @@ def _weighed(case: Case) -> Decision:
     )
 
 
-def _awaiting_effect(case: Case) -> Decision | None:
+def _sized_anew(case: Case) -> Decision | None:
+    """More than was ordered last, without waiting for that: sizing reads the load, not how replicas answer to it."""
+    if undecided(case.memory.changes) is None:
+        return None
+    decision = scale_up(replace(case, asks=tuple(ask for ask in case.asks if ask.cause == SIZING)))
+    return decision if decision is not None and decision.action is Action.SCALE_UP else None
+
+
+def _awaiting(case: Case) -> Decision | None:
     """One change at a time, so that its effect can be told: only a breach of another cause does not wait.
 
     It must speak of the time after the change had settled; readings of ours that reach further back do not count.
     """
     pending = undecided(case.memory.changes)
-    if pending is None or pending.done_s is None:
+    if pending is None:
         return None
+    if pending.ok is None or pending.done_s is None:
+        words = f"{pending.decision} has no result yet: {case.seen.ready} of {pending.target} replicas are ready"
+        return case.hold("awaiting_ready", words)
     if pending.to_sizes is not None:
         return case.hold("awaiting_effect", f"the effect of {pending.decision}, a resize, is being measured")
     settled_s = pending.done_s + case.rules.tuning.effectiveness.settle

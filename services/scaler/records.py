@@ -120,6 +120,21 @@ class Scribe:
             runs=change.runs,
         )
 
+    def escalation(self, turn: Turn, now_s: float, epoch: int) -> ScalingRecord:
+        """That nothing more is tried for a cause, or that this is over."""
+        return self._record(
+            "escalation",
+            turn.escalation.decision,
+            now_s,
+            epoch,
+            cause=turn.escalation.cause,
+            reason_code="resumed" if turn.over else "ineffective",
+            reason=turn.reason,
+            recommendation="" if turn.over else ADVICE["ineffective"],
+            breaches=turn.escalation.breaches,
+            runs=turn.runs,
+        )
+
     def resize(self, made: Resize, case: ResizeCase, *, name: str, epoch: int, dry_run: bool) -> ScalingRecord:
         """What becomes of an order for sizes, with everything that was made from; ``resize_inputs`` gives it back."""
         facts, seen, order = case.facts, case.facts.observation, case.heard.order if case.heard else None
@@ -153,21 +168,6 @@ class Scribe:
             reverses=made.reverses,
             breaches=tuple(one.breach for one in facts.breaches),
             dry_run=dry_run and made.sizes is not None,
-        )
-
-    def escalation(self, turn: Turn, now_s: float, epoch: int) -> ScalingRecord:
-        """That nothing more is tried for a cause, or that this is over."""
-        return self._record(
-            "escalation",
-            turn.escalation.decision,
-            now_s,
-            epoch,
-            cause=turn.escalation.cause,
-            reason_code="resumed" if turn.over else "ineffective",
-            reason=turn.reason,
-            recommendation="" if turn.over else ADVICE["ineffective"],
-            breaches=turn.escalation.breaches,
-            runs=turn.runs,
         )
 
     def _record(

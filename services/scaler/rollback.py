@@ -5,6 +5,9 @@ from services.scaler.decision import Case, Decision, clamp_steps
 from services.scaler.situation import Change
 from shared.contracts.scaling import Action
 
+NOT_OURS = frozenset({"limits", "order"})
+"""Causes of changes that somebody else wanted: they stay."""
+
 
 def roll_back(case: Case) -> Decision | None:
     """The decision that undoes the latest change, or None. A change that was undone, or undoes one, stays."""
@@ -26,13 +29,7 @@ def calls_for_rollback(case: Case, change: Change) -> bool:
     """Whether its verdict is one that the rules undo. That a scale-down changed nothing is what it was meant to; one
     that made it worse is undone unless what was done is to stay."""
     tuning = case.rules.tuning.effectiveness
-    if (
-        change.to_sizes is not None
-        or change.reverses
-        or not change.ok
-        or change.action is Action.NO_ACTION
-        or change.cause == "limits"
-    ):
+    if change.reverses or not change.ok or change.action is Action.NO_ACTION or change.cause in NOT_OURS:
         return False
     if change.action is Action.SCALE_DOWN:
         return change.verdict == "worse" and tuning.on_worse != "hold"

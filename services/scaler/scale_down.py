@@ -11,18 +11,30 @@ from shared.contracts.scaling_rules import DownRule
 def scale_down(case: Case) -> Decision:
     """A scale-down when conditions, health and the past allow it; otherwise why not."""
     rule, seen = case.rules.down, case.seen
-    if rule is None or seen.desired <= case.rules.min:
+    if (rule is None and case.rules.sizing is None) or seen.desired <= case.rules.min:
         return case.hold("steady", "nothing asks for more, and fewer are not allowed")
-    if held := _not_idle(case, rule):
+    if held := _demand_unknown(case) or (_not_idle(case, rule) if rule else None):
         return held
     if any(breach.system == case.rules.system for breach in case.facts.breaches):
         return case.hold("breach_elsewhere", "a breach of this system is open, so none is removed")
     idle_s = 0.0 if case.memory.idle_since_s is None else case.now_s - case.memory.idle_since_s
-    if idle_s < rule.idle_for:
+    if rule and idle_s < rule.idle_for:
         return case.hold("steady", "idle, but not yet for long enough")
     if seen.unhealthy or seen.starting or seen.ready < seen.desired:
         return case.hold("not_all_ready", f"{seen.ready} of {seen.desired} replicas are ready, so none is removed")
     return _stabilizing(case) or _remove(case, idle_s)
+
+
+def _demand_unknown(case: Case) -> Decision | None:
+    """Where the load itself says how many are needed, none goes while that is not known or has just risen."""
+    demand = case.facts.demand
+    if case.rules.sizing is None:
+        return None
+    if demand is None or demand.missing:
+        return case.hold("metrics_missing", "what is offered is not known from every replica, so none is removed")
+    if demand.panic_ago_s is not None:
+        return case.hold("panic", f"the load came suddenly {demand.panic_ago_s:.0f} s ago, so none is removed")
+    return None
 
 
 def _not_idle(case: Case, rule: DownRule) -> Decision | None:
@@ -56,7 +68,10 @@ def _remove(case: Case, idle_s: float) -> Decision:
     )
     if target >= seen.desired:
         return case.hold("projected_overload", f"fewer than {seen.desired} could not carry the load", clamps)
+    if rules.down is None and target > seen.desired * (1 - rules.tuning.tolerance):
+        return case.hold("steady", f"{target} of {seen.desired} would do, which is within the tolerance", clamps)
     if cooling := case.cooling():
         return cooling
-    words = f"idle for {idle_s:.0f} s: {target} of {seen.desired} replicas carry the load below their limits"
+    span_s = idle_s if rules.down else rules.tuning.stabilization.down
+    words = f"idle for {span_s:.0f} s: {target} of {seen.desired} replicas carry the load below their limits"
     return Decision(Action.SCALE_DOWN, seen.desired, target, "idle", words, clamps=clamps, cause="idle")

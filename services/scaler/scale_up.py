@@ -4,6 +4,7 @@ from services.scaler.candidates import Ask
 from services.scaler.decision import Case, Decision, clamp_steps
 from services.scaler.escalation import ineffective_streak, stopped_for
 from services.scaler.rollback import rolled_back_lately
+from services.scaler.sizing import CAUSE as SIZING
 from shared.contracts.scaling import Action, Clamp
 from shared.contracts.scaling_rules import Shape
 
@@ -34,8 +35,8 @@ def scale_up(case: Case) -> Decision | None:
 
 
 def _raise(case: Case, effective: list[Ask]) -> Decision:
-    lead = max(effective, key=lambda ask: (ask.candidate.replicas, ask.breach is not None))
-    target, clamps = _bounded(case, lead.candidate.replicas)
+    lead = max(effective, key=lambda ask: (_bounded(case, ask)[0], ask.candidate.replicas, ask.breach is not None))
+    target, clamps = _bounded(case, lead)
     confidence = _confidence(case, effective, lead)
     if target <= case.seen.desired:
         return _not_higher(case, lead, clamps, confidence)
@@ -48,8 +49,8 @@ def _raise(case: Case, effective: list[Ask]) -> Decision:
         Action.SCALE_UP,
         case.seen.desired,
         target,
-        "breach_open" if lead.breach else "rule_exceeded",
-        f"{lead.cause} is {lead.candidate.value:g}, above {lead.limit:g}: {case.seen.desired} → {target} replicas",
+        "breach_open" if lead.breach else "sized" if lead.cause == SIZING else "rule_exceeded",
+        f"{_words(lead)}: {case.seen.desired} → {target} replicas",
         confidence,
         clamps=clamps,
         cause=lead.cause,
@@ -57,8 +58,17 @@ def _raise(case: Case, effective: list[Ask]) -> Decision:
     )
 
 
-def _bounded(case: Case, wanted: int) -> tuple[int, tuple[Clamp, ...]]:
-    rate, lowest = case.rules.tuning.rate, case.memory.lowest_wanted
+def _words(lead: Ask) -> str:
+    if lead.cause == SIZING:
+        return f"{lead.candidate.note} keep {lead.candidate.value:.4g} servers busy"
+    return f"{lead.cause} is {lead.candidate.value:g}, above {lead.limit:g}"
+
+
+def _bounded(case: Case, ask: Ask) -> tuple[int, tuple[Clamp, ...]]:
+    """Where this ask may go at once. What the load itself needs may go further than a ratio that can be anything."""
+    wanted, lowest = ask.candidate.replicas, case.memory.lowest_wanted
+    sizing = case.rules.sizing
+    rate = sizing.rate if sizing and ask.cause == SIZING else case.rules.tuning.rate
     recent = [
         change.current
         for change in case.memory.changes

@@ -54,6 +54,28 @@ class Reading(Message):
         return self.idle or (self.value is not None and self.missing == 0)
 
 
+class Demand(Message):
+    """What is offered to a service, made of the seconds that lie behind; rates in requests/s over all replicas.
+
+    ``stable`` and ``panic``: means over the two windows. ``rate``: the most that any of several windows proves.
+    ``forecast``: the rate when a replica ordered now is ready. ``dispersion``: variance over mean of the requests in a
+    second, 1 for independent ones. ``surge``: what nine in ten forecasts fell short by at most, over the root of the
+    rate. ``panic_ago_s``: since when the load has no longer been a sudden one; None if it was not. ``waiting``:
+    requests in line. ``missing``: ready replicas that were not heard.
+    """
+
+    stable: float
+    panic: float
+    rate: float
+    forecast: float
+    dispersion: float = 1.0
+    surge: float = 0.0
+    panic_ago_s: float | None = None
+    service_s: float
+    waiting: float = 0.0
+    missing: int = 0
+
+
 class OpenBreach(Message):
     """The last word of the validator on an episode that is open. ``judged_s``: end of the window it speaks of."""
 
@@ -74,8 +96,8 @@ class Change(Message):
     """A recorded decision to move and what became of it.
 
     ``ok``: None until its result is known. ``done_s``: when the result was. ``before``: the measurements it was made
-    on. ``expected``: what its metrics were to be afterwards. ``reverses``: the decision that it undoes. A resize has
-    ``to_sizes`` and moves no replicas.
+    on. ``expected``: what its metrics were to be afterwards. A resize has ``to_sizes`` and moves no replicas;
+    ``reverses``: the decision that it undoes.
     """
 
     decision: str
@@ -99,18 +121,8 @@ class Change(Message):
 
     @property
     def undecided(self) -> bool:
-        """True until its result and, where it worked, its effect are recorded."""
-        return not self.dry_run and (self.ok is None or (self.ok and self.verdict is None))
-
-
-class Order(Message):
-    """An operator's word that is in force until ``until_s``: this many replicas or, where None, no move at all."""
-
-    id: str
-    replicas: int | None
-    until_s: float
-    by: str
-    reason: str
+        """True until it failed or its effect is recorded, which is ``unknown`` at once for one that was overtaken."""
+        return not self.dry_run and self.ok is not False and self.verdict is None
 
 
 class Escalation(Message):
@@ -145,6 +157,16 @@ class Shares(Message):
     holdings: tuple[Holding, ...]
 
 
+class Order(Message):
+    """An operator's word that is in force until ``until_s``: this many replicas or, where None, no move at all."""
+
+    id: str
+    replicas: int | None
+    until_s: float
+    by: str
+    reason: str
+
+
 class Facts(Message):
     """What is so at ``now_s``. Without an observation ``unobserved`` says why.
 
@@ -157,6 +179,7 @@ class Facts(Message):
     observation: Observation | None = None
     unobserved: str = ""
     readings: dict[str, Reading] = Field(default_factory=dict)
+    demand: Demand | None = None
     breaches: tuple[OpenBreach, ...] = ()
     room: int | None = None
     shares: Shares | None = None
@@ -167,9 +190,9 @@ class Memory(Message):
 
     ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when the service has
     been looked at without a gap, by whichever scaler. ``loud_since_s``: per cause that asks for a scale-up, since when,
-    pauses of a few seconds aside. ``escalations``: also the last that are over. ``order``: what an operator wants now.
-    ``orders_heard``: position in ORDERS of the last one taken. ``resumed_s``: when one last asked for a ``resume``.
-    ``sizes_heard``: position of the last order for sizes that came to its end.
+    pauses of a few seconds aside. ``escalations``: also the last that are over. ``orders_heard``: position in ORDERS of
+    the last order taken. ``resumed_s``: when an operator last asked for a ``resume``. ``sizes_heard``: position of the
+    last order for sizes that came to its end.
     """
 
     changes: tuple[Change, ...] = ()

@@ -74,7 +74,7 @@ CHANNELS: dict[str, tuple[str, type[BaseModel], str, str, str]] = {
         ScalingRecord,
         _JSON,
         "SCALING",
-        "One link of a service's audit chain: a decision, its result, its effect, an order of an operator.",
+        "One link of a service's audit chain: decision, result, effect, escalation or order of an operator.",
     ),
     "order": (
         "order.{service}.{subject}",

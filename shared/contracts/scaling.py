@@ -62,13 +62,13 @@ class ScalingRecord(Message):
 
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
     effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
+    escalation: nothing more is tried for ``cause`` until people or the end of the episode say so (``reason_code``
+    ``ineffective``), or that this is over (``resumed``); it names the last decision made for the cause.
     order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
     ``ok`` (False: refused, and ``error`` says why). A decision made while an order is in force names it.
     resize: what became of an order to give replicas other sizes: ``from_sizes``, ``to_sizes`` (None where none are
     given, and ``reason_code`` says why), ``order``, ``by``, ``reverses``; its results and effectiveness name it.
     ``ok`` is None while the order waits, True when it is carried out, False when it is not.
-    escalation: nothing more is tried for ``cause`` until people or the end of the episode say so (``reason_code``
-    ``ineffective``), or that this is over (``resumed``); it names the last decision made for the cause.
     ``expected``: what the decision reckons its metrics to be afterwards. ``recommendation``: what a person might do.
     """
 

@@ -15,6 +15,10 @@ from shared.contracts.scaling_budget import Budget, ReplicaSize
 from shared.contracts.scaling_targets import LocalTarget, ScalingTarget, WorkersTarget
 from shared.contracts.units import Duration, parse_quantity
 
+LONGEST_STABLE_S = 300.0
+LONGEST_START_UP_S = 300.0
+"""What sizing looks back on and ahead to must fit well into the quarter of an hour it remembers."""
+
 
 class Shape(StrEnum):
     """How a metric answers when replicas are added.
@@ -186,6 +190,54 @@ class Effectiveness(Document):
     ready_within: Duration = 60.0
 
 
+class Panic(Document):
+    """Load that has come suddenly: ``window`` sees ``factor`` times the requests/s of ``stable``.
+
+    While it lasts, and for ``stable`` after, ``window`` alone is believed and nothing is removed.
+    """
+
+    stable: Duration = 60.0
+    window: Duration = 6.0
+    factor: float = Field(default=2.0, gt=1)
+
+    @model_validator(mode="after")
+    def _nested(self) -> "Panic":
+        if not 1 <= self.window < self.stable <= LONGEST_STABLE_S:
+            raise ValueError(
+                f"window {self.window:g} s must be at least 1 s and shorter than stable {self.stable:g} s, "
+                f"which may be at most {LONGEST_STABLE_S:g} s"
+            )
+        return self
+
+
+class Sizing(Document):
+    """Replicas from arrival rate and service time, where one replica works on ``concurrency`` requests at once.
+
+    ``utilization``: share of its servers that the load may keep busy. ``start_up``: from the order of a replica until
+    it takes requests. ``drain``: within which a backlog is to be gone. ``counts``: whether ``request_rate`` counts
+    requests answered or arrived. ``rate``: how far one sizing may go, looser than for ratios, as it measures what is
+    needed.
+    """
+
+    concurrency: int = Field(ge=1)
+    utilization: float = Field(default=0.7, gt=0, lt=1)
+    start_up: Duration = 30.0
+    drain: Duration = 15.0
+    counts: Literal["answered", "arrived"] = "answered"
+    panic: Panic = Panic()
+    rate: RateLimit = RateLimit(percent=900.0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Sizing":
+        if self.drain < 1:
+            raise ValueError(f"drain {self.drain:g} s is too short; 1 s at least")
+        if self.start_up > LONGEST_START_UP_S:
+            raise ValueError(
+                f"start_up {self.start_up:g} s is longer than is forecast; {LONGEST_START_UP_S:g} s at most"
+            )
+        return self
+
+
 class Tuning(Document):
     """How carefully to move; the same for all services unless one says otherwise.
 
@@ -249,8 +301,9 @@ class ServiceRules(Document):
     """One service: limits, which are never optional, and what moves it between them.
 
     ``target``: where its replicas run, else the document's. ``dry_run``: decide and record, move nothing. ``size``:
-    what one replica counts for in the budget, where the target does not tell. ``resizing``: limits of one replica's
-    size; without it no size is ever changed.
+    what one replica counts for in the budget, where the target does not tell. ``sizing``: what is known of a replica,
+    so that the load itself tells how many are needed; without ``down`` it alone removes. ``resizing``: limits of one
+    replica's size; without it no size is ever changed.
     """
 
     system: SystemId
@@ -261,6 +314,7 @@ class ServiceRules(Document):
     max: int = Field(ge=1, le=1000)
     up: tuple[UpRule, ...] = ()
     down: DownRule | None = None
+    sizing: Sizing | None = None
     breaches: tuple[BreachDriver, ...] = ()
     resizing: Resizing | None = None
     tuning: Tuning = Tuning()

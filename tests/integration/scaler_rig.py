@@ -151,16 +151,23 @@ class World:
     async def load(self) -> None:
         """Samples of every ready replica, until cancelled."""
         while True:
-            values = self.values(self.supervisor.ready)
-            for number in range(self.supervisor.ready):
-                sample = ResourceSample(
-                    service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
-                    instance=f"relaycore-{number}", at=datetime.now(UTC), values=values,
-                )  # fmt: skip
-                # A broker that is away hears of none.
-                with contextlib.suppress(NatsError, TimeoutError):
-                    await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
-            await asyncio.sleep(0.1)
+            await self._sample(**self.values(self.supervisor.ready))
+
+    async def calm(self) -> None:
+        """Samples of hardly any load, until cancelled."""
+        while True:
+            await self._sample(cpu_usage=0.05, request_rate=5.0, queue_length=0.0, routing_latency=5.0)
+
+    async def _sample(self, **values: float) -> None:
+        for number in range(self.supervisor.ready):
+            sample = ResourceSample(
+                service=SERVICE, system="relaycore", environment=self.bus.subjects.environment,
+                instance=f"relaycore-{number}", at=datetime.now(UTC), values=values,
+            )  # fmt: skip
+            # A broker that is away hears of none.
+            with contextlib.suppress(NatsError, TimeoutError):
+                await self.bus.js.publish(self.bus.subjects.resource(SERVICE), sample.model_dump_json().encode())
+        await asyncio.sleep(0.1)
 
     def change_rules(self, **values: Any) -> None:
         """Other rules of the service, for scalers that begin after this."""

@@ -8,8 +8,8 @@ import pytest
 
 from services.scaler.candidates import weigh
 from services.scaler.effect import ERROR_RATE, REQUEST_RATE, judge
-from services.scaler.escalation import Turn, turns
-from services.scaler.history import Tracker, escalations_of
+from services.scaler.escalation import Turn, due
+from services.scaler.history import escalations_of
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
 from services.scaler.situation import Change, Escalation, Facts, Memory, OpenBreach, Reading
@@ -39,7 +39,7 @@ def turned(
 ) -> list[tuple[str, bool]]:
     situation = facts(running(4), readings, breaches).model_copy(update=more)
     memory = memory or Memory()
-    found = turns(rules, situation, memory, weigh(rules, situation))
+    found = due(rules, situation, memory, weigh(rules, situation))
     return [(turn.escalation.cause, turn.over) for turn in found]
 
 
@@ -70,7 +70,7 @@ def test_a_loop_that_does_not_help_ends_once(
 
 def test_the_escalation_says_what_was_tried() -> None:
     situation = facts(running(4), LOUD)
-    [turn] = turns(RELAYCORE, situation, Memory(changes=RULED), weigh(RELAYCORE, situation))
+    [turn] = due(RELAYCORE, situation, Memory(changes=RULED), weigh(RELAYCORE, situation))
     words = "routing_latency is 400, above 75, and scaling does not help: 2 → 4 worse, 2 → 4 no_effect"
     assert (turn.reason, turn.escalation.decision) == (words, "relaycore-40")
 
@@ -140,7 +140,6 @@ def test_escalations_are_rebuilt_from_the_chain_and_from_the_decisions_that_knew
     assert escalations_of([said(Memory(escalations=(one,)))]) == (one,)
     later = escalations_of([said(Memory(escalations=(one,))), raised(NOW_S, over=True)])
     assert [esc.over_s for esc in later] == [NOW_S]
-    assert Tracker().look(RELAYCORE, facts(running(4), CALM), (), both).escalations == both
 
 
 def load(

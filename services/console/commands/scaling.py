@@ -30,6 +30,9 @@ SECTIONS = {
         "verify": LazyCommand(f"{SCALER}.verify:verify", "Find records that were changed, lost or moved."),
         "rederive": LazyCommand(f"{SCALER}.rederive:rederive", "Make decisions again from their records."),
     },
+    "Trying rules": {
+        "replay": LazyCommand(f"{SCALER}.replay:replay", "Rules and other policies over a recorded load, scored."),
+    },
 }
 
 

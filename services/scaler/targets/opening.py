@@ -25,8 +25,12 @@ async def open_targets(
         targets: dict[str, Target] = {}
         for service, its in rules.services.items():
             chosen = its.target or rules.target or settings.scaler_target
-            if opener.url(chosen) is None and (chosen is None or isinstance(chosen, named.WorkersTarget)):
-                # The same rules serve where nobody keeps the replicas: there they are counted, not moved.
+            if isinstance(chosen, named.WorkersTarget):
+                url = chosen.url or settings.workers_url
+                # The same rules serve where nobody keeps the workers: there they are counted, not moved.
+                local = None if url is None else named.LocalTarget(kind="local", url=str(url))
+                targets[service] = await opener.open(service, local) if local else SamplesOnly(samples, rules)
+            elif chosen is None and settings.platform_url is None:
                 targets[service] = SamplesOnly(samples, rules)
             else:
                 targets[service] = await opener.open(service, chosen)
@@ -42,28 +46,24 @@ class _Opener:
         self._engines: dict[str | None, object] = {}
         self._clusters: dict[str | None, Any] = {}
 
-    async def open(self, service: str, chosen: named.ScalingTarget | None) -> Target:
+    async def open(
+        self,
+        service: str,
+        chosen: named.LocalTarget | named.DockerTarget | named.SwarmTarget | named.KubernetesTarget | None,
+    ) -> Target:
         if isinstance(chosen, named.DockerTarget | named.SwarmTarget):
             return self._on_engine(service, chosen)
-        if chosen is None or isinstance(chosen, named.LocalTarget | named.WorkersTarget):
+        if chosen is None or isinstance(chosen, named.LocalTarget):
             return await self._local(service, chosen)
         return await self._in_cluster(service, chosen)
 
-    def url(self, chosen: named.ScalingTarget | None) -> str | None:
-        """Where a supervisor keeps the replicas, for targets that have one."""
-        if isinstance(chosen, named.KubernetesTarget):
-            return None
-        kept_by = self._settings.workers_url if isinstance(chosen, named.WorkersTarget) else self._settings.platform_url
-        url = (chosen and chosen.url) or kept_by
-        return None if url is None else str(url)
-
-    async def _local(self, service: str, chosen: named.LocalTarget | named.WorkersTarget | None) -> Target:
-        url = self.url(chosen)
+    async def _local(self, service: str, chosen: named.LocalTarget | None) -> Target:
+        url = (chosen and chosen.url) or self._settings.platform_url
         if url is None:
             raise ConfigError(f"services.{service}.target: local needs url, or TIDEGATE_PLATFORM_URL")
         if self._session is None:
             self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
-        return LocalTarget(self._session, url, self._settings.scaler_target_timeout_s)
+        return LocalTarget(self._session, str(url), self._settings.scaler_target_timeout_s)
 
     def _on_engine(self, service: str, chosen: named.DockerTarget | named.SwarmTarget) -> Target:
         from services.scaler.targets.docker_engine import DockerTarget
