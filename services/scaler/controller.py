@@ -185,7 +185,7 @@ class Controller:
 
     async def _act(self, facts: Facts, memory: Memory) -> None:
         """Move replicas or change their sizes, never both; a resize that did harm is taken back first."""
-        self._resizer.tell(undecided(self._changes))
+        self._resizer.tell(memory)
         # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
         facts = facts.model_copy(update={"shares": self._headroom.shares()})
         decision = decide(self._rules, facts, memory)

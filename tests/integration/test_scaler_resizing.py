@@ -73,6 +73,9 @@ async def test_a_resize_that_made_it_worse_is_taken_back_and_replicas_stay_meanw
         assert (back.reason_code, back.reverses, after.decision) == ("rollback", resize.decision, back.decision)
         assert world.platform.given == [(RELAYCORE, 1024.0), (RELAYCORE, 2048.0)]
         assert world.platform.moves == []
+        await world.order(RELAYCORE, 1536.0)
+        await eventually("the next order", lambda: verdicts(world, RELAYCORE, 3), timeout_s=20)
+        assert world.platform.given[2:] == [(RELAYCORE, 1536.0)]
 
 
 async def test_replicas_that_do_not_come_up_with_their_sizes_get_the_former_ones_back(world: ResizingWorld) -> None:
