@@ -111,7 +111,7 @@ def _retuned(case: Case, own: Score) -> Score:
 
 def _print(case: Case, name: str, one: Score) -> None:
     print(
-        f"  {case.name:<18}{name:<9} violated {one.violation_s:4d} s, {one.replica_hours:5.2f} h, {one.moves:3d} moves"
+        f"  {case.name:<18} {name:<9} violated {one.violation_s:4d} s, {one.replica_hours:5.2f} h, {one.moves:3d} moves"
         f", {one.reversals_per_hour:4.1f} reversals/h, up after down {one.regrets}, θU {one.under_accuracy:.1f} θO "
         f"{one.over_accuracy:.0f} τU {one.under_share:.1f} τO {one.over_share:.0f} υ {one.instability:.1f} %",
         flush=True,

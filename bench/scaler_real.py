@@ -1,6 +1,7 @@
 """The scaler on the whole embedded stack: RelayCore's load grows fourfold at one moment, and at another it is gone.
 
-The shipped rules, with the time of idleness and the stabilization window shortened so that the way down is seen too.
+The shipped rules with what a replica can do (``sizing``), and with the time of idleness and the stabilization window
+shortened so that the way down is seen too.
 Times count from the moments of the load's own shape; response times are those of the generator, from the intended
 moment of sending, by the second a request ended in.
 """
@@ -34,9 +35,11 @@ IDLE_FOR_S, STABLE_S = 15, 15
 SETTLED_S = 5.0
 """So long the p95 must stay under its target to be back."""
 SERVICE = "relaycore"
+SIZING = {"concurrency": 1, "start_up": "3s", "drain": "5s"}
+"""What is known of a replica: one router, up within seconds. So one step reaches the right size."""
 HOW = (
-    f"embedded stack, {RATE // 4} → {RATE} requests/s at RelayCore from 2 replicas; rules as shipped but idle_for "
-    f"{IDLE_FOR_S} s and stabilization down {STABLE_S} s; make bench BENCH=scaling"
+    f"embedded stack, {RATE // 4} → {RATE} requests/s at RelayCore from 2 replicas; rules as shipped with sizing, "
+    f"idle_for {IDLE_FOR_S} s and stabilization down {STABLE_S} s; make bench BENCH=scaling"
 )
 SCENARIO: dict[str, Any] = {
     "name": "routing",
@@ -149,6 +152,7 @@ def _short_rules(folder: Path) -> Iterator[None]:
     rules = yaml.safe_load((config / "scaling.yaml").read_text())
     rules["tuning"]["stabilization"]["down"] = f"{STABLE_S}s"
     rules["services"][SERVICE]["down"]["idle_for"] = f"{IDLE_FOR_S}s"
+    rules["services"][SERVICE]["sizing"] = SIZING
     (config / "scaling.yaml").write_text(yaml.safe_dump(rules))
     before = os.environ.get("TIDEGATE_CONFIG_DIR")
     os.environ["TIDEGATE_CONFIG_DIR"] = str(config)

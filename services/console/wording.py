@@ -69,20 +69,19 @@ def tell_scaling(record: ScalingRecord) -> str:
             took = "" if record.took_s is None else f" after {record.took_s:.1f} s"
             return f"{record.service}: {record.ready} replicas ready{took}"
         return f"{record.service}: failed: {record.error}"
-    if record.kind == "escalation":
-        what = "resumed" if is_over(record) else "given up"
-        advice = f"; {record.recommendation}" if record.recommendation else ""
-        return f"{record.service}: {record.cause} {what}: {record.reason}{advice}"
+    if record.kind == "order":
+        asked = f"set to {record.target}" if record.target is not None else record.reason_code
+        said = f": {record.reason}" if record.reason else ""
+        refused = "" if record.ok else f"; refused: {record.error}"
+        return f"{record.service}: {asked}, asked by {record.by}{said}{refused}"
     if record.kind == "resize":
         dry = " (dry run)" if record.dry_run else ""
         state = "resize" if record.to_sizes is not None else "resize waits" if record.ok is None else "not resized"
         return f"{record.service}: {state}{dry}: {record.reason}"
-    if record.kind == "order":
-        asked = f"set to {record.target}" if record.target is not None else record.reason_code
-        said = f": {record.reason}" if record.reason else ""
-        return (
-            f"{record.service}: {asked}, asked by {record.by}{said}{'' if record.ok else f'; refused: {record.error}'}"
-        )
+    if record.kind == "escalation":
+        what = "resumed" if is_over(record) else "given up"
+        advice = f"; {record.recommendation}" if record.recommendation else ""
+        return f"{record.service}: {record.cause} {what}: {record.reason}{advice}"
     return f"{record.service}: {record.verdict or 'unknown'}{_changes(record)}"
 
 

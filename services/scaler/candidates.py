@@ -61,7 +61,10 @@ def weigh(rules: ServiceRules, facts: Facts, last_done_s: float | None = None) -
         driver = driver_of(rules, breach)
         if driver is not None:
             asks.append(_breach_ask(rules, facts, seen, driver, breach, last_done_s))
-    asks += [Ask(candidate, SIZING, Shape.LOAD, candidate.limit or 0.0) for candidate in sized(rules, facts)]
+    if rules.sizing is not None:
+        # As its effect is judged: by the servers at work of one replica.
+        limit = rules.sizing.concurrency * rules.sizing.utilization
+        asks += [Ask(candidate, SIZING, Shape.LOAD, limit) for candidate in sized(rules, facts)]
     return tuple(asks)
 
 

@@ -77,7 +77,7 @@ class Controller:
         headroom: Headroom,
         lease: Lease,
         tracer: Tracer,
-        turns: Turns,
+        resizing: Turns,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
         self._inputs, self._audit, self._target = inputs, audit, target
@@ -93,7 +93,7 @@ class Controller:
         self._changes: tuple[Change, ...] = ()
         self._escalations: tuple[Escalation, ...] = ()
         self._sizes_heard = 0
-        self._resizer = Resizer(service, rules, inputs, target, self._scribe, turns, self)
+        self._resizer = Resizer(service, rules, inputs, target, self._scribe, resizing, self)
         self._decided = 0
         self._said: tuple[object, ...] = ()
         self._said_at_s = float("-inf")
@@ -148,11 +148,10 @@ class Controller:
         for fault in past.faults:
             logger.error("%s: audit chain: %s", self._service, fault)
         self._head, self._decided, self._epoch = past.head, past.decided, epoch
-        self._changes = changes_of(past.records)
-        self._escalations = escalations_of(past.records)
-        self._headroom.remember(self._changes)
+        self._changes, self._escalations = changes_of(past.records), escalations_of(past.records)
         self._sizes_heard = sizes_heard_of(past.records)
         self._recalled.take_up(past)
+        self._headroom.remember(self._changes)
         last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
         # The first word of a new epoch is always said: from then on the chain takes nothing of the one before.
         known = last is not None and past.records[-1].lease_epoch == epoch
@@ -172,24 +171,23 @@ class Controller:
             await self._follow(change, seen, unobserved, now_s)
         self._recalled.catch_up(seen, now_s, self._changes)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        told = {"escalations": self._escalations, "sizes_heard": self._sizes_heard}
-        memory = self._recalled.memory(facts, self._changes).model_copy(update=told)
+        memory = self._recalled.memory(facts, self._changes, self._escalations)
         asks = weigh(self._rules, facts, last_done_s(self._changes))
         for turn in due(self._rules, facts, memory, asks):
             await self._turn(turn, facts)
-        memory = memory.model_copy(update={"escalations": self._escalations})
+        memory = memory.model_copy(update={"escalations": self._escalations, "sizes_heard": self._sizes_heard})
         room = await self._headroom.look(facts, undecided(self._changes), asks)
-        await self._act(facts.model_copy(update={"room": room}), memory)
+        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
+        facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
+        decision = decide(self._rules, facts, memory)
+        self._headroom.note(facts, decision.target, wanted_of(decision))
+        await self._act(decision, facts, memory)
         if self._lease.held:
             await self._recalled.keep(self._decided, self._head)
 
-    async def _act(self, facts: Facts, memory: Memory) -> None:
+    async def _act(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         """Move replicas or change their sizes, never both; a resize that did harm is taken back first."""
         self._resizer.tell(memory)
-        # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
-        facts = facts.model_copy(update={"shares": self._headroom.shares()})
-        decision = decide(self._rules, facts, memory)
-        self._headroom.note(facts, decision.target, wanted_of(decision))
         resize = await self._resizer.decide(facts, memory)
         back = resize is not None and resize.made.reverses
         if decision.action is not Action.NO_ACTION and not back:

@@ -28,7 +28,7 @@ way for a start-up time and a stable window, a tenth of what is remembered."""
 SMOOTH_S = 2
 """A burst counts as the mean of so many seconds: a shorter one waits in line for less than that."""
 
-WINDOWS_S = (2, 3, 4, 6, 10, 15, 20, 30)
+WINDOWS_S = (1, 2, 3, 4, 6, 10, 15, 20, 30)
 LEAST_S = 3
 LEAST_TREND_S = 20
 
@@ -94,14 +94,20 @@ def _panic_ago(sums: NDArray[np.float64], dispersion: float, sizing: Sizing) -> 
 
 
 def _trend(offered: NDArray[np.float64], dispersion: float) -> float:
-    """Growth in requests/s per second that is proved, by least squares; never below 0."""
-    count = len(offered)
-    if count < LEAST_TREND_S:
+    """Growth in requests/s per second that is proved and that the last quarter, which a jump has left behind first,
+    does not rule out; never below 0."""
+    if len(offered) < LEAST_TREND_S:
         return 0.0
-    seconds = np.arange(count) - (count - 1) / 2
+    slope, error = _slope(offered, dispersion)
+    last, last_error = _slope(offered[-len(offered) // 4 :], dispersion)
+    return max(0.0, min(slope - PROVEN * error, last + PROVEN * last_error))
+
+
+def _slope(offered: NDArray[np.float64], dispersion: float) -> tuple[float, float]:
+    """By least squares, with its standard error."""
+    seconds = np.arange(len(offered)) - (len(offered) - 1) / 2
     spread = float(seconds @ seconds)
-    slope = float(seconds @ offered) / spread
-    return max(0.0, slope - PROVEN * math.sqrt(dispersion * max(float(offered.mean()), 0.1) / spread))
+    return float(seconds @ offered) / spread, math.sqrt(dispersion * max(float(offered.mean()), 0.1) / spread)
 
 
 def _surge(sums: NDArray[np.float64], sizing: Sizing) -> float:

@@ -5,7 +5,8 @@ from services.scaler.decision import Case, Decision
 from services.scaler.situation import Change, Observation, Verdict
 from services.scaler.sizing import CAUSE as SIZING
 from shared.contracts.scaling import Action
-from shared.contracts.scaling_rules import RULE_METRICS, Effectiveness, ServiceRules, Shape
+from shared.contracts.scaling_rules import RULE_METRICS, ServiceRules, Shape
+from shared.contracts.scaling_tuning import Effectiveness
 
 REQUEST_RATE = "request_rate_total"
 """Requests/s over all instances, in ``before`` and ``after``."""

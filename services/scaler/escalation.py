@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from services.scaler.candidates import Ask
 from services.scaler.situation import Change, Escalation, Facts, Memory
 from shared.contracts.scaling import Action
-from shared.contracts.scaling_rules import Effectiveness, ServiceRules
+from shared.contracts.scaling_rules import ServiceRules
+from shared.contracts.scaling_tuning import Effectiveness
 
 INEFFECTIVE = frozenset({"no_effect", "worse"})
 

@@ -21,6 +21,7 @@ class Headroom:
 
     def __init__(self, service: str, rules: ServiceRules, target: Target, ledger: Ledger) -> None:
         self._service, self._rules, self._target, self._ledger = service, rules, target, ledger
+        self._dry_run = target.dry_run or rules.dry_run
         self._sized_s = float("-inf")
         self._wanted = rules.min
 
@@ -52,7 +53,7 @@ class Headroom:
         """What has just been decided counts from now on."""
         if facts.observation is not None:
             held = facts.observation.desired
-            self._hold(*(held, held) if self._target.dry_run else (max(held, target), wanted))
+            self._hold(*(held, held) if self._dry_run else (max(held, target), wanted))
 
     def _hold(self, replicas: int, wanted: int) -> None:
         self._wanted = wanted

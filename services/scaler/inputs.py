@@ -138,17 +138,17 @@ class Inputs:
         if changed and event.data.status is not BreachStatus.RESOLVED:
             self._wake()
 
+    def take_order(self, message: NatsMessage, subject: str, order: ScalingOrder) -> None:
+        """Note an order and have it looked at; a redelivered one changes nothing."""
+        if self.orders.add(subject, int(message.raw_message.metadata.sequence.stream), order):
+            self._wake()
+
     def take_windows(self, frame: FrameWindows) -> None:
         """Note what a frame tells of the systems, and of the generator that sent it."""
         self.times.add(frame)
         for service, rules in self._rules.services.items():
             if rules.system == GENERATOR:
                 self.samples.add(self.workers.sample(frame, service))
-
-    def take_order(self, message: NatsMessage, subject: str, order: ScalingOrder) -> None:
-        """Note an order and have it looked at; a redelivered one changes nothing."""
-        if self.orders.add(subject, int(message.raw_message.metadata.sequence.stream), order):
-            self._wake()
 
     def forget(self, now_s: float) -> None:
         """Drop instances that are long gone."""

@@ -19,6 +19,7 @@ SILENT_S = 3
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
+    ready: bool
     answered: float
     inside: float
     waiting: float
@@ -27,9 +28,11 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Total:
-    """Over all replicas within one second; ``work_s``: seconds that servers worked, None where one did not tell."""
+    """Over all replicas within one second, of which ``ready`` took requests. ``work_s``: seconds that servers worked;
+    None where one did not tell."""
 
     replicas: int
+    ready: int
     answered: float
     inside: float
     waiting: float
@@ -55,13 +58,14 @@ class Offered:
         inside = max(values.get("requests_in_flight", 0.0), waiting)
         second = int(sample.at.timestamp())
         seconds = self._samples.setdefault(sample.service, {})
-        seconds.setdefault(second, {})[sample.instance] = _Sample(answered, inside, waiting, work_s)
+        seconds.setdefault(second, {})[sample.instance] = _Sample(sample.ready, answered, inside, waiting, work_s)
         totals = self._totals.setdefault(sample.service, {})
         for later in range(second, second + SILENT_S + 1):
             totals.pop(later, None)
-        for old in [at for at in seconds if at < second - REMEMBERED_S] if len(seconds) > 2 * REMEMBERED_S else ():
-            del seconds[old]
-            totals.pop(old, None)
+        if len(seconds) > 2 * REMEMBERED_S:
+            horizon = max(seconds) - REMEMBERED_S
+            self._samples[sample.service] = {at: heard for at, heard in seconds.items() if at >= horizon}
+            self._totals[sample.service] = {at: total for at, total in totals.items() if at >= horizon}
 
     def demand(self, service: str, now_s: float, sizing: Sizing, ready: int) -> Demand | None:
         """What was offered up to the last whole second; None where rates or service times are not known.
@@ -78,7 +82,7 @@ class Offered:
         answered = np.array([total.answered for total in totals])
         grown = np.diff(inside) if sizing.counts == "answered" else 0.0
         made = demand(np.maximum(answered[1:] + grown, 0.0), totals[-1].waiting, service_s, sizing)
-        return made and made.model_copy(update={"missing": max(0, ready - totals[-1].replicas)})
+        return made and made.model_copy(update={"missing": max(0, ready - totals[-1].ready)})
 
     def _until(self, service: str, last: int) -> list[_Total]:
         """The seconds without a gap that end at ``last``, oldest first."""
@@ -100,6 +104,7 @@ class Offered:
             told = [one.work_s for one in heard.values() if one.work_s is not None]
             known[second] = _Total(
                 replicas=len(heard),
+                ready=sum(one.ready for one in heard.values()),
                 answered=sum(one.answered for one in heard.values()),
                 inside=sum(one.inside for one in heard.values()),
                 waiting=sum(one.waiting for one in heard.values()),
@@ -111,5 +116,5 @@ class Offered:
 def _service_s(totals: list[_Total]) -> float | None:
     """Little's law: the time a server works on a request = servers at work / requests answered a second."""
     told = [total for total in totals if total.work_s is not None]
-    answered = sum(total.answered for total in told)
-    return sum(total.work_s or 0.0 for total in told) / answered if answered > 0 else None
+    answered, work_s = sum(total.answered for total in told), sum(total.work_s or 0.0 for total in told)
+    return work_s / answered if answered > 0 and work_s > 0 else None

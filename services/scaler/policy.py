@@ -49,7 +49,7 @@ def decide(rules: ServiceRules, facts: Facts, memory: Memory) -> Decision:
         return replace(blind, recommendation=recommendation(blind))
     asks = weigh(rules, facts, last_done_s(memory.changes))
     case = Case(rules, facts, memory, facts.observation, asks)
-    decision = guarded(case, by_order(case) or gate(case) or _sized_anew(case) or _awaiting(case) or _weighed(case))
+    decision = by_order(case) or guarded(case, gate(case) or _sized_anew(case) or _awaiting(case) or _weighed(case))
     breaches = [ask.breach for ask in asks if ask.breach]
     return replace(
         decision,
@@ -69,7 +69,8 @@ def _weighed(case: Case) -> Decision:
 
 def _sized_anew(case: Case) -> Decision | None:
     """More than was ordered last, without waiting for that: sizing reads the load, not how replicas answer to it."""
-    if undecided(case.memory.changes) is None:
+    pending = undecided(case.memory.changes)
+    if pending is None or pending.to_sizes is not None:
         return None
     decision = scale_up(replace(case, asks=tuple(ask for ask in case.asks if ask.cause == SIZING)))
     return decision if decision is not None and decision.action is Action.SCALE_UP else None

@@ -11,7 +11,7 @@ from services.scaler.history import Tracker
 from services.scaler.inputs import Inputs
 from services.scaler.orders import HeardOrder, Standing, standing_of
 from services.scaler.readings import KEPT_S
-from services.scaler.situation import Change, Facts, Memory, Observation
+from services.scaler.situation import Change, Escalation, Facts, Memory, Observation
 from shared.contracts.scaling_rules import ServiceRules
 
 CHECKPOINT_S = 2.0
@@ -62,7 +62,7 @@ class Recollection:
         while (looked_s := looked_s + CATCH_UP_S) < now_s:
             self._tracker.look(self._rules, self._inputs.facts(self._service, looked_s, seen, ""), changes)
 
-    def memory(self, facts: Facts, changes: tuple[Change, ...]) -> Memory:
+    def memory(self, facts: Facts, changes: tuple[Change, ...], escalations: tuple[Escalation, ...]) -> Memory:
         """Take note of this moment; what to decide with."""
         if self._standing.order is not None and self._standing.order.until_s <= facts.now_s:
             self._standing = replace(self._standing, order=None)
@@ -70,6 +70,7 @@ class Recollection:
             "order": self._standing.order,
             "orders_heard": self._standing.heard,
             "resumed_s": self._standing.resumed_s,
+            "escalations": escalations,
         }
         return self._tracker.look(self._rules, facts, changes).model_copy(update=told)
 

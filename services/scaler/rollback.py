@@ -2,6 +2,7 @@
 
 from services.scaler.candidates import needed_for_load, requests_wait
 from services.scaler.decision import Case, Decision, clamp_steps
+from services.scaler.effect import MEASURED_WITHIN_S, window_of
 from services.scaler.situation import Change
 from shared.contracts.scaling import Action
 
@@ -10,9 +11,12 @@ NOT_OURS = frozenset({"limits", "order"})
 
 
 def roll_back(case: Case) -> Decision | None:
-    """The decision that undoes the latest change, or None. A change that was undone, or undoes one, stays."""
+    """The decision that undoes the latest change, or None. A change that was undone, or undoes one, stays, and so does
+    what could not be undone within the stabilization window: then idleness decides."""
     change = _latest(case)
     if change is None or not calls_for_rollback(case, change) or case.seen.desired != change.target:
+        return None
+    if case.now_s > _judged_s(case, change) + max(case.rules.tuning.stabilization.down, case.rules.tuning.cooldown):
         return None
     if change.action is Action.SCALE_UP:
         return _remove_again(case, change)
@@ -43,6 +47,11 @@ def rolled_back_lately(case: Case, cause: str) -> Change | None:
     since_s = case.now_s - case.rules.tuning.stabilization.down
     undone = {one.reverses for one in case.memory.changes if one.reverses and one.at_s > since_s and not one.dry_run}
     return next((one for one in reversed(case.memory.changes) if one.decision in undone and one.cause == cause), None)
+
+
+def _judged_s(case: Case, change: Change) -> float:
+    """When its effect was known, about."""
+    return window_of(case.rules.tuning.effectiveness, change.done_s or change.at_s)[1] + MEASURED_WITHIN_S
 
 
 def _latest(case: Case) -> Change | None:

@@ -26,8 +26,8 @@ class ScalerSettings(ServiceSettings):
     """
 
     platform_url: HttpUrl | None = None
-    workers_url: HttpUrl | None = None
     scaler_target: ScalingTarget | None = None
+    workers_url: HttpUrl | None = None
     scaler_id: str = Field(default_factory=_scaler_id, pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     scaler_tick_s: float = Field(default=1.0, gt=0, le=60)
     scaler_poll_s: float = Field(default=0.25, gt=0, le=60)

@@ -125,6 +125,16 @@ class Change(Message):
         return not self.dry_run and self.ok is not False and self.verdict is None
 
 
+class Order(Message):
+    """An operator's word that is in force until ``until_s``: this many replicas or, where None, no move at all."""
+
+    id: str
+    replicas: int | None
+    until_s: float
+    by: str
+    reason: str
+
+
 class Escalation(Message):
     """A cause for which nothing more is tried since ``at_s``, until ``over_s``; ``breaches`` it was open for."""
 
@@ -157,16 +167,6 @@ class Shares(Message):
     holdings: tuple[Holding, ...]
 
 
-class Order(Message):
-    """An operator's word that is in force until ``until_s``: this many replicas or, where None, no move at all."""
-
-    id: str
-    replicas: int | None
-    until_s: float
-    by: str
-    reason: str
-
-
 class Facts(Message):
     """What is so at ``now_s``. Without an observation ``unobserved`` says why.
 
@@ -190,9 +190,9 @@ class Memory(Message):
 
     ``idle_since_s``: since when all conditions to scale down have held. ``watched_since_s``: since when the service has
     been looked at without a gap, by whichever scaler. ``loud_since_s``: per cause that asks for a scale-up, since when,
-    pauses of a few seconds aside. ``escalations``: also the last that are over. ``orders_heard``: position in ORDERS of
-    the last order taken. ``resumed_s``: when an operator last asked for a ``resume``. ``sizes_heard``: position of the
-    last order for sizes that came to its end.
+    pauses of a few seconds aside. ``escalations``: also the last that are over. ``order``: what an operator wants now.
+    ``orders_heard``: position in ORDERS of the last one taken. ``resumed_s``: when one last asked for a ``resume``.
+    ``sizes_heard``: position of the last order for sizes that came to its end.
     """
 
     changes: tuple[Change, ...] = ()

@@ -146,7 +146,7 @@ def connect(daemon: "subprocess.Popen[bytes]", url: str, log: Path) -> Any:
         if daemon.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"dockerd did not start: {log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.05)
-    return docker.DockerClient(base_url=url, version="auto", timeout=30)
+    return docker.DockerClient(base_url=url, version="auto", timeout=START_S)
 
 
 def answers(path: str) -> bool:
@@ -182,7 +182,12 @@ def end(daemon: "subprocess.Popen[bytes]") -> None:
 
 
 def remove(folder: Path, parent: str) -> None:
-    """Mounts that a killed engine leaves, its folder, and its control groups."""
+    """What a killed engine leaves: its shims and containers, mounts, its folder, and its control groups."""
+    for process in psutil.process_iter(["cmdline"]):
+        if process.info["cmdline"] and f"{folder}/exec/containerd/containerd.sock" in process.info["cmdline"]:
+            for one in [*process.children(recursive=True), process]:
+                with contextlib.suppress(psutil.Error):
+                    one.kill()
     mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in reversed([one for one in mounted if one.startswith(str(folder))]):
         subprocess.run(["umount", "--lazy", mount], check=False)  # noqa: S607 - wherever it is

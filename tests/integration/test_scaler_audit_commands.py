@@ -78,7 +78,7 @@ class Audit:
 
     async def execute(self, statement: str) -> None:
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-            await connection.execute(statement)  # type: ignore[arg-type]
+            await connection.execute(statement)
 
     async def rewrite(self, bodies: list[bytes]) -> None:
         """Have other messages in the stream."""
@@ -189,6 +189,8 @@ async def test_an_end_that_was_cut_off_in_both_is_found(audit: Audit) -> None:
         (("why", "relaycore", "--at", "2020-01-01T00:00:00"), "nothing was decided on relaycore until then"),
         (("why", "relaycore", "--at", "noon"), "'noon' is no time; write 2026-01-31T12:00:00"),
         (("rederive", "relaycore-99"), "no decision 'relaycore-99'"),
+        (("replay", "relaycore-99"), "no decision 'relaycore-99'"),
+        (("replay", "trace.csv"), "Missing option '--service'"),
         (("rederive",), "name decisions, or give a --service"),
         (("rederive", "--service", "relycore"), "no decisions on 'relycore'"),
     ],
@@ -223,6 +225,7 @@ async def test_decisions_are_made_again_from_their_records(audit: Audit) -> None
         0,
         ["relaycore-1: the same comes out", "relaycore-4: the same comes out"],
     )
+    assert (await audit.call("replay", "relaycore-4")).stdout == "relaycore-4: the same comes out\n"
     await audit.execute(
         'UPDATE scaling_record SET record = replace(record::text, \'"target":4,"reason\', \'"target":9,"reason\')::json'
         " WHERE sequence = 1"

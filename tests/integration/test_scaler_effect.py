@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from services.scaler.records import replay_inputs
 from shared import metrics
 from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling_orders import ScalingOrder
 from tests.integration.scaler_rig import SERVICE, Supervisor, World, background, eventually, open_world
 
 pytestmark = pytest.mark.integration
@@ -125,3 +127,32 @@ async def test_twice_without_effect_ends_the_loop_until_the_episode_is_over_rest
             [resumed] = await eventually("the end", lambda: coded(world, "resumed", "escalation"), PATIENCE_S)
             assert (resumed.cause, resumed.sequence > given_up.sequence) == ("routing_latency", True)
             assert world.supervisor.replicas == 6
+
+
+async def test_an_operator_lets_a_loop_go_on_that_was_given_up(world: World) -> None:
+    world.values = never_better
+    rewrite_effectiveness(world, on_no_effect="escalate")
+    async with background(world.load()), world.scaler():
+        await world.breach(BreachStatus.OPENED)
+        await eventually("the end", lambda: coded(world, "ineffective", "escalation"), PATIENCE_S)
+        assert len(await world.records("decision", Action.SCALE_UP)) == 1
+        now = datetime.now(UTC)
+        resume = ScalingOrder(
+            id="o1", environment=world.bus.subjects.environment, service=SERVICE, kind="resume", by="ada",
+            reason="the lock is gone", at=now,
+        )  # fmt: skip
+        subject = world.bus.subjects.order(SERVICE, "replicas")
+        await world.bus.js.publish(subject, resume.model_dump_json().encode())
+        [resumed] = await eventually("the word", lambda: coded(world, "resumed", "escalation"), PATIENCE_S)
+        assert resumed.reason == "an operator lets the loop go on"
+
+        async def again() -> bool:
+            return len(await world.records("decision", Action.SCALE_UP)) == 2
+
+        await eventually("another try", again, PATIENCE_S)
+
+
+def rewrite_effectiveness(world: World, **more: Any) -> None:
+    rules = json.loads((world.config_dir / "scaling.yaml").read_text())
+    rules["tuning"]["effectiveness"] |= more
+    rewrite(world, tuning=rules["tuning"])

@@ -141,7 +141,8 @@ async def test_a_takeover_forgets_neither_idleness_nor_what_was_wanted(world: Wo
     world.supervisor.replicas = world.supervisor.ready = 6
     down = {"idle_for": "15s", "all": [{"metric": "request_rate", "below": 50}, {"metric": "cpu_usage", "below": 0.25}]}
     world.change_rules(down=down, tuning=TUNING | {"freshness": "5s", "stabilization": {"up": "0s", "down": "15s"}})
-    async with background(world.calm()), two_scalers(world) as pair:
+    world.values = lambda _: {"cpu_usage": 0.05, "request_rate": 5.0, "queue_length": 0.0, "routing_latency": 5.0}
+    async with background(world.load()), two_scalers(world) as pair:
         [first, *_] = await eventually("a decision", lambda: world.records("decision"))
         began = first.inputs["memory"]["watched_since_s"]
         await asyncio.sleep(max(0.0, began + 7 - time.time()))

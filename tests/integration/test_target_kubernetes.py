@@ -4,7 +4,7 @@ The API server is the tests' own, written from its documentation; see ``kubernet
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,8 @@ from lightkube import AsyncClient, KubeConfig
 from services.scaler.readings import SampleWindow
 from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Observation, Sizes
-from services.scaler.targets.kubernetes import DECISION, EPOCH, KubernetesTarget, open_cluster
+from services.scaler.targets.kubernetes import DECISION, EPOCH, KubernetesTarget
+from services.scaler.targets.kubernetes_cluster import open_cluster
 from services.scaler.targets.opening import open_targets
 from services.scaler.targets.target import FencedError, RefusedError
 from shared.config import load_document
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.integration
 RBAC = Path(__file__).parents[2] / "deploy/kubernetes/tidegate/rbac.yaml"
 SERVICE = "relaycore"
 SCALER = "token-of-the-scaler"
+EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sign-in"}
 OTHER_SIZES = Sizes(cpu_limit=1.5, memory_limit=2048.0, cpu_reserved=0.25, memory_reserved=512.0)
 
 
@@ -394,6 +396,34 @@ async def test_the_credentials_of_a_context_are_taken_and_one_that_is_not_there_
     with pytest.raises(ConfigError, match="not in a cluster; name a context"):
         async with open_cluster(None, 1.0):
             pass
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config["contexts"].clear(), "context 'tests'"),
+        (
+            lambda config: config["users"][0]["user"].update(exec=EXEC),
+            "no credentials by client.",
+        ),
+        (lambda config: config["users"][0]["user"].update(token=7), "context 'tests': Expected `str"),
+        (lambda config: config["clusters"][0]["cluster"].update({"certificate-authority": "/gone"}), "context 'tests'"),
+        (lambda config: config.pop("clusters"), "context 'tests': 'clusters'"),
+    ],
+    ids=["no context", "plugin of another version", "token", "no authority", "no clusters"],
+)
+async def test_a_kubeconfig_that_is_wrong_is_one_line(
+    change: Callable[[Any], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ApiServer(url="https://127.0.0.1:1").kubeconfig(SCALER)
+    change(config)
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with pytest.raises(ConfigError) as caught:
+        async with open_cluster("tests", 1.0):
+            pass
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 async def test_the_pods_own_account_is_taken_and_its_token_read_again_when_it_is_rotated(

@@ -46,6 +46,8 @@ def test_what_is_scaled_is_labelled_followed_by_the_proxy_and_publishes_no_port_
     target = SERVICES["scaler"]["environment"]["TIDEGATE_SCALER_TARGET"]
     assert named.DockerTarget.model_validate_json(target).name is None
     for name, rules in load_document(ScalingRules, ROOT / "config/scaling.yaml").services.items():
+        if rules.target is not None:
+            continue
         its = SERVICES[name]
         assert its["labels"] == {"tidegate.service": name, "tidegate.system": rules.system}
         (alias,) = its["networks"]["platform"]["aliases"]

@@ -52,6 +52,11 @@ WORKLOADS = {
 }
 
 
+RULES = load_document(ScalingRules, ROOT / "config/scaling.yaml").services
+SCALED = {service: rules for service, rules in RULES.items() if rules.target is None}
+"""Those that run where ``TIDEGATE_SCALER_TARGET`` says."""
+
+
 def named_things(kind: str) -> set[tuple[str, str]]:
     return {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in ALL if one["kind"] == kind}
 
@@ -124,7 +129,7 @@ def test_what_the_rules_name_is_there_within_their_limits_and_where_the_scaler_m
     assert target.context is None
     (role,) = [one for one in ALL if one["kind"] == "Role"]
     assert role["metadata"]["namespace"] == target.namespace
-    for service, rules in load_document(ScalingRules, ROOT / "config/scaling.yaml").services.items():
+    for service, rules in SCALED.items():
         workload = WORKLOADS[target.namespace, target.name or service]
         assert workload["kind"].lower() == target.workload
         assert rules.min <= workload["spec"]["replicas"] <= rules.max
@@ -145,10 +150,7 @@ def test_the_replicas_that_are_read_are_those_of_the_headless_services() -> None
         if one["kind"] == "Service" and one["metadata"]["namespace"] == "platform" and "clusterIP" in one["spec"]
     }
     assert {rule.name: (rule.port, rule.service) for rule in source.dns} == headless
-    rules = load_document(ScalingRules, ROOT / "config/scaling.yaml")
-    assert {rule.service: rule.system for rule in source.dns} == {
-        name: service.system for name, service in rules.services.items()
-    }
+    assert {rule.service: rule.system for rule in source.dns} == {name: rules.system for name, rules in SCALED.items()}
 
 
 def test_what_pods_refer_to_is_there() -> None:

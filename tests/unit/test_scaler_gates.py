@@ -2,6 +2,8 @@
 
 # ruff: noqa: E501 - one case per line, so that a table can be read down its columns
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from services.scaler.advice import ADVICE
 from services.scaler.policy import decide
 from services.scaler.situation import Memory, Observation, OpenBreach, Reading
-from shared.contracts.scaling import Action
+from shared.contracts.scaling import REFUSALS, Action
+from shared.settings import PROJECT_ROOT
 from tests.unit.scaler_cases import (
     NOW_S,
     RELAYCORE,
@@ -58,6 +61,17 @@ def test_a_closed_gate_lets_nothing_move_whatever_the_metrics_say(
 def test_one_unhealthy_of_four_is_below_the_share_that_holds_everything() -> None:
     decision = decide(RELAYCORE, facts(running(4, 3, unhealthy=1), HOT), Memory())
     assert decision.action is Action.SCALE_UP
+
+
+def test_every_reason_code_stands_in_the_guide() -> None:
+    """As the code writes them: ``case.hold("code"``, a pair of code and words, the fourth argument of a decision."""
+    root = Path(PROJECT_ROOT)
+    text = "\n".join(path.read_text() for path in sorted((root / "services" / "scaler").glob("*.py")))
+    codes = set(re.findall(r"hold\(\s*\"(\w+)\"", text)) | set(ADVICE) | set(REFUSALS)
+    codes |= set(re.findall(r"Action\.SCALE_(?:UP|DOWN), \w[\w.]*, \w+, \"(\w+)\"", text))
+    guide = (root / "docs" / "scaling.md").read_text()
+    assert len(codes) > 25
+    assert [code for code in sorted(codes) if f"`{code}`" not in guide] == []
 
 
 ERRORS = open_breach("error_rate", 0.05, 0.005)
@@ -128,6 +142,7 @@ UNDONE: list[tuple[str, dict[str, str], Any, Observation, dict[str, Any], tuple[
     ("not while one is starting", {}, {"verdict": "worse"}, running(4, 3, starting=1), SLOW, ("no_action", 4, "starting")),
     ("not where somebody moved it since", {}, {"verdict": "worse"}, running(5), SLOW, ("scale_up", 6, "rule_exceeded")),
     ("not within the cool-down", {}, {"verdict": "worse", "at_s": NOW_S - 8}, running(4), SLOW, ("no_action", 4, "cooldown")),
+    ("not long after", {}, {"verdict": "worse", "at_s": NOW_S - 400, "done_s": NOW_S - 390}, running(4), SLOW, ("scale_up", 5, "rule_exceeded")),
     ("not a rollback again", {}, {"verdict": "worse", "reverses": "x", "cause": "rollback"}, running(4), SLOW, ("scale_up", 5, "rule_exceeded")),
     ("not what was only said", {}, {"verdict": "worse", "dry_run": True}, running(4), SLOW, ("scale_up", 5, "rule_exceeded")),
 ]  # fmt: skip

@@ -95,6 +95,14 @@ def test_an_update_and_its_rollback_are_told_until_they_are_through(state: str, 
     assert observation(service(state=state), RUNNING, NOW).updating is rolls
 
 
+def test_an_update_that_has_not_begun_is_told_by_tasks_of_the_specification_before() -> None:
+    old = {"ContainerSpec": {"Image": "web:1"}, "ForceUpdate": 3}
+    tasks = [task(1, "running", Spec=old), task(2, "running", Spec=old), task(3, "running", wanted="shutdown", Spec={})]
+    assert observation(service(), tasks, NOW) == Observation(desired=2, ready=2)
+    for changed in ({"Resources": ONE}, {"ContainerSpec": {"Image": "web:2"}}, {"ForceUpdate": 4}):
+        assert observation(service(**changed), tasks, NOW).updating
+
+
 def test_a_service_without_a_number_of_replicas_is_refused() -> None:
     every = service()
     every["Spec"]["Mode"] = {"Global": {}}
@@ -161,6 +169,15 @@ def test_sizes_are_given_by_an_update_that_rolls_back_and_keep_what_else_is_rese
     assert sizes_of({"Spec": back}) == Sizes(cpu_limit=2)
 
 
+def reserving(cores: float = 0, memory: int = 0, gpus: int = 0) -> dict[str, Any]:
+    generic = [{"DiscreteResourceSpec": {"Kind": "gpu", "Value": gpus}}] if gpus else []
+    told = {"NanoCPUs": int(cores * 1e9), "MemoryBytes": memory * MB, "GenericResources": generic}
+    return {"Reservations": told}
+
+
+ONE = reserving(1, 1024)
+
+
 def node(number: int = 1, *, cores: float = 4, memory: int = 4096, **more: Any) -> dict[str, Any]:
     return {
         "ID": f"n{number}",
@@ -185,17 +202,8 @@ def node(number: int = 1, *, cores: float = 4, memory: int = 4096, **more: Any) 
     }
 
 
-def reserving(cores: float = 0, memory: int = 0, gpus: int = 0) -> dict[str, Any]:
-    generic = [{"DiscreteResourceSpec": {"Kind": "gpu", "Value": gpus}}] if gpus else []
-    told = {"NanoCPUs": int(cores * 1e9), "MemoryBytes": memory * MB, "GenericResources": generic}
-    return {"Reservations": told}
-
-
 def placed(number: int, resources: dict[str, Any], of: str = "s2") -> dict[str, Any]:
     return {"NodeID": f"n{number}" if number else "", "ServiceID": of, "Spec": {"Resources": resources}}
-
-
-ONE = reserving(1, 1024)
 
 
 @pytest.mark.parametrize(

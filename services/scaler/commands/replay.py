@@ -30,7 +30,7 @@ SERVICE_TIMES = ("fixed", "exponential", "lognormal")
 @click.option(
     "--rules", "rules_file", type=click.Path(path_type=Path), help="Rules to try; the configured ones otherwise."
 )
-@click.option("--service", required=True, help="The service of the rules, e.g. relaycore.")
+@click.option("--service", help="The service of the rules, e.g. relaycore.")
 @click.option(
     "--policy", "policies", multiple=True, help=f"Any of {', '.join(POLICIES)}, or hpa=TARGET; may be given often."
 )
@@ -59,10 +59,12 @@ SERVICE_TIMES = ("fixed", "exponential", "lognormal")
     "--html", "--plot", "page_file", type=click.Path(path_type=Path), help="Write the course as a page with plots."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@click.pass_context
 def replay(
+    context: click.Context,
     trace: Path,
     rules_file: Path | None,
-    service: str,
+    service: str | None,
     policies: tuple[str, ...],
     service_time: float,
     distribution: str,
@@ -75,17 +77,20 @@ def replay(
     seed: int,
     page_file: Path | None,
     as_json: bool,
-) -> None:
+) -> Any:
     """Simulate a service under a recorded load, with these rules and with other policies, and score each.
 
     TRACE is a CSV with a column of times (TIMESTAMP, or seconds), one line a request, or with a column `rate` in
     requests/s. The rules decide by the same code as in life; nothing is moved. docs/scaling-replay.md has the model.
+    The name of a recorded decision alone is made again from its record, as by `tidegate scaling rederive`.
 
     \b
     Examples:
       tidegate scaling replay trace.csv --service relaycore --policy tidegate --policy hpa --policy oracle
       tidegate scaling replay trace.csv --service relaycore --rules try.yaml --multiply 20 --html replay.html
     """
+    if service is None:
+        return _rederive(context, trace, as_json=as_json)
     if service_time <= 0:
         raise ConfigError(f"--service-time {service_time:g} s must be above 0")
     rules = _rules(rules_file, service)
@@ -104,6 +109,16 @@ def replay(
 
         page_file.write_text(page(f"{service}: {trace.name}", setting, courses, scores), encoding="utf-8")
     _show(scores, as_json=as_json)
+    return None
+
+
+def _rederive(context: click.Context, decision: Path, *, as_json: bool) -> Any:
+    from services.scaler.commands.rederive import rederive
+
+    if decision.suffix or decision.exists():
+        raise click.MissingParameter(ctx=context, param_type="option", param_hint="'--service'")
+    with rederive.make_context("rederive", [str(decision), *(["--json"] if as_json else [])], parent=context) as made:
+        return rederive.invoke(made)
 
 
 def _rules(path: Path | None, service: str) -> ServiceRules:
@@ -172,7 +187,8 @@ def _show(scores: dict[str, Score], *, as_json: bool) -> None:
         row = [
             name, f"{one.violation_s} s", f"{one.late_share:.2%}", f"{one.replica_hours:.2f}", str(one.moves),
             f"{one.reversals_per_hour:.1f}", str(one.flips), f"{one.under_accuracy:.1f} %",
-            f"{one.over_accuracy:.1f} %", f"{one.under_share:.1f} %", f"{one.over_share:.1f} %", f"{one.instability:.1f} %",
+            f"{one.over_accuracy:.1f} %", f"{one.under_share:.1f} %", f"{one.over_share:.1f} %",
+            f"{one.instability:.1f} %",
         ]  # fmt: skip
         if oracle is not None:
             more_s, more = one.violation_s - oracle.violation_s, one.replica_hours / oracle.replica_hours - 1

@@ -15,6 +15,8 @@ CREDIT = 2.0
 """Standard errors added to the share of a load that has a trend, and beyond which that of any other counts."""
 TREND_P, TREND_LEAST = 0.05, 0.1
 """A load has a trend when it is beyond chance and goes over this share of its mean."""
+ALIKE = 0.7
+"""Correlation of a rising load with time from which on the two cannot be told apart: the load gets all of the rise."""
 
 
 def without_load(
@@ -37,7 +39,7 @@ def without_load(
     _, share, error, one = min(fits, key=lambda fit: fit[0])
     if drifts:
         share += drifts * CREDIT * error
-        if drifts > 0:
+        if drifts > 0 and abs(float(np.corrcoef(at, one)[0, 1])) > ALIKE:
             share = max(share, float(np.mean((least - least.mean()) * one)))
     elif share < CREDIT * error:
         return least

@@ -7,7 +7,8 @@ less or answer sooner.
 from services.scaler.effect import ERROR_RATE, LOAD_GONE, REQUEST_RATE, latency_limits
 from services.scaler.resources.resize import shrinks
 from services.scaler.situation import Change, Facts, Verdict
-from shared.contracts.scaling_rules import Effectiveness, Resizing, ServiceRules
+from shared.contracts.scaling_rules import Resizing, ServiceRules
+from shared.contracts.scaling_tuning import Effectiveness
 
 LEAST_RISE_MS = 1.0
 """Less than this is within what a p95 varies by anyway, however small the p95."""

@@ -1,8 +1,8 @@
 """The autoscaler of Knative on concurrency, with its defaults: windows of 60 s and 6 s, panic at a doubling. Pure.
 
 Every 2 s: n = ⌈requests inside / (0.7 · concurrency)⌉, inside being at a server or in line, mean of the window. Panic
-when the short window wants twice what is ready; in it the larger count holds and nothing goes, until 60 s without cause. Up
-to a thousandfold at once, down to a half.
+when the short window wants twice what is ready; in it the larger count holds and nothing goes, until 60 s without
+cause. Up without bound, down to a half at once.
 """
 
 import math

@@ -1,8 +1,8 @@
 """How well a policy did, by the metrics of the SPEC Research Group and by what a user would feel and pay. Pure.
 
 Supply s is the ready replicas, demand d those that the oracle would have had ready, both by second. θU = mean of
-max(d − s, 0) / d and θO = mean of max(s − d, 0) / d; τU, τO: share of the seconds in which there is any of it; υ: share of
-the seconds in which supply and demand do not move the same way. All in %.
+max(d − s, 0) / d and θO = mean of max(s − d, 0) / d; τU, τO: share of the seconds in which there is any of it; υ:
+share of the seconds in which supply and demand do not move the same way. All in %.
 """
 
 from dataclasses import dataclass
@@ -54,9 +54,10 @@ def score(course: Course, setting: Setting, needed: Floats, stabilization_s: flo
     ready = np.array([second.ready for second in course.seconds], dtype=float)
     demanded = np.maximum(needed[: len(ready)], 1.0)
     steps = np.diff(ordered)
+    apart = np.sign(np.diff(ready)) != np.sign(np.diff(demanded))
     moved = np.flatnonzero(steps)
     pairs = [(int(steps[a]), int(steps[b]), int(b - a)) for a, b in pairwise(moved)]
-    turns = [(before, apart) for before, after, apart in pairs if (before > 0) is not (after > 0)]
+    turns = [(before, gap_s) for before, after, gap_s in pairs if (before > 0) is not (after > 0)]
     return Score(
         violation_s=violated,
         violation_minutes=violated / 60,
@@ -65,12 +66,12 @@ def score(course: Course, setting: Setting, needed: Floats, stabilization_s: flo
         moves=len(moved),
         reversals=len(turns),
         reversals_per_hour=len(turns) / hours,
-        flips=sum(before > 0 and apart < stabilization_s for before, apart in turns),
-        regrets=sum(before < 0 and apart < stabilization_s for before, apart in turns),
+        flips=sum(before > 0 and gap_s < stabilization_s for before, gap_s in turns),
+        regrets=sum(before < 0 and gap_s < stabilization_s for before, gap_s in turns),
         under_accuracy=100 * float((np.maximum(demanded - ready, 0) / demanded).mean()),
         over_accuracy=100 * float((np.maximum(ready - demanded, 0) / demanded).mean()),
         under_share=100 * float((ready < demanded).mean()),
         over_share=100 * float((ready > demanded).mean()),
-        instability=100 * float((np.sign(np.diff(ready)) != np.sign(np.diff(demanded))).mean()),
+        instability=100 * float(apart.mean()) if len(apart) else 0.0,
         most_replicas=int(ordered.max()),
     )

@@ -8,14 +8,13 @@ sees the later epoch.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
-from lightkube import ApiError, AsyncClient, KubeConfig, operators
+from lightkube import ApiError, AsyncClient, operators
 from lightkube.core.exceptions import ConfigError as CredentialsError
 from lightkube.models.autoscaling_v1 import ScaleSpec
 from lightkube.models.core_v1 import PodTemplateSpec
@@ -39,7 +38,7 @@ from services.scaler.targets.kubernetes_state import (
 )
 from services.scaler.targets.target import FencedError, RefusedError
 from shared.contracts import scaling_targets as named
-from shared.errors import ConfigError, TransientError
+from shared.errors import TransientError
 
 T = TypeVar("T")
 ATTEMPTS = 3
@@ -51,7 +50,6 @@ RETRIED_STATUSES = frozenset({408, 429})
 PAGE = 500
 LISTING = 5
 """A list of the cluster's pods may take so many times as long as one object."""
-KNOWN_EXEC = ("client.authentication.k8s.io/v1beta1", "client.authentication.k8s.io/v1alpha1")
 EVERYWHERE = "*"
 """All namespaces, as the client writes it."""
 EPOCH = "tidegate.io/epoch"
@@ -66,26 +64,6 @@ class _ConflictError(Exception):
 
 class _ForbiddenError(RefusedError):
     """The rights are missing."""
-
-
-@asynccontextmanager
-async def open_cluster(context: str | None, timeout_s: float) -> AsyncIterator[AsyncClient]:
-    """A client with the credentials of a kubeconfig's context, or of the pod that this process runs in."""
-    try:
-        config = KubeConfig.from_service_account() if context is None else KubeConfig.from_env().get(context)
-    except (CredentialsError, KeyError, OSError) as error:
-        where = "not in a cluster; name a context of the kubeconfig" if context is None else f"context {context!r}"
-        raise ConfigError(f"{where}: {error}") from error
-    user = getattr(config, "user", None)
-    if user is not None and user.exec is not None and user.exec.apiVersion not in KNOWN_EXEC:
-        raise ConfigError(
-            f"context {context!r}: credentials by {user.exec.apiVersion} are not supported; would be {KNOWN_EXEC[0]}"
-        )
-    client = AsyncClient(config, timeout=httpx2.Timeout(timeout_s), field_manager="tidegate", lazy=False)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 class KubernetesTarget:

@@ -25,16 +25,18 @@ async def open_targets(
         targets: dict[str, Target] = {}
         for service, its in rules.services.items():
             chosen = its.target or rules.target or settings.scaler_target
-            if isinstance(chosen, named.WorkersTarget):
-                url = chosen.url or settings.workers_url
-                # The same rules serve where nobody keeps the workers: there they are counted, not moved.
-                local = None if url is None else named.LocalTarget(kind="local", url=str(url))
-                targets[service] = await opener.open(service, local) if local else SamplesOnly(samples, rules)
-            elif chosen is None and settings.platform_url is None:
+            if _unkept(chosen, settings):
                 targets[service] = SamplesOnly(samples, rules)
             else:
                 targets[service] = await opener.open(service, chosen)
         yield targets
+
+
+def _unkept(chosen: named.ScalingTarget | None, settings: ScalerSettings) -> bool:
+    """The same rules serve where nobody keeps the replicas: there they are counted, not moved."""
+    if isinstance(chosen, named.WorkersTarget):
+        return chosen.url is None and settings.workers_url is None
+    return chosen is None and settings.platform_url is None
 
 
 class _Opener:
@@ -46,24 +48,22 @@ class _Opener:
         self._engines: dict[str | None, object] = {}
         self._clusters: dict[str | None, Any] = {}
 
-    async def open(
-        self,
-        service: str,
-        chosen: named.LocalTarget | named.DockerTarget | named.SwarmTarget | named.KubernetesTarget | None,
-    ) -> Target:
+    async def open(self, service: str, chosen: named.ScalingTarget | None) -> Target:
         if isinstance(chosen, named.DockerTarget | named.SwarmTarget):
             return self._on_engine(service, chosen)
-        if chosen is None or isinstance(chosen, named.LocalTarget):
+        if chosen is None or isinstance(chosen, named.LocalTarget | named.WorkersTarget):
             return await self._local(service, chosen)
         return await self._in_cluster(service, chosen)
 
-    async def _local(self, service: str, chosen: named.LocalTarget | None) -> Target:
-        url = (chosen and chosen.url) or self._settings.platform_url
+    async def _local(self, service: str, chosen: named.LocalTarget | named.WorkersTarget | None) -> Target:
+        settings = self._settings
+        kept_by = settings.workers_url if isinstance(chosen, named.WorkersTarget) else settings.platform_url
+        url = (chosen and chosen.url) or kept_by
         if url is None:
             raise ConfigError(f"services.{service}.target: local needs url, or TIDEGATE_PLATFORM_URL")
         if self._session is None:
             self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
-        return LocalTarget(self._session, str(url), self._settings.scaler_target_timeout_s)
+        return LocalTarget(self._session, str(url), settings.scaler_target_timeout_s)
 
     def _on_engine(self, service: str, chosen: named.DockerTarget | named.SwarmTarget) -> Target:
         from services.scaler.targets.docker_engine import DockerTarget
@@ -83,7 +83,8 @@ class _Opener:
         return DockerTarget(engine, chosen.name)
 
     async def _in_cluster(self, service: str, chosen: named.KubernetesTarget) -> Target:
-        from services.scaler.targets.kubernetes import KubernetesTarget, open_cluster
+        from services.scaler.targets.kubernetes import KubernetesTarget
+        from services.scaler.targets.kubernetes_cluster import open_cluster
 
         timeout_s = self._settings.scaler_target_timeout_s
         if chosen.context not in self._clusters:

@@ -38,7 +38,7 @@ def observation(service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], 
         starting=max(0, desired - ready - looping - len(given_up)),
         unhealthy=looping + len(given_up),
         restarting=looping + sum(_loops(slot, now_s) for slot in given_up),
-        updating=updating(service),
+        updating=updating(service) or any(_outdated(service, task) for slot in live for task in slot),
     )
 
 
@@ -128,6 +128,18 @@ def _stamped(service: Mapping[str, Any], epoch: int, decision: str) -> dict[str,
 
 def _wanted(task: Mapping[str, Any]) -> bool:
     return task.get("DesiredState") in ("ready", "running") and _state(task) not in ENDED
+
+
+def _outdated(service: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
+    """Whether a task that is wanted is of an earlier specification: an update is told of only once it has begun."""
+    now, then = service["Spec"].get("TaskTemplate", {}), task.get("Spec")
+    if not then or not _wanted(task):
+        return False
+    return (sizes_of(service), now.get("ForceUpdate", 0), (now.get("ContainerSpec") or {}).get("Image")) != (
+        sizes_of({"Spec": {"TaskTemplate": then}}),
+        then.get("ForceUpdate", 0),
+        (then.get("ContainerSpec") or {}).get("Image"),
+    )
 
 
 def _loops(slot: Sequence[Mapping[str, Any]], now_s: float) -> bool:
