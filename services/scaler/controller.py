@@ -187,7 +187,7 @@ class Controller:
 
     async def _act(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         """Move replicas or change their sizes, never both; a resize that did harm is taken back first."""
-        self._resizer.tell(undecided(self._changes))
+        self._resizer.tell(memory)
         resize = await self._resizer.decide(facts, memory)
         back = resize is not None and resize.made.reverses
         if decision.action is not Action.NO_ACTION and not back:

@@ -43,14 +43,19 @@ def told(sizes: Sizes) -> dict[str, float]:
 
 @dataclass
 class Sized:
-    """One service. ``rolls_s``: how long an update takes. ``needs``: least memory its replicas come up with."""
+    """One service. ``rolls_s``: how long an update takes. ``needs``: least memory its replicas come up with;
+    ``slow_below``: with less they answer late."""
 
     sizes: Sizes = SIZES
     replicas: int = 2
     updated_at: float = 0.0
     rolls_s: float = 0.3
     needs: float = 0.0
-    latency_ms: float = 15.0
+    slow_below: float = 0.0
+
+    @property
+    def latency_ms(self) -> float:
+        return 60.0 if (self.sizes.memory_limit or 0) < self.slow_below else 15.0
 
 
 @dataclass

@@ -107,7 +107,7 @@ async def test_an_item_is_applied_and_what_became_of_it_is_told(
 ) -> None:
     await fill(connection, environment)
     async with background(world.load()), world.scaler():
-        result = await asyncio.wait_for(call("--apply", "memory.relaycore", "--yes", "--by", "ada"), 60)
+        result = await asyncio.wait_for(call("--apply", "memory.relaycore", "--yes", "--by", "ada", "--for", "20s"), 80)
     assert result.exit_code == 0, result.output
     assert "1. relaycore: memory reserved 704 MB, memory limit 1024 MB per replica" in result.stdout
     assert "relaycore: carried out, no_effect" in result.stdout

@@ -220,6 +220,12 @@ def test_replicas_do_not_move_in_the_cool_down_of_a_resize(made: Change, code: s
     assert (decision.action, decision.reason_code) == (Action.NO_ACTION, code)
 
 
+def test_replicas_do_not_pay_for_a_resize_that_was_worse() -> None:
+    seen = facts(running(3), {"request_rate": 100.0, "queue_length": 0.0, "cpu_usage": 0.5})
+    decision = decide(rules(), seen, Memory(changes=(resized(verdict="worse"),)))
+    assert (decision.action, decision.target) == (Action.NO_ACTION, 3)
+
+
 def test_a_record_tells_all_a_resize_was_made_from_and_the_chain_tells_how_far_orders_were_heard() -> None:
     scribe, known = Scribe("relaycore", "local", rules()), case(before={"cpu_usage": 0.3})
     made = decide_resize(rules(), known)

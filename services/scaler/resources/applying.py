@@ -7,6 +7,7 @@ it was heard.
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from services.scaler.effect import measurable
@@ -14,11 +15,14 @@ from services.scaler.inputs import Inputs
 from services.scaler.records import Scribe
 from services.scaler.resources.resize import Resize, ResizeCase, decide_resize, finished, to_be_taken_back, unheard
 from services.scaler.resources.resize_effect import judge_early, judge_resize, watch
-from services.scaler.situation import Change, Facts, Memory, Observation, Sizes
+from services.scaler.situation import Change, Facts, Memory, Observation, Sizes, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared.contracts.scaling import ScalingRecord
 from shared.contracts.scaling_rules import Resizing, ServiceRules
 from shared.errors import TransientError
+
+REASON_INTERVAL_S = 2.0
+"""Least time between two records that say why an order waits."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,35 +85,43 @@ class Resizer:
     ) -> None:
         self._service, self._rules, self._inputs = service, rules, inputs
         self._target, self._scribe, self._turns, self._book = target, scribe, turns, book
-        self._said: tuple[str, str] = ("", "")
+        self._settled = ""
+        self._said = ("", "")
+        self._said_at_s = float("-inf")
 
-    def tell(self, under_way: Change | None) -> None:
-        """Let the others know whether this service is being resized, also when its leader has changed."""
-        self._turns.tell(
-            self._service, self._book.epoch, resizing=under_way is not None and under_way.to_sizes is not None
-        )
+    def tell(self, memory: Memory) -> None:
+        """Let the others know whether this service is being resized, or is to be taken back."""
+        pending, back = undecided(memory.changes), to_be_taken_back(memory)
+        resizing = pending is not None and pending.to_sizes is not None
+        resizing = resizing or (back is not None and back.decision != self._settled)
+        self._turns.tell(self._service, self._book.epoch, resizing=resizing)
 
     async def decide(self, facts: Facts, memory: Memory) -> Decided | None:
         """What becomes of the next order, or takes the last resize back; None where there is neither."""
         waiting = self._inputs.orders.after(self._service, "sizes", memory.sizes_heard)
-        if not waiting and not to_be_taken_back(memory):
+        back = to_be_taken_back(memory)
+        if not waiting and (back is None or back.decision == self._settled):
             return None
         case = ResizeCase(
             facts,
             memory,
             await self._sizes(),
-            waiting[0] if waiting else None,
-            self._turns.elsewhere(self._service, self._book.epoch),
-            self._measured(facts.now_s - self._resizing.window, facts.now_s),
+            elsewhere=self._turns.elsewhere(self._service, self._book.epoch),
+            before=self._measured(facts.now_s - self._resizing.window, facts.now_s),
         )
         made = decide_resize(self._rules, case)
+        if made is None and back is not None:
+            self._settled = back.decision
+        if made is None and waiting:
+            # What takes back names no order: the one that is next is not over by it.
+            case = replace(case, heard=waiting[0])
+            made = decide_resize(self._rules, case)
         return None if made is None else Decided(case, made)
 
     async def carry_out(self, decided: Decided) -> None:
         """Record it and, where sizes are to be given, ask the target for them."""
         case, made = decided.case, decided.made
-        said = (case.heard.order.id if case.heard else "", made.code)
-        if made.sizes is None and not made.over and said == self._said:
+        if made.sizes is None and not made.over and not self._is_new(case, made):
             return
         if made.sizes is not None:
             # Nothing waits between the decision and this: no other service begins as well.
@@ -118,7 +130,7 @@ class Resizer:
         name = self._book.next_name()
         record = self._scribe.resize(made, case, name=name, epoch=self._book.epoch, dry_run=dry_run)
         change = await self._book.add(record)
-        self._said = said
+        self._said, self._said_at_s = _words_of(case, made), case.facts.now_s
         if change is not None:
             await self._ask(change, case.facts.now_s, case.facts.observation)
 
@@ -132,7 +144,8 @@ class Resizer:
             elif unheard(change, seen, sizes):
                 await self._ask(change, facts.now_s, seen)
             return
-        tuning = watch(self._rules, self._resizing)
+        # What takes back is watched no longer than a move of replicas: they may be waiting for it.
+        tuning = self._rules.tuning.effectiveness if change.reverses else watch(self._rules, self._resizing)
         verdict, after = judge_early(change, self._rules, facts, tuning.settle), dict[str, float]()
         span = measurable(change, facts.now_s, tuning)
         if verdict is None and span is not None:
@@ -141,6 +154,12 @@ class Resizer:
         if verdict is not None:
             record = self._scribe.effectiveness(change, facts.now_s, self._book.epoch, *verdict, after)
             await self._book.append_outcome(change, record)
+
+    def _is_new(self, case: ResizeCase, made: Resize) -> bool:
+        """Whether a reason to wait is worth a record: the first of an order is, others once in a while."""
+        order, code = _words_of(case, made)
+        soon = case.facts.now_s - self._said_at_s < REASON_INTERVAL_S
+        return order != self._said[0] or (code != self._said[1] and not soon)
 
     async def _ask(self, change: Change, now_s: float, seen: Observation | None) -> None:
         try:
@@ -174,6 +193,11 @@ class Resizer:
     def _resizing(self) -> Resizing:
         """The rules' limits; where they were taken out while a resize was under way it still comes to an end."""
         return self._rules.resizing or NOTHING_ALLOWED
+
+
+def _words_of(case: ResizeCase, made: Resize) -> tuple[str, str]:
+    """What makes two reasons in a row the same."""
+    return (case.heard.order.id if case.heard else "", made.code)
 
 
 NOTHING_ALLOWED = Resizing.model_validate(

@@ -19,6 +19,9 @@ from services.scaler.situation import Change, Facts, Memory, Observation, Sizes,
 from shared.contracts.scaling_orders import ScalingOrder
 from shared.contracts.scaling_rules import Resizing, ServiceRules
 
+TOLD_WITHIN_S = 2.0
+"""An engine takes a moment until it tells of the update that it has just been given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resize:
@@ -178,8 +181,7 @@ def finished(
     """The error of a resize that has come to its end, empty where it took effect; None while it is under way."""
     wanted = change.to_sizes or Sizes()
     age_s = now_s - change.at_s
-    # An engine takes a moment until it tells of the update that it has just been given.
-    if seen is not None and sizes is not None and age_s > HEARD_WITHIN_S:
+    if seen is not None and sizes is not None and age_s > TOLD_WITHIN_S:
         if same(sizes, wanted) and not seen.updating and _all_ready(seen):
             return ""
         if seen.restarting and same(sizes, wanted):
@@ -190,9 +192,6 @@ def finished(
         )
         return f"{words} after {resizing.ready_within:g} s"
     return None
-
-
-HEARD_WITHIN_S = 2.0
 
 
 def unheard(change: Change, seen: Observation | None, sizes: Sizes | None) -> bool:
