@@ -18,7 +18,7 @@ from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_orders import ScalingOrder
 from shared.errors import ConfigError
-from tests.integration.scaler_rig import SERVICE, Supervisor, World, background, eventually, open_world
+from tests.integration.scaler_rig import SERVICE, TUNING, Supervisor, World, background, eventually, open_world
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +86,18 @@ async def test_an_order_heard_twice_and_by_a_successor_too_is_carried_out_once(w
     assert len(await world.records("order")) == 1
     assert [put["replicas"] for put in world.supervisor.moves if put["replicas"] != 2].count(5) == 2  # the stamp is one
     assert [one.target for one in await world.records("decision", Action.SCALE_UP)] == [5]
+
+
+@pytest.mark.parametrize("status", [403, 500], ids=["refused", "not known to be heard"])
+async def test_a_target_that_does_not_take_a_count_is_asked_once_per_cool_down(world: World, status: int) -> None:
+    world.change_rules(tuning=TUNING | {"cooldown": "2s"})
+    async with watched(world):
+        world.supervisor.refuse = [status] * 1_000
+        await order(world, "set", 5, 60)
+        await asyncio.sleep(1.5)
+        assert 1 <= len(await world.records("decision", Action.SCALE_UP)) <= 2
+        world.supervisor.refuse = []
+        await eventually("the count", lambda: given(world.supervisor.replicas == 5), 10)
 
 
 async def test_a_count_ends_by_itself_and_the_scaler_decides_again(world: World) -> None:

@@ -134,6 +134,20 @@ def test_a_count_that_was_set_is_carried_out_at_once_and_then_held(
     assert "set to 5 by ada until 2027-01-15 08:30:00 UTC: launch" in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("failed", "under_way", "code"),
+    [(0, True, "awaiting_ready"), (1, True, "awaiting_ready"), (1, False, "ordered"), (2, False, "cooldown")],
+    ids=["asked for a moment ago", "asked again a moment ago", "failed once", "failed twice"],
+)
+def test_what_the_target_does_not_take_is_not_ordered_again_with_every_look(
+    failed: int, under_way: bool, code: str
+) -> None:
+    asked_for: dict[str, Any] = {"cause": "order", "target": 5, "breaches": (), "verdict": None}
+    past = [change(5 - one, ok=False, **asked_for) for one in range(failed)]
+    past += [change(0.3, ok=None, done_s=None, **asked_for)] * under_way
+    assert decide(RELAYCORE, facts(running(2)), in_force(changes=tuple(past))).reason_code == code
+
+
 @pytest.mark.parametrize("replicas", [None, 5], ids=["paused", "set"])
 def test_while_an_order_is_in_force_nothing_else_moves_the_service(replicas: int | None) -> None:
     busy = facts(running(5), {"cpu_usage": 3.0}, (open_breach(),))
