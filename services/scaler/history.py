@@ -34,10 +34,20 @@ def changes_of(records: Iterable[ScalingRecord]) -> tuple[Change, ...]:
         if record.kind in ("decision", "resize"):
             change = change_of(record)
             if change is not None:
+                changes = {name: _overtaken(one, change) for name, one in changes.items()}
                 changes[record.decision] = change
         elif record.kind in ("result", "effectiveness") and record.decision in changes:
             changes[record.decision] = outcome(changes[record.decision], record)
     return tuple(changes.values())[-KEPT_CHANGES:]
+
+
+def _overtaken(change: Change, by: Change) -> Change:
+    """A change after another one followed: what was not known by then is not to come any more. The decision that
+    followed was made, and says so, while it still was to."""
+    if by.dry_run or not change.undecided:
+        return change
+    told = {"ok": False, "done_s": by.at_s} if change.ok is None else {"verdict": "unknown"}
+    return change.model_copy(update=told)
 
 
 def escalations_of(records: Iterable[ScalingRecord]) -> tuple[Escalation, ...]:

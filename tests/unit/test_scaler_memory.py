@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from services.scaler.effect import REQUEST_RATE, finished, judge, measurable
 from services.scaler.history import Remembered, Tracker, changes_of
 from services.scaler.open_breaches import OpenBreaches
+from services.scaler.policy import decide
 from services.scaler.readings import SampleWindow
 from services.scaler.records import Scribe
 from services.scaler.response_times import ResponseTimes
-from services.scaler.situation import Change, Observation, Reading
+from services.scaler.situation import Change, Memory, Observation, Order, Reading
 from shared.contracts.breach import BreachStatus, DriftMetric
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.timing import Kind
@@ -273,6 +274,30 @@ def test_an_effect_is_measured_only_once_its_whole_window_is_past() -> None:
     done = change(13, done_s=NOW_S - 12.5, verdict=None)
     assert measurable(done, NOW_S, EFFECT) is None
     assert measurable(done, NOW_S + 0.5, EFFECT) == (NOW_S - 10.5, NOW_S - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("overtaken", "told"),
+    [
+        (change(1, ok=None, done_s=None, verdict=None), (False, None)),
+        (change(20, verdict=None), (True, "unknown")),
+        (change(40, verdict="no_effect"), (True, "no_effect")),
+    ],
+    ids=["under way", "its effect open", "done with"],
+)
+def test_what_another_change_overtook_is_not_under_way_again_for_whoever_takes_over(
+    overtaken: Change, told: tuple[bool, str | None]
+) -> None:
+    situation = facts(running(4))
+    memory = Memory(changes=(overtaken,), order=Order(id="o1", replicas=6, until_s=NOW_S + 60, by="ada", reason="r"))
+    made = decide(RELAYCORE, situation, memory)
+    scribe = Scribe("relaycore", "local", RELAYCORE)
+    record = scribe.decision(made, situation, memory, {}, name="relaycore-9", epoch=1, dry_run=False)
+    before, after = changes_of([record])
+    assert (before.decision, before.ok, before.verdict) == (overtaken.decision, *told)
+    assert (after.decision, after.undecided) == ("relaycore-9", True)
+    dry = changes_of([record.model_copy(update={"dry_run": True})])
+    assert dry[0] == overtaken
 
 
 def test_changes_are_rebuilt_from_the_chain_with_result_and_effect() -> None:
