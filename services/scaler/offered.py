@@ -17,6 +17,10 @@ SILENT_S = 3
 """For so long a replica that says nothing counts as it was."""
 
 
+PLAUSIBLE = 1e12
+"""A value that is no number, below 0 or above this is taken for none."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sample:
     ready: bool
@@ -28,15 +32,19 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Total:
-    """Over all replicas within one second, of which ``ready`` took requests. ``work_s``: seconds that servers worked;
-    None where one did not tell."""
+    """Over all replicas within one second, of which ``ready`` took requests. ``grown``: what has come inside since the
+    second before; of a replica that comes back from silence nobody knows. ``work_s``: seconds that servers worked; None
+    where one did not tell."""
 
     replicas: int
     ready: int
     answered: float
-    inside: float
+    grown: float
     waiting: float
     work_s: float | None
+
+
+NOTHING = _Total(replicas=0, ready=0, answered=0.0, grown=0.0, waiting=0.0, work_s=None)
 
 
 class Offered:
@@ -48,7 +56,7 @@ class Offered:
 
     def add(self, sample: ResourceSample) -> None:
         """Take one sample, in any order; one that tells no request rate is no help."""
-        values = sample.values
+        values = {name: value for name, value in sample.values.items() if 0 <= value <= PLAUSIBLE}
         if "request_rate" not in values:
             return
         answered, busy = values["request_rate"], values.get("servers_busy")
@@ -60,7 +68,7 @@ class Offered:
         seconds = self._samples.setdefault(sample.service, {})
         seconds.setdefault(second, {})[sample.instance] = _Sample(sample.ready, answered, inside, waiting, work_s)
         totals = self._totals.setdefault(sample.service, {})
-        for later in range(second, second + SILENT_S + 1):
+        for later in range(second, second + SILENT_S + 2):
             totals.pop(later, None)
         if len(seconds) > 2 * REMEMBERED_S:
             horizon = max(seconds) - REMEMBERED_S
@@ -78,10 +86,9 @@ class Offered:
         service_s = _service_s(totals[-round(sizing.panic.stable) :])
         if service_s is None:
             return None
-        inside = np.array([total.inside for total in totals])
-        answered = np.array([total.answered for total in totals])
-        grown = np.diff(inside) if sizing.counts == "answered" else 0.0
-        made = demand(np.maximum(answered[1:] + grown, 0.0), totals[-1].waiting, service_s, sizing)
+        answered = np.array([total.answered for total in totals[1:]])
+        grown = np.array([total.grown for total in totals[1:]]) if sizing.counts == "answered" else 0.0
+        made = demand(np.maximum(answered + grown, 0.0), totals[-1].waiting, service_s, sizing)
         return made and made.model_copy(update={"missing": max(0, ready - totals[-1].ready)})
 
     def _until(self, service: str, last: int) -> list[_Total]:
@@ -97,20 +104,36 @@ class Offered:
     def _total(self, service: str, second: int) -> _Total:
         known = self._totals.setdefault(service, {})
         if second not in known:
-            seconds = self._samples.get(service, {})
-            heard: dict[str, _Sample] = {}
-            for before in range(second - SILENT_S, second + 1):
-                heard |= seconds.get(before, {})
+            heard = self._heard(service, second)
+            if not heard:
+                return NOTHING
             told = [one.work_s for one in heard.values() if one.work_s is not None]
             known[second] = _Total(
                 replicas=len(heard),
                 ready=sum(one.ready for one in heard.values()),
                 answered=sum(one.answered for one in heard.values()),
-                inside=sum(one.inside for one in heard.values()),
+                grown=self._grown(service, second, heard),
                 waiting=sum(one.waiting for one in heard.values()),
                 work_s=sum(told) if len(told) == len(heard) else None,
             )
         return known[second]
+
+    def _heard(self, service: str, second: int) -> dict[str, _Sample]:
+        """By instance, what each told last, where that is not too long ago."""
+        seconds = self._samples.get(service, {})
+        heard: dict[str, _Sample] = {}
+        for before in range(second - SILENT_S, second + 1):
+            heard |= seconds.get(before, {})
+        return heard
+
+    def _grown(self, service: str, second: int, heard: dict[str, _Sample]) -> float:
+        before = self._heard(service, second - 1)
+        grown = sum(one.inside - before[name].inside for name, one in heard.items() if name in before)
+        come = heard.keys() - before.keys()
+        if not come:
+            return grown
+        known = {name for at, told in self._samples[service].items() if at < second for name in told}
+        return grown + sum(heard[name].inside for name in come - known)
 
 
 def _service_s(totals: list[_Total]) -> float | None:

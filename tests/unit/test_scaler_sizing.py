@@ -208,6 +208,34 @@ def test_a_moment_of_silence_is_bridged_and_a_gap_ends_what_is_known() -> None:
     assert offered.demand("relaycore", NOW_S + 40, SIZING, 2) is None
 
 
+def test_the_line_of_a_replica_that_comes_back_from_silence_is_no_load_that_has_just_come() -> None:
+    offered = Offered()
+    for second in range(100):
+        for replica in ("r0", "r1"):
+            if replica == "r0" or not 60 <= second < 80:
+                offered.add(answering(replica, NOW_S + second, line=200.0))
+    for second in range(65, 100):
+        made = offered.demand("relaycore", NOW_S + second, SIZING, 2)
+        assert made is not None
+        assert made.forecast <= 32.0
+
+
+def test_what_a_new_replica_has_inside_has_come() -> None:
+    offered = heard(20)
+    for replica in ("r0", "r1", "r2"):
+        offered.add(answering(replica, NOW_S + 20, line=50.0 * (replica == "r2")))
+    made = offered.demand("relaycore", NOW_S + 21, SIZING, 3)
+    assert made is not None
+    assert made.stable == pytest.approx((19 * 32 + 48 + 58) / 20)
+
+
+@pytest.mark.parametrize("absurd", [float("nan"), float("inf"), -50.0, 1e308])
+def test_a_value_that_cannot_be_is_taken_for_none(absurd: float) -> None:
+    offered, sound = heard(20), heard(20)
+    offered.add(sample("r0", NOW_S + 19.9, request_rate=absurd, servers_busy=8.0))
+    assert offered.demand("relaycore", NOW_S + 20, SIZING, 2) == sound.demand("relaycore", NOW_S + 20, SIZING, 2)
+
+
 def test_a_replica_that_was_not_heard_is_missing() -> None:
     offered = heard(20)
     made = offered.demand("relaycore", NOW_S + 20, SIZING, 3)
