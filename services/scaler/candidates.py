@@ -28,6 +28,9 @@ COVERED = 0.8
 FLAT_LOAD = 0.5
 """Share of its limit below which CPU is no sign of load."""
 
+MOST = 1_000_000
+"""Replicas that anything asks for at most, however absurd its value."""
+
 _HOP = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -78,23 +81,28 @@ def driver_of(rules: ServiceRules, breach: OpenBreach) -> BreachDriver | None:
 
 def needed_for_load(rules: ServiceRules, facts: Facts) -> int:
     """The fewest replicas that keep every load metric below its projected share, u · n / n′ < 0.9 · limit, and that
-    sizing asks for."""
+    sizing asks for; as many as are wanted now where a reading is missing."""
     if facts.observation is None:
         return rules.max
     counts = [rules.min, *(candidate.replicas for candidate in sized(rules, facts))]
     if rules.sizing is not None and (facts.demand is None or facts.demand.missing):
         return max(facts.observation.desired, rules.min)
-    loads = [rule for rule in rules.up if RULE_METRICS[rule.metric].shape is Shape.LOAD]
-    for rule in loads:
-        reading = facts.readings.get(rule.metric, Reading())
-        if reading.value is None and not reading.idle:
+    loads = load_metrics(rules)
+    for metric, limit in loads.items():
+        reading = facts.readings.get(metric, Reading())
+        if not reading.complete:
             return max(facts.observation.desired, rules.min)
-        share = (reading.value or 0.0) / (PROJECTED_LOAD * rule.above)
+        share = (reading.value or 0.0) / (PROJECTED_LOAD * limit)
         counts.append(math.floor(share * facts.observation.ready) + 1)
     if not loads and rules.sizing is None:
         # Nothing says how load would spread over fewer: one at a time.
         counts.append(facts.observation.desired - 1)
     return max(counts)
+
+
+def load_metrics(rules: ServiceRules) -> dict[str, float]:
+    """The limits of those metrics that more replicas share among them."""
+    return {rule.metric: rule.above for rule in rules.up if RULE_METRICS[rule.metric].shape is Shape.LOAD}
 
 
 def _rule_ask(rules: ServiceRules, facts: Facts, seen: Observation, rule: UpRule) -> Ask:
@@ -162,7 +170,7 @@ def _breach_ask(
 def _scaled(rules: ServiceRules, ready: int, ratio: float, shape: Shape) -> int:
     factor = ratio if shape is Shape.LOAD else min(ratio, rules.tuning.max_factor)
     # 1e-9: a ratio of exactly 1.5 over 2 replicas is 3, whatever binary fractions make of it.
-    return math.ceil(factor * ready - 1e-9)
+    return math.ceil(min(factor * ready, MOST) - 1e-9)
 
 
 def _live(rules: ServiceRules, facts: Facts, breach: OpenBreach) -> float | None:

@@ -55,7 +55,8 @@ def _judged_s(case: Case, change: Change) -> float:
 
 
 def _latest(case: Case) -> Change | None:
-    moved = [one for one in case.memory.changes if not one.dry_run]
+    """The last one that was carried out, or is about to be."""
+    moved = [one for one in case.memory.changes if not one.dry_run and one.ok is not False]
     return moved[-1] if moved else None
 
 

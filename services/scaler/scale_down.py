@@ -1,6 +1,6 @@
 """The half of the policy that removes replicas: all conditions, long enough, on complete data, projected. Pure."""
 
-from services.scaler.candidates import needed_for_load
+from services.scaler.candidates import load_metrics, needed_for_load
 from services.scaler.decision import Case, Decision, clamp_steps
 from services.scaler.history import condition_holds
 from services.scaler.situation import Reading
@@ -39,7 +39,8 @@ def _demand_unknown(case: Case) -> Decision | None:
 
 def _not_idle(case: Case, rule: DownRule) -> Decision | None:
     readings = case.facts.readings
-    lacking = [one.metric for one in rule.all_of if not readings.get(one.metric, Reading()).complete]
+    named = dict.fromkeys([*(one.metric for one in rule.all_of), *load_metrics(case.rules)])
+    lacking = [metric for metric in named if not readings.get(metric, Reading()).complete]
     if not all(condition_holds(one, readings) for one in rule.all_of if one.metric not in lacking):
         return case.hold("steady", "nothing asks for more, and the load is not low enough for fewer")
     if lacking:

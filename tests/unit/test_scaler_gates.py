@@ -139,6 +139,7 @@ UNDONE: list[tuple[str, dict[str, str], Any, Observation, dict[str, Any], tuple[
     ("to the count before where the load is low", {}, {"verdict": "worse"}, running(4), SLOW | {"cpu_usage": 0.2, "request_rate": 20.0}, ("scale_down", 2, "rollback")),
     ("not while requests wait", {}, {"verdict": "worse"}, running(4), SLOW | {"queue_length": 3.0}, ("scale_up", 5, "rule_exceeded")),
     ("not while a load is not read", {}, {"verdict": "worse"}, running(4), SLOW | {"cpu_usage": Reading()}, ("scale_up", 5, "rule_exceeded")),
+    ("not while a load is not read from every replica", {}, {"verdict": "worse"}, running(4), SLOW | {"cpu_usage": reading(0.2, missing=1, reported=3)}, ("scale_up", 5, "rule_exceeded")),
     ("not while one is starting", {}, {"verdict": "worse"}, running(4, 3, starting=1), SLOW, ("no_action", 4, "starting")),
     ("not where somebody moved it since", {}, {"verdict": "worse"}, running(5), SLOW, ("scale_up", 6, "rule_exceeded")),
     ("not within the cool-down", {}, {"verdict": "worse", "at_s": NOW_S - 8}, running(4), SLOW, ("no_action", 4, "cooldown")),
@@ -170,6 +171,20 @@ def test_a_scale_down_that_made_it_worse_is_undone_as_far_as_there_is_room() -> 
     assert (tight.action, tight.target) == (Action.SCALE_UP, 5)
     good = Memory(changes=(DOWN.model_copy(update={"verdict": "no_effect"}),))
     assert decide(RELAYCORE, facts(running(4), SLOW), good).reason_code == "rule_exceeded"
+
+
+def test_a_rollback_that_the_target_did_not_take_is_tried_again_after_the_cool_down() -> None:
+    made = change(40, current=2, target=4, verdict="worse", breaches=(), decision="up")
+    back = change(
+        20, action=Action.SCALE_DOWN, current=4, target=2, cause="rollback", reverses="up", ok=False, verdict=None
+    )
+    calm = SLOW | {"cpu_usage": 0.2, "request_rate": 20.0}
+    decision = decide(RELAYCORE, facts(running(4), calm), Memory(changes=(made, back)))
+    assert (decision.action, decision.target, decision.reverses) == (Action.SCALE_DOWN, 2, "up")
+    just_now = back.model_copy(update={"at_s": NOW_S - 5})
+    assert decide(RELAYCORE, facts(running(4), calm), Memory(changes=(made, just_now))).reason_code == "cooldown"
+    done = back.model_copy(update={"ok": True, "verdict": "no_effect"})
+    assert decide(RELAYCORE, facts(running(4), calm), Memory(changes=(made, done))).reverses == ""
 
 
 def test_what_was_undone_is_not_tried_again_within_the_stabilization_window() -> None:

@@ -182,6 +182,17 @@ def test_scaling_down(
     assert decided(RELAYCORE, facts(seen, readings), memory) == expected
 
 
+def test_a_load_that_is_not_read_from_every_replica_forbids_a_scale_down_though_no_condition_names_it() -> None:
+    rules = relaycore(down={"idle_for": 10, "all": [{"metric": "cpu_usage", "below": 0.25}]})
+    assert decided(rules, facts(running(8), IDLE), idle_for(900)) == ("scale_down", 2, "idle")
+    partial = IDLE | {"request_rate": reading(10.0, missing=6, reported=2)}
+    assert decided(rules, facts(running(8), partial), idle_for(900)) == ("no_action", 8, "metrics_missing")
+
+
+def test_an_absurd_value_asks_for_the_most_that_is_allowed() -> None:
+    assert decided(RELAYCORE, facts(running(2), CALM | {"cpu_usage": 1e308})) == ("scale_up", 6, "rule_exceeded")
+
+
 def test_an_open_breach_of_the_system_forbids_a_scale_down_though_it_drives_nothing() -> None:
     errors = open_breach("error_rate", 0.2, 0.01)
     assert decided(RELAYCORE, facts(running(8), IDLE, (errors,)), idle_for(900)) == ("no_action", 8, "breach_elsewhere")
