@@ -176,7 +176,8 @@ class Controller:
         for turn in due(self._rules, facts, memory, asks):
             await self._turn(turn, facts)
         memory = memory.model_copy(update={"escalations": self._escalations, "sizes_heard": self._sizes_heard})
-        room = await self._headroom.look(facts, undecided(self._changes), asks)
+        more = decide(self._rules, facts, memory).action is Action.SCALE_UP
+        room = await self._headroom.look(facts, undecided(self._changes), more=more)
         # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
         facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
         decision = decide(self._rules, facts, memory)

@@ -3,7 +3,6 @@ of the budget. What follows stands in ``guard``."""
 
 import logging
 
-from services.scaler.candidates import Ask
 from services.scaler.ledger import Ledger
 from services.scaler.situation import Change, Facts, Shares
 from services.scaler.targets.target import RefusedError, Target
@@ -30,8 +29,8 @@ class Headroom:
         asked = changes[-1].target if changes else 0
         self._hold(max(asked, self._rules.min), 0)
 
-    async def look(self, facts: Facts, pending: Change | None, asks: tuple[Ask, ...]) -> int | None:
-        """Note what there is; how many more fit, asked only where more are wanted. None where nobody knows."""
+    async def look(self, facts: Facts, pending: Change | None, *, more: bool) -> int | None:
+        """Note what there is; how many more fit, asked only where ``more`` would be added. None where nobody knows."""
         seen = facts.observation
         if seen is None:
             return None
@@ -40,7 +39,7 @@ class Headroom:
         self._hold(held, self._wanted)
         try:
             await self._note_sizes(facts.now_s)
-            if seen.desired < self._rules.min or any(ask.candidate.holds for ask in asks):
+            if more:
                 return await self._target.room(self._service)
         except (RefusedError, TransientError) as error:
             logger.warning("%s: room and sizes are not known: %s", self._service, error)

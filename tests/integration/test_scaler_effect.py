@@ -1,6 +1,7 @@
 """Over a real NATS: scale-ups that may not be, that make it worse, and that do not help, with restarts in between."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,13 +9,19 @@ from typing import Any
 
 import pytest
 
+from services.scaler.audit import AuditStream
+from services.scaler.chain import Head
+from services.scaler.decision import Decision
+from services.scaler.history import change_of
 from services.scaler.policy import decide
-from services.scaler.records import replay_inputs
+from services.scaler.records import Scribe, replay_inputs
+from services.scaler.situation import Memory
 from shared import metrics
 from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_orders import ScalingOrder
 from tests.integration.scaler_rig import SERVICE, Supervisor, World, background, eventually, open_world
+from tests.unit.scaler_cases import RELAYCORE, facts, running
 
 pytestmark = pytest.mark.integration
 
@@ -99,6 +106,30 @@ async def test_what_made_it_worse_is_undone_by_whoever_leads_then_and_not_tried_
         assert [move["replicas"] for move in world.supervisor.moves if move["decision"] == undone.decision][:1] == [2]
         assert len(await world.records("decision", Action.SCALE_UP)) == 1
         assert world.supervisor.replicas == 2
+
+
+async def test_what_undoes_a_scale_down_is_bounded_by_the_room_there_is(world: World) -> None:
+    """Nothing else asks for more, so that only the rollback itself can make the scaler ask for room."""
+    world.supervisor.room = 0
+    scribe = Scribe(SERVICE, world.bus.subjects.environment, RELAYCORE)
+    removed = Decision(Action.SCALE_DOWN, 4, 2, "idle", "idle for 300 s", cause="idle")
+    at_s = time.time() - 3
+    record = scribe.decision(
+        removed, facts(running(4), now_s=at_s), Memory(), {}, name="relaycore-1", epoch=1, dry_run=False
+    )
+    change = change_of(record)
+    assert change is not None
+    audit, head = AuditStream(world.bus.js, world.bus.subjects), Head()
+    for one in (
+        record,
+        scribe.result(change, at_s + 1, 1, ready=2),
+        scribe.effectiveness(change, at_s + 2, 1, "worse", "error_rate from 0.0% to 9.0%", {}),
+    ):
+        _, head = await audit.append(head, one, {})
+    async with background(world.calm()), world.scaler():
+        [refused] = await eventually("a refusal", lambda: coded(world, "capacity"), PATIENCE_S)
+        assert [(one.name, one.before, one.after) for one in refused.clamps] == [("capacity", 4, 2)]
+    assert world.supervisor.moves == [put for put in world.supervisor.puts if put["replicas"] == 2 and put["decision"]]
 
 
 async def stamps(world: World, count: int) -> bool:
