@@ -1,11 +1,14 @@
 """How carefully a service is moved, as people write it under ``tuning:`` in ``config/scaling.yaml``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.contracts.base import Document
 from shared.contracts.units import Duration
+
+Span = Annotated[Duration, Field(gt=0, le=60)]
+"""What is read back from samples, which the scaler keeps for a minute and a half."""
 
 
 class Stabilization(Document):
@@ -37,7 +40,7 @@ class Effectiveness(Document):
     """
 
     settle: Duration = 2.0
-    window: Duration = 10.0
+    window: Span = 10.0
     min_change: float = Field(default=0.1, gt=0, lt=1)
     max_errors: float = Field(default=0.02, gt=0, lt=1)
     on_no_effect: Remedy = "hold"
@@ -56,8 +59,8 @@ class Tuning(Document):
 
     tolerance: float = Field(default=0.1, ge=0, lt=1)
     cooldown: Duration = 10.0
-    window: Duration = 10.0
-    freshness: Duration = 5.0
+    window: Span = 10.0
+    freshness: Span = 5.0
     max_factor: float = Field(default=2.0, gt=1)
     max_unhealthy: float = Field(default=0.34, gt=0, le=1)
     min_confidence: float = Field(default=0.3, ge=0, le=1)

@@ -52,6 +52,9 @@ def document(**changes: Any) -> dict[str, Any]:
         ),
         ({"tuning": {"tolerence": 0.1}}, "services.relaycore.tuning.tolerence: unknown field (got 0.1)"),
         ({"tuning": {"cooldown": "10 parsecs"}}, "unknown unit 'parsecs'"),
+        ({"tuning": {"window": "2m"}}, "services.relaycore.tuning.window: Input should be less than or equal to 60"),
+        ({"tuning": {"freshness": 0}}, "services.relaycore.tuning.freshness: Input should be greater than 0"),
+        ({"tuning": {"effectiveness": {"window": "5m"}}}, "tuning.effectiveness.window: Input should be less than"),
         (
             {"up": [{"metric": "request_rate", "above": "150/s", "per_replica": False}]},
             "per_replica cannot be False: request_rate is measured per ready replica",
