@@ -296,6 +296,15 @@ class ScalingRules(Document):
     prices: Prices | None = None
     services: dict[Name, ServiceRules] = Field(min_length=1)
 
+    @field_validator("services")
+    @classmethod
+    def _named_for_the_bus(cls, value: dict[str, ServiceRules]) -> dict[str, ServiceRules]:
+        if dotted := next((name for name in value if "." in name), None):
+            raise ValueError(
+                f"{dotted!r} has a dot, which parts the subjects of the bus; write {dotted.replace('.', '-')!r}"
+            )
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _inherit_tuning(cls, data: Any) -> Any:

@@ -52,6 +52,11 @@ def document(**changes: Any) -> dict[str, Any]:
         ),
         ({"tuning": {"tolerence": 0.1}}, "services.relaycore.tuning.tolerence: unknown field (got 0.1)"),
         ({"tuning": {"cooldown": "10 parsecs"}}, "unknown unit 'parsecs'"),
+        (
+            {"tuning": {"rate": {"percent": float("inf")}}},
+            "tuning.rate.percent: Input should be a finite number (got inf)",
+        ),
+        ({"tuning": {"cooldown": "9" * 400}}, "tuning.cooldown: Input should be a finite number"),
         ({"tuning": {"window": "2m"}}, "services.relaycore.tuning.window: Input should be less than or equal to 60"),
         ({"tuning": {"freshness": 0}}, "services.relaycore.tuning.freshness: Input should be greater than 0"),
         ({"tuning": {"effectiveness": {"window": "5m"}}}, "tuning.effectiveness.window: Input should be less than"),
@@ -79,6 +84,12 @@ def test_a_wrong_rule_is_refused_in_one_line_that_names_it(changes: dict[str, An
     assert line.startswith("scaling.yaml: services.relaycore")
     assert said in line
     assert "\n" not in line
+
+
+def test_a_name_that_the_bus_cannot_carry_is_refused() -> None:
+    data = {"services": {"relay.core": document()["services"]["relaycore"]}}
+    with pytest.raises(ConfigError, match=r"'relay\.core' has a dot, .* write 'relay-core'"):
+        parse(ScalingRules, data, "scaling.yaml")
 
 
 @pytest.mark.parametrize(
