@@ -111,7 +111,7 @@ def test_a_user_that_needs_no_look_is_active_all_along(load: Load, at: float, sh
     assert until_s >= at_s
     for part in (0.0, 0.5, 0.999):
         moment = at_s + part * (until_s - at_s)
-        assert until_s == at_s or next_active_s(curve, user, moment) == moment
+        assert until_s == at_s or next_active_s(curve, user, moment) == pytest.approx(moment)
 
 
 @given(loads, st.floats(0, 1))
