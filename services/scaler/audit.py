@@ -9,7 +9,7 @@ import json
 import logging
 import random
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -31,6 +31,9 @@ PUBLISH_TIMEOUT_S = 2.0
 REACH = timedelta(hours=6)
 """How far back one who takes over reads where nothing tells the position of the last decision. A chain of a month can
 be more than a subscription holds, and then it would never be read."""
+STEP = timedelta(hours=1)
+LONGEST = timedelta(days=30)
+"""What SCALING keeps."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +61,22 @@ class AuditStream:
 
     async def read(self, service: str, decided: int = 0, reach: timedelta = REACH) -> Past:
         """The chain of a service from its last decision on, at position ``decided``; where it is not known or gone, as
-        far back as ``reach``, at least its last record. Raises ``TransientError``."""
-        subject, since = self._subjects.scaling(service), datetime.now(UTC) - reach
+        far back from its end as ``reach``, further where no decision is among that. Raises ``TransientError``."""
+        subject = self._subjects.scaling(service)
         try:
             past = _past(service, await read_from(self._js, self._stream, subject, decided)) if decided else None
             if past is not None and past.records and past.records[0].kind == "decision":
                 return past
-            messages = await read_since(self._js, self._stream, subject, since)
-            if not messages:
-                messages = await read_last(self._js, self._stream, subject)
+            last = await read_last(self._js, self._stream, subject)
+            while last:
+                messages = await read_since(self._js, self._stream, subject, last[0].metadata.timestamp - reach)
+                past = _past(service, messages)
+                if past.decided or reach > LONGEST:
+                    return past
+                reach = 2 * reach + STEP
         except (NatsError, TimeoutError) as error:
             raise TransientError(f"SCALING of {service} was not read: {error or type(error).__name__}") from error
-        return _past(service, messages)
+        return _past(service, [])
 
     async def append(self, head: Head, record: ScalingRecord, headers: dict[str, str]) -> tuple[ScalingRecord, Head]:
         """Link, seal and publish; returns the record as kept and the new end.

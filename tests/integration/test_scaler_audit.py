@@ -30,6 +30,13 @@ def record(bus: Bus, ready: int = 4) -> Any:
     return scribe.result(change(1, ok=None, done_s=None, verdict=None), NOW_S, 1, ready=ready)
 
 
+def a_decision(bus: Bus) -> Any:
+    situation = facts(running(2))
+    scribe = Scribe("relaycore", bus.subjects.environment, RELAYCORE)
+    made = decide(RELAYCORE, situation, Memory())
+    return scribe.decision(made, situation, Memory(), {}, name="relaycore-2", epoch=1, dry_run=False)
+
+
 async def test_of_two_writers_one_is_refused_and_the_chain_stays_one(bus: Bus) -> None:
     first, second = AuditStream(bus.js, bus.subjects), AuditStream(bus.js, bus.subjects)
     kept, head = await first.append(Head(), record(bus), {})
@@ -44,9 +51,18 @@ async def test_of_two_writers_one_is_refused_and_the_chain_stays_one(bus: Bus) -
 async def test_a_chain_is_taken_up_from_its_end_however_long_it_is(bus: Bus) -> None:
     audit, head = AuditStream(bus.js, bus.subjects), Head()
     for ready in (4, 5, 6):
-        last, head = await audit.append(head, record(bus, ready=ready), {})
+        _, head = await audit.append(head, record(bus, ready=ready), {})
+    decided, head = await audit.append(head, a_decision(bus), {})
     past = await audit.read("relaycore", reach=timedelta(0))
-    assert (past.records, past.head, past.faults) == ((last,), head, ())
+    assert (past.records, past.head, past.faults) == ((decided,), head, ())
+
+
+async def test_without_a_checkpoint_it_is_read_back_to_a_decision_which_tells_what_stood(bus: Bus) -> None:
+    audit, head = AuditStream(bus.js, bus.subjects), Head()
+    decided, head = await audit.append(head, a_decision(bus), {})
+    result, head = await audit.append(head, record(bus), {})
+    past = await audit.read("relaycore", reach=timedelta(0))
+    assert (past.records, past.head, past.faults) == ((decided, result), head, ())
 
 
 class DeafJetStream:
@@ -80,12 +96,7 @@ async def test_a_lost_answer_leads_to_one_record_and_success(bus: Bus, publishes
 
 async def test_one_that_knows_the_last_decision_reads_from_there_and_else_as_far_as_ever(bus: Bus) -> None:
     audit, head = AuditStream(bus.js, bus.subjects), Head()
-    situation = facts(running(2))
-    scribe = Scribe("relaycore", bus.subjects.environment, RELAYCORE)
-    decided = scribe.decision(
-        decide(RELAYCORE, situation, Memory()), situation, Memory(), {}, name="relaycore-2", epoch=1, dry_run=False
-    )
-    for one in (record(bus), decided, record(bus, ready=5)):
+    for one in (record(bus), a_decision(bus), record(bus, ready=5)):
         _, head = await audit.append(head, one, {})
     known = await audit.read("relaycore", 2)
     assert ([one.sequence for one in known.records], known.decided, known.head) == ([2, 3], 2, head)
