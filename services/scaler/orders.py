@@ -49,17 +49,18 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The word in force, the position of the last order taken, and when an operator last said ``resume``."""
+    """The word in force, the position of the last order taken, and when an operator's last ``resume`` was."""
 
     order: Order | None = None
     heard: int = 0
     resumed_s: float | None = None
 
-    def take(self, heard: HeardOrder) -> "Standing":
-        """What holds after an order that was not refused."""
+    def take(self, heard: HeardOrder, now_s: float) -> "Standing":
+        """What holds after an order that was not refused. A ``resume`` counts from ``now_s``, by the clock of the one
+        who says when a loop ended: that of the person's host may be another."""
         asked = heard.order
         if asked.kind == "resume":
-            return Standing(None, heard.position, asked.at.timestamp())
+            return Standing(None, heard.position, now_s)
         order = Order(
             id=asked.id,
             replicas=asked.replicas if asked.kind == "set" else None,
@@ -93,5 +94,5 @@ def standing_of(records: Iterable[ScalingRecord]) -> Standing:
             standing = Standing(memory.order, memory.orders_heard, memory.resumed_s)
         elif record.kind == "order" and "order" in record.inputs:
             heard = HeardOrder(record.inputs["position"], ScalingOrder.model_validate(record.inputs["order"]))
-            standing = standing.take(heard) if record.ok else standing.refuse(heard)
+            standing = standing.take(heard, record.at.timestamp()) if record.ok else standing.refuse(heard)
     return standing

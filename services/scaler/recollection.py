@@ -49,9 +49,9 @@ class Recollection:
         """Those heard since the last one taken, the oldest first."""
         return self._inputs.orders.after(self._service, "replicas", self._standing.heard)
 
-    def take(self, heard: HeardOrder, refused: str) -> None:
+    def take(self, heard: HeardOrder, refused: str, now_s: float) -> None:
         """An order that stands in the chain from now on."""
-        self._standing = self._standing.refuse(heard) if refused else self._standing.take(heard)
+        self._standing = self._standing.refuse(heard) if refused else self._standing.take(heard, now_s)
 
     def catch_up(self, seen: Observation | None, now_s: float, changes: tuple[Change, ...]) -> None:
         """Look through the samples of a time in which nobody led, as far back as they are kept."""

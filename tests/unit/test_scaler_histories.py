@@ -86,7 +86,7 @@ class Life:
         )  # fmt: skip
         heard, refused = HeardOrder(self.position, order), refusal(self.rules, order, at)
         self.records.append(self.scribe.order(heard, self.now_s, 1, refused))
-        self.standing = self.standing.refuse(heard) if refused else self.standing.take(heard)
+        self.standing = self.standing.refuse(heard) if refused else self.standing.take(heard, self.now_s)
 
     def situation(self) -> Facts:
         if self.lacking and self.often(0.5):

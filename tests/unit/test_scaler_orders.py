@@ -84,12 +84,12 @@ def test_a_pause_without_an_end_ends_before_the_stream_forgets_it() -> None:
 
 
 def test_a_refused_order_leaves_the_one_before_in_force_and_resume_ends_it() -> None:
-    standing = Standing().take(HeardOrder(3, asked()))
+    standing = Standing().take(HeardOrder(3, asked()), NOW_S)
     assert standing.order is not None
     assert (standing.order.replicas, standing.order.until_s) == (5, NOW_S + 1800)
     refused = standing.refuse(HeardOrder(4, asked(name="o2", replicas=99)))
     assert (refused.order, refused.heard) == (standing.order, 4)
-    assert refused.take(HeardOrder(7, asked("resume", "o3"))) == Standing(None, 7, NOW_S)
+    assert refused.take(HeardOrder(7, asked("resume", "o3")), NOW_S + 90) == Standing(None, 7, NOW_S + 90)
 
 
 def test_the_chain_alone_tells_which_order_is_in_force_and_which_were_taken() -> None:
