@@ -11,6 +11,8 @@ from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
 
 SIZES_EVERY_S = 30.0
+SIZES_AGAIN_S = 2.0
+"""After they were not told: nothing is granted to anybody before they are."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ class Headroom:
 
     def remember(self, changes: tuple[Change, ...]) -> None:
         """What the chain last asked for counts until the target is seen, and at least the minimum."""
-        asked = changes[-1].target if changes else 0
+        asked = next((one.target for one in reversed(changes) if not one.dry_run), 0)
         self._hold(max(asked, self._rules.min), 0)
 
     async def look(self, facts: Facts, pending: Change | None, *, more: bool) -> int | None:
@@ -37,12 +39,11 @@ class Headroom:
         on_the_way = pending is not None and pending.ok is None and pending.action is Action.SCALE_UP
         held = max(seen.desired, pending.target) if on_the_way and pending is not None else seen.desired
         self._hold(held, self._wanted)
+        await self._note_sizes(facts.now_s)
         try:
-            await self._note_sizes(facts.now_s)
-            if more:
-                return await self._target.room(self._service)
+            return await self._target.room(self._service) if more else None
         except (RefusedError, TransientError) as error:
-            logger.warning("%s: room and sizes are not known: %s", self._service, error)
+            logger.warning("%s: room is not known: %s", self._service, error)
         return None
 
     def shares(self) -> Shares | None:
@@ -61,4 +62,8 @@ class Headroom:
     async def _note_sizes(self, now_s: float) -> None:
         if self._ledger.counts_sizes and now_s - self._sized_s >= SIZES_EVERY_S:
             self._sized_s = now_s
-            self._ledger.note_sizes(self._service, await self._target.sizes(self._service))
+            try:
+                self._ledger.note_sizes(self._service, await self._target.sizes(self._service))
+            except (RefusedError, TransientError) as error:
+                logger.warning("%s: sizes are not known: %s", self._service, error)
+                self._sized_s = now_s - SIZES_EVERY_S + SIZES_AGAIN_S

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scaler.guard import grant, placeable, wanted_of
+from services.scaler.headroom import Headroom
 from services.scaler.ledger import Ledger
 from services.scaler.policy import decide
 from services.scaler.situation import Holding, Memory, Observation, Reading, Shares, Sizes
 from shared.config import load_document
 from shared.contracts.scaling import Action
 from shared.contracts.scaling_rules import ScalingRules
-from shared.errors import ConfigError
-from tests.unit.scaler_cases import RELAYCORE, change, facts, idle_for, running
+from shared.errors import ConfigError, TransientError
+from tests.unit.scaler_cases import NOW_S, RELAYCORE, change, facts, idle_for, running
 
 HOT: dict[str, float | Reading] = {"cpu_usage": 3.0, "request_rate": 100.0, "queue_length": 9.0}
 IDLE: dict[str, float | Reading] = {"cpu_usage": 0.05, "request_rate": 2.0}
@@ -183,6 +184,50 @@ def test_a_budget_that_cannot_be_kept_is_refused_by_name(tmp_path: Path, change_
     path.write_text(json.dumps(RULES | change_to))
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
         load_document(ScalingRules, path)
+
+
+class Shy:
+    """A target that tells room, and no sizes at first."""
+
+    dry_run = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def room(self, service: str) -> int | None:
+        return 1
+
+    async def sizes(self, service: str) -> Sizes:
+        self.asked += 1
+        if self.asked < 2:
+            raise TransientError("away")
+        return Sizes(cpu_limit=2.0)
+
+
+async def test_room_is_asked_though_sizes_are_not_told_and_sizes_are_asked_again_soon() -> None:
+    service = {"system": "relaycore", "min": 1, "max": 9, "size": {"cpu_cores": 1}}
+    rules = ScalingRules.model_validate({"budget": {"cpu_cores": 8}, "services": {"relaycore": service}})
+    target: Any = Shy()
+    headroom = Headroom("relaycore", rules.services["relaycore"], target, Ledger(rules))
+    sizes = []
+    for after_s in (0, 1, 3):
+        assert await headroom.look(facts(running(2), now_s=NOW_S + after_s), None, more=True) == 1
+        shares = headroom.shares()
+        assert shares is not None
+        sizes.append(shares.holdings[0].cpu_cores)
+    assert sizes == [1.0, 1.0, 2.0]
+
+
+def test_what_was_only_said_holds_nothing_of_the_budget() -> None:
+    rules = ScalingRules.model_validate(
+        {"budget": {"replicas": 20}, "services": {"relaycore": {"system": "relaycore", "min": 2, "max": 9}}}
+    )
+    target: Any = Shy()
+    headroom = Headroom("relaycore", rules.services["relaycore"], target, Ledger(rules))
+    headroom.remember((change(60, target=4), change(20, target=9, dry_run=True)))
+    shares = headroom.shares()
+    assert shares is not None
+    assert shares.holdings[0].replicas == 4
 
 
 def test_a_refused_scale_up_is_weighed_again_when_room_appears() -> None:
