@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.contracts.base import Document
-from shared.contracts.units import Duration
+from shared.contracts.units import Duration, TimeLimit
 
 Span = Annotated[Duration, Field(gt=0, le=60)]
 """What is read back from samples, which the scaler keeps for a minute and a half."""
@@ -46,7 +46,7 @@ class Effectiveness(Document):
     on_no_effect: Remedy = "hold"
     on_worse: Remedy = "rollback"
     hold_after: int = Field(default=2, ge=1)
-    ready_within: Duration = 60.0
+    ready_within: TimeLimit = 60.0
 
 
 class Tuning(Document):

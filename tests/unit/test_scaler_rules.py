@@ -57,6 +57,7 @@ def document(**changes: Any) -> dict[str, Any]:
             "tuning.rate.percent: Input should be a finite number (got inf)",
         ),
         ({"tuning": {"cooldown": "9" * 400}}, "tuning.cooldown: Input should be a finite number"),
+        ({"tuning": {"effectiveness": {"ready_within": 0}}}, "ready_within: Input should be greater than 0"),
         ({"tuning": {"window": "2m"}}, "services.relaycore.tuning.window: Input should be less than or equal to 60"),
         ({"tuning": {"freshness": 0}}, "services.relaycore.tuning.freshness: Input should be greater than 0"),
         ({"tuning": {"effectiveness": {"window": "5m"}}}, "tuning.effectiveness.window: Input should be less than"),

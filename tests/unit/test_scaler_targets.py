@@ -56,6 +56,14 @@ async def test_an_address_that_leads_to_no_engine_is_refused_with_the_field(url:
             pass
 
 
+def test_a_pause_between_two_looks_after_which_nothing_counts_as_having_held_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TIDEGATE_SCALER_TICK_S", "20")
+    with pytest.raises(ConfigError, match=r"TIDEGATE_SCALER_TICK_S.*less than 15"):
+        read_settings(ScalerSettings)
+
+
 def test_the_name_in_a_swarm_is_the_services_that_of_its_stack_or_another() -> None:
     assert Named(kind="swarm").name_of("relaycore") == "relaycore"
     assert Named(kind="swarm", stack="shop").name_of("relaycore") == "shop_relaycore"
