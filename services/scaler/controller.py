@@ -117,6 +117,9 @@ class Controller:
             if self._lease.held:
                 self._step = asyncio.ensure_future(self._guarded_step())
                 await asyncio.shield(self._step)
+            else:
+                # Only whoever leads says so.
+                metrics.ESCALATED.labels(self._service).set(0)
 
     async def drain(self, deadline_s: float) -> None:
         """Let a step that is under way end, for at most so long."""
@@ -207,16 +210,19 @@ class Controller:
             refused = refusal(self._rules, heard.order, datetime.fromtimestamp(now_s, tz=UTC))
             record = self._scribe.order(heard, now_s, self._epoch, refused)
             _, self._head = await self._audit.append(self._head, record, {})
-            self._recalled.take(heard, refused)
+            self._recalled.take(heard, refused, now_s)
             logger.info("%s: %s by %s: %s", self._service, heard.order.kind, heard.order.by, refused or "taken")
 
     async def _say_nothing_moves(self, decision: Decision, facts: Facts, memory: Memory) -> None:
-        """Reasons that alternate with each look are recorded at most once per interval, unless an operator waits."""
-        answers = not self._said or (memory.order.id if memory.order else "") != self._said[-1]
-        if facts.now_s - self._held_at_s < self._settings.scaler_reason_interval_s and not answers:
+        if self._too_soon(facts, memory):
             return
         if await self._record_decision(decision, facts, memory, {}) is not None:
             self._held_at_s = facts.now_s
+
+    def _too_soon(self, facts: Facts, memory: Memory) -> bool:
+        """Reasons that alternate with each look are recorded at most once per interval, unless an operator waits."""
+        answers = not self._said or (memory.order.id if memory.order else "") != self._said[-1]
+        return facts.now_s - self._held_at_s < self._settings.scaler_reason_interval_s and not answers
 
     async def _turn(self, turn: Turn, facts: Facts) -> None:
         """Record that a loop ends or begins again, before anything is decided on it."""
@@ -269,6 +275,8 @@ class Controller:
             await self.append_outcome(change, record)
 
     async def _carry_out(self, decision: Decision, facts: Facts, memory: Memory) -> None:
+        if self._dry_run and self._too_soon(facts, memory):
+            return
         begin_s = facts.now_s - min(BEFORE_S, self._rules.tuning.effectiveness.window)
         before = self._inputs.measured(self._service, begin_s, facts.now_s)
         overtaken = undecided(self._changes)
@@ -285,6 +293,8 @@ class Controller:
             if change is None:
                 return
             self._changes = (*self._changes, change)[-KEPT_CHANGES:]
+            if change.dry_run:
+                self._held_at_s = facts.now_s
             if change.dry_run or not self._lease.held:
                 return
             try:

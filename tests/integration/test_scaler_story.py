@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -126,6 +127,14 @@ async def test_without_a_platform_decisions_are_recorded_once_and_none_is_acted_
         assert {(one.target, one.dry_run) for one in ups} == {(4, True)}
         assert await world.records("result") == []
     assert world.supervisor.puts == []
+
+
+async def test_what_is_only_said_and_differs_with_each_look_is_not_recorded_with_each_look(world: World) -> None:
+    world.values = lambda _: {"cpu_usage": 0.8 + 0.35 * (time.monotonic() % 4), "request_rate": 80.0}
+    async with background(world.load()), world.scaler(platform_url="", scaler_reason_interval_s=60):
+        await eventually("a decision", lambda: world.records("decision"))
+        await asyncio.sleep(5)
+        assert len(await world.records("decision")) <= 2
 
 
 async def test_a_quiet_service_says_so_again_before_its_chain_expires(world: World) -> None:
