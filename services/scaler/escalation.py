@@ -89,7 +89,7 @@ def _raised(facts: Facts, ask: Ask, streak: tuple[Change, ...]) -> Turn:
     latest = streak[0]
     breaches = (ask.breach.breach,) if ask.breach else ()
     tried = ", ".join(f"{one.current} → {one.target} {one.verdict}" for one in reversed(streak))
-    words = f"{ask.cause} is {ask.candidate.value:g}, above {ask.limit:g}, and scaling does not help: {tried}"
+    words = f"{ask.cause} is {ask.candidate.value:g}, above {ask.candidate.limit:g}, and scaling does not help: {tried}"
     escalation = Escalation(cause=ask.cause, decision=latest.decision, at_s=facts.now_s, breaches=breaches)
     return Turn(escalation, words, (ask.breach.run,) if ask.breach else ())
 

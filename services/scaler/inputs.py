@@ -181,9 +181,10 @@ class Inputs:
         values = self.samples.measured(service, begin_s, end_s) | self.times.measured(begin_s, end_s)
         if rules.sizing and (busy := busy_servers(values)) is not None:
             values[SIZING] = busy
-        own = values.get(f"p95_ms.{rules.system}")
-        if own is not None:
-            values |= {"response_time": own, "api_response_time": own}
+        api = next((one.system for one in rules.breaches if one.metric == "api_response_time"), None)
+        for name, system in (("response_time", rules.system), ("api_response_time", api or rules.system)):
+            if (p95_ms := values.get(f"p95_ms.{system}")) is not None:
+                values[name] = p95_ms
         failed = self.times.error_rate(rules.system, begin_s, end_s)
         if failed is not None:
             values[ERROR_RATE] = failed

@@ -12,7 +12,7 @@ from services.scaler.escalation import Turn, due
 from services.scaler.history import escalations_of
 from services.scaler.policy import decide
 from services.scaler.records import Scribe
-from services.scaler.situation import Change, Escalation, Facts, Memory, OpenBreach, Reading
+from services.scaler.situation import Change, Demand, Escalation, Facts, Memory, OpenBreach, Reading
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules
 from tests.unit.scaler_cases import NOW_S, RELAYCORE, change, facts, open_breach, relaycore, running
@@ -73,6 +73,15 @@ def test_the_escalation_says_what_was_tried() -> None:
     [turn] = due(RELAYCORE, situation, Memory(changes=RULED), weigh(RELAYCORE, situation))
     words = "routing_latency is 400, above 75, and scaling does not help: 2 → 4 worse, 2 → 4 no_effect"
     assert (turn.reason, turn.escalation.decision) == (words, "relaycore-40")
+
+
+def test_what_sizing_asks_for_is_told_beside_what_all_replicas_carry() -> None:
+    rules = relaycore(up=(), breaches=(), sizing={"concurrency": 8, "utilization": 0.5})
+    demand = Demand(stable=60.0, panic=60.0, rate=60.0, forecast=60.0, service_s=0.5)
+    situation = facts(running(4), {}).model_copy(update={"demand": demand})
+    past = tuple(one.model_copy(update={"cause": "sizing"}) for one in RULED)
+    [turn] = due(rules, situation, Memory(changes=past), weigh(rules, situation))
+    assert turn.reason.startswith("sizing is 30, above 16, and scaling does not help")
 
 
 ENDS: list[tuple[str, Escalation, dict[str, Any], tuple[OpenBreach, ...], dict[str, Any], dict[str, Any], bool]] = [

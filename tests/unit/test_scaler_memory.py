@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from services.scaler.effect import REQUEST_RATE, finished, judge, measurable
 from services.scaler.history import Remembered, Tracker, changes_of
+from services.scaler.inputs import Inputs
 from services.scaler.open_breaches import OpenBreaches
 from services.scaler.policy import decide
 from services.scaler.readings import SampleWindow
@@ -14,10 +15,11 @@ from services.scaler.response_times import ResponseTimes
 from services.scaler.situation import Change, Memory, Observation, Order, Reading
 from shared.contracts.breach import BreachStatus, DriftMetric
 from shared.contracts.scaling import Action, ScalingRecord
+from shared.contracts.scaling_rules import ScalingRules
 from shared.contracts.timing import Kind
 from shared.contracts.window import Cell, FrameWindows
 from shared.histogram import bucket_of
-from tests.unit.scaler_cases import NOW_S, RELAYCORE, breach_event, change, facts, running, sample
+from tests.unit.scaler_cases import NOW_S, RELAYCORE, breach_event, change, facts, relaycore, running, sample
 
 EFFECT = RELAYCORE.tuning.effectiveness
 
@@ -128,6 +130,21 @@ def test_a_percentile_counts_each_frame_once_and_only_those_of_a_sound_generator
     assert times.p95_ms("relaycore", NOW_S - 10, NOW_S - 5) is None
     assert times.p95_ms("autmatrix", NOW_S - 10, NOW_S) is None
     assert times.span_s("relaycore", NOW_S - 10, NOW_S) == 2.0
+
+
+def test_the_effect_on_the_latency_of_another_system_is_measured_on_that_system() -> None:
+    driver = {"metric": "api_response_time", "system": "autmatrix"}
+    rules = ScalingRules.model_validate(
+        {"services": {"relaycore": relaycore(breaches=[driver]).model_dump(exclude_none=True)}}
+    )
+    inputs = Inputs(rules, lambda: None)
+    inputs.take_windows(frame(1, 0))
+    inputs.take_windows(frame(2, 100).model_copy(update={"system": "autmatrix"}))
+    values = inputs.measured("relaycore", NOW_S - 10, NOW_S)
+    assert (values["response_time"], values["api_response_time"]) == (
+        values["p95_ms.relaycore"], values["p95_ms.autmatrix"],
+    )  # fmt: skip
+    assert values["api_response_time"] > 3 * values["response_time"]
 
 
 def test_idleness_counts_from_its_last_beginning_and_a_gap_in_looking_ends_it() -> None:
