@@ -199,7 +199,10 @@ class Controller:
             return
         if resize is not None:
             await self._resizer.carry_out(resize)
-        if (resize is None or resize.made.sizes is None) and (decision.reason_code not in IMPLIED or not self._said):
+        new_order = memory.order is not None and self._answers(memory)
+        if (resize is None or resize.made.sizes is None) and (
+            decision.reason_code not in IMPLIED or not self._said or new_order
+        ):
             await self._say_nothing_moves(decision, facts, memory)
 
     async def _take_orders(self, now_s: float) -> None:
@@ -221,8 +224,12 @@ class Controller:
 
     def _too_soon(self, facts: Facts, memory: Memory) -> bool:
         """Reasons that alternate with each look are recorded at most once per interval, unless an operator waits."""
-        answers = not self._said or (memory.order.id if memory.order else "") != self._said[-1]
-        return facts.now_s - self._held_at_s < self._settings.scaler_reason_interval_s and not answers
+        soon = facts.now_s - self._held_at_s < self._settings.scaler_reason_interval_s
+        return soon and not self._answers(memory)
+
+    def _answers(self, memory: Memory) -> bool:
+        """Whether what is said next is the first word, or the first under another order."""
+        return not self._said or (memory.order.id if memory.order else "") != self._said[-1]
 
     async def _turn(self, turn: Turn, facts: Facts) -> None:
         """Record that a loop ends or begins again, before anything is decided on it."""

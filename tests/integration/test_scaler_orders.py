@@ -90,12 +90,14 @@ async def test_an_order_heard_twice_and_by_a_successor_too_is_carried_out_once(w
 
 @pytest.mark.parametrize("status", [403, 500], ids=["refused", "not known to be heard"])
 async def test_a_target_that_does_not_take_a_count_is_asked_once_per_cool_down(world: World, status: int) -> None:
-    world.change_rules(tuning=TUNING | {"cooldown": "2s"})
+    world.change_rules(tuning=TUNING | {"cooldown": "6s"})
     async with watched(world):
         world.supervisor.refuse = [status] * 1_000
         await order(world, "set", 5, 60)
         await asyncio.sleep(1.5)
         assert 1 <= len(await world.records("decision", Action.SCALE_UP)) <= 2
+        answer = await order(world, "set", 5, 60)
+        assert answer.decision is not None, "also who asks for what is waited for already is answered"
         world.supervisor.refuse = []
         await eventually("the count", lambda: given(world.supervisor.replicas == 5), 10)
 
