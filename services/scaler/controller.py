@@ -199,10 +199,8 @@ class Controller:
             return
         if resize is not None:
             await self._resizer.carry_out(resize)
-        new_order = memory.order is not None and self._answers(memory)
-        if (resize is None or resize.made.sizes is None) and (
-            decision.reason_code not in IMPLIED or not self._said or new_order
-        ):
+        worth_telling = decision.reason_code not in IMPLIED or self._answers(memory)
+        if worth_telling and (resize is None or resize.made.sizes is None):
             await self._say_nothing_moves(decision, facts, memory)
 
     async def _take_orders(self, now_s: float) -> None:
