@@ -17,9 +17,12 @@ class Message(BaseModel):
 
 
 class Document(BaseModel):
-    """A document people write: an unknown field is an error, since it is most often a misspelt one."""
+    """A document people write: an unknown field is an error, since it is most often a misspelt one; figures are finite,
+    as JSON has no other."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True, allow_inf_nan=False
+    )
 
 
 def _aware(value: datetime) -> datetime:

@@ -1,11 +1,15 @@
 """How carefully a service is moved, as people write it under ``tuning:`` in ``config/scaling.yaml``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.contracts.base import Document
-from shared.contracts.units import Duration
+from shared.contracts.units import Duration, TimeLimit
+
+LONGEST_WINDOW_S = 60.0
+"""Samples are looked at for a minute and a half, so a longer window would never be full."""
+Window = Annotated[TimeLimit, Field(le=LONGEST_WINDOW_S)]
 
 
 class Stabilization(Document):
@@ -37,13 +41,13 @@ class Effectiveness(Document):
     """
 
     settle: Duration = 2.0
-    window: Duration = 10.0
+    window: Window = 10.0
     min_change: float = Field(default=0.1, gt=0, lt=1)
     max_errors: float = Field(default=0.02, gt=0, lt=1)
     on_no_effect: Remedy = "hold"
     on_worse: Remedy = "rollback"
     hold_after: int = Field(default=2, ge=1)
-    ready_within: Duration = 60.0
+    ready_within: TimeLimit = 60.0
 
 
 class Tuning(Document):
@@ -56,8 +60,8 @@ class Tuning(Document):
 
     tolerance: float = Field(default=0.1, ge=0, lt=1)
     cooldown: Duration = 10.0
-    window: Duration = 10.0
-    freshness: Duration = 5.0
+    window: Window = 10.0
+    freshness: TimeLimit = 5.0
     max_factor: float = Field(default=2.0, gt=1)
     max_unhealthy: float = Field(default=0.34, gt=0, le=1)
     min_confidence: float = Field(default=0.3, ge=0, le=1)

@@ -56,6 +56,7 @@ def scaling(
     """
     context.obj = find_stack
     if context.invoked_subcommand is not None:
+        _refuse_options(context)
         return
     from rich.text import Text
 
@@ -84,6 +85,18 @@ def scaling(
         console.print(line.append(describe_scaling(record)), soft_wrap=True)
     if not records:
         click.echo("no scaling decisions", err=True)
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Options of the list that stand before a subcommand: another stack than that of ``--data`` would be asked."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        name = context.invoked_subcommand
+        raise click.UsageError(f"{given[0]} stands before {name!r}; write it after, where {name} has it", ctx=context)
 
 
 def find_stack(data: Path) -> "Backing":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from services.scaler.commands.stack import Stack, stack_option
+from services.scaler.commands.units import LINE, PAGE
 
 if TYPE_CHECKING:
     from services.scaler.commands.planning import Question
@@ -20,14 +21,17 @@ NOT_CARRIED, NOBODY = 1, 4
 
 
 def _duration(_: click.Context, parameter: click.Parameter, value: str) -> timedelta:
+    from shared.contracts.scaling_orders import LONGEST
     from shared.contracts.units import parse_duration_s
+
+    most = LONGEST if parameter.name == "lasts" else timedelta(days=366)
 
     try:
         seconds = parse_duration_s(value)
     except ValueError as error:
         raise click.BadParameter(str(error), param=parameter) from error
-    if not 0 < seconds <= 366 * 86_400:
-        raise click.BadParameter(f"{value!r} is outside 1s to 366d", param=parameter)
+    if not 0 < seconds <= most.total_seconds():
+        raise click.BadParameter(f"{value!r} is outside 1s to {most.days}d", param=parameter)
     return timedelta(seconds=seconds)
 
 
@@ -53,9 +57,11 @@ def _share(_: click.Context, parameter: click.Parameter, value: str) -> float:
 @click.option(
     "--for", "lasts", default="15m", show_default=True, callback=_duration, help="How long it may wait to begin."
 )
-@click.option("--by", default="", help="Who asks; it stands in the audit.  [default: the user of this process]")
-@click.option("--reason", default="", help="Why; it stands in the audit.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as a page to this file.")
+@click.option(
+    "--by", type=LINE, default="", help="Who asks; it stands in the audit.  [default: the user of this process]"
+)
+@click.option("--reason", type=LINE, default="", help="Why; it stands in the audit.")
+@click.option("--html", type=PAGE, help="Also write it as a page to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @stack_option
 def optimize(
@@ -104,6 +110,8 @@ def optimize(
     steps = steps_of(plan, items)
     if not steps:
         click.echo("nothing in this plan can be applied", err=True)
+        if as_json:
+            click.echo(json.dumps({"plan": plan.plan, "orders": []}, indent=2))
         return 0
     if not as_json:
         click.echo("\n".join(tell_steps(steps)))
