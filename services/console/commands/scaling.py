@@ -61,7 +61,7 @@ def scaling(
     from rich.text import Text
 
     from services.console.report_text import open_console
-    from services.console.wording import describe_scaling, told
+    from services.console.wording import describe_scaling
     from shared.contracts.scaling import ScalingRecord
     from shared.store.asking import ask_store, find_run
     from shared.store.scaling import list_scaling
@@ -71,11 +71,10 @@ def scaling(
 
     async def ask() -> list[ScalingRecord]:
         named = None if run is None else await ask_store(dsn, find_run, environment, run)
-        rows = await ask_store(dsn, list_scaling, environment, service=service, run=named, limit=limit)
+        rows = await ask_store(dsn, list_scaling, environment, service=service, run=named, moves=moves, limit=limit)
         return [ScalingRecord.model_validate(row.record) for row in rows]
 
     records = asyncio.run(ask())
-    records = told(records) if moves else records
     if as_json:
         click.echo(json.dumps([record.model_dump(mode="json") for record in records], indent=2))
         return
