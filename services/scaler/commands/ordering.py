@@ -56,7 +56,7 @@ async def carry_out(
 
     ``tell`` hears every change. ``TransientError`` when the bus does not keep them.
     """
-    async with _connected(nats_url, environment) as bus:
+    async with connected(nats_url, environment, "optimize") as bus:
         heard: asyncio.Queue[Msg] = asyncio.Queue()
         try:
             for service in {order.service for order in orders}:
@@ -104,11 +104,12 @@ async def _follow(
 
 
 @asynccontextmanager
-async def _connected(nats_url: str, environment: str) -> AsyncIterator[Bus]:
+async def connected(nats_url: str, environment: str, name: str) -> AsyncIterator[Bus]:
+    """A bus that answers; ``TransientError`` when it does not within ``CONNECT_S``."""
     async with AsyncExitStack() as opened:
         try:
             async with asyncio.timeout(CONNECT_S):
-                bus = await opened.enter_async_context(open_bus(nats_url, environment, "optimize"))
+                bus = await opened.enter_async_context(open_bus(nats_url, environment, name))
         except (NatsError, OSError, TimeoutError) as error:
             raise TransientError(f"the bus did not answer within {CONNECT_S:g} s: {error!r}") from error
         yield bus
