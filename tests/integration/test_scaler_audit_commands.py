@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -257,10 +256,9 @@ async def test_a_bus_or_a_store_that_is_away_is_one_line(audit: Audit) -> None:
         assert "the store did not answer" in found.stderr
 
 
-async def test_a_bus_that_is_silent_is_one_line(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bus_that_is_not_there_is_one_line(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.scaler.commands.ordering.CONNECT_S", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        audit.nats_url = f"nats://127.0.0.1:{listener.getsockname()[1]}"
-        found = await asyncio.wait_for(audit.call("verify"), 20)
+    audit.nats_url = "nats://127.0.0.1:1"
+    found = await asyncio.wait_for(audit.call("verify"), 20)
     assert (found.exit_code, found.stderr.count("\n")) == (2, 1), found
     assert "the bus did not answer within" in found.stderr
