@@ -143,7 +143,7 @@ def _apply(
     stack: Stack, plan: "Plan", steps: "list[Step]", by: str, reason: str, lasts: timedelta, *, as_json: bool
 ) -> int:
     from services.scaler.commands.ordering import ANSWERED_WITHIN_S, carry_out, new_order
-    from services.scaler.resources.outcome import State
+    from services.scaler.resources.outcome import OVER, State
     from shared.contracts.scaling_orders import ScalingOrder
 
     orders = [new_order(stack.environment, plan.plan, step, by, reason, lasts) for step in steps]
@@ -167,6 +167,10 @@ def _apply(
             err=True,
         )
         return NOBODY
+    for order in orders:
+        last = known[order.id]
+        if last is None or last[0] not in OVER:
+            click.echo(f"error: {order.service}: nothing more was said of it; see tidegate scaling", err=True)
     done = all(one is not None and one[0] in ("carried_out", "dry_run") for one in known.values())
     return 0 if done else NOT_CARRIED
 
