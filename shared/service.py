@@ -89,10 +89,10 @@ async def run_until(stop: asyncio.Event, tasks: Iterable[Coroutine[Any, Any, Non
                 task.result()
             raise RuntimeError("a side task ended before the service was asked to stop")
     finally:
-        await _end([stopped, *running])
+        await end_all([stopped, *running])
 
 
-async def _end(tasks: Iterable[asyncio.Future[Any]]) -> None:
+async def end_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel until all have ended: in Python 3.11 a result that comes just then lets ``asyncio.wait_for`` go on."""
     every = set(tasks)
     left = every

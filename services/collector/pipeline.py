@@ -25,6 +25,7 @@ from shared import metrics
 from shared.clock import wall_us
 from shared.contracts.frame import Frame, FrameError, decode
 from shared.errors import TransientError
+from shared.service import end_all
 
 IDLE_S = 0.2
 """A pull lasts at most so long, and with it a stop."""
@@ -89,10 +90,7 @@ class Pipeline:
                 if stage.done():
                     stage.result()
         finally:
-            ending = (keeper, *stages, *self._writing)
-            for task in ending:
-                task.cancel()
-            await asyncio.gather(*ending, return_exceptions=True)
+            await end_all([keeper, *stages, *self._writing])
 
     async def _take_in(self) -> None:
         batch = FrameBatch(self._limits)

@@ -15,6 +15,7 @@ from shared.contracts.resource import ResourceSample
 from shared.errors import BadMessageError, TransientError
 from shared.leadership import keep
 from shared.lease import Lease
+from shared.service import end_all
 
 RETRY_S = 5.0
 """Between two tries to find out what a source would read, such as which engine answers."""
@@ -39,8 +40,7 @@ class Sampler:
             try:
                 await self._read_while_held(lease, keeper)
             finally:
-                keeper.cancel()
-                await asyncio.gather(keeper, return_exceptions=True)
+                await end_all([keeper])
                 await lease.release()
         finally:
             await self._source.close()

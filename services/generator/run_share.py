@@ -31,6 +31,7 @@ from shared.contracts.client import Client
 from shared.contracts.run import RunDesired, SystemProgress, WorkerProgress
 from shared.errors import ConfigError
 from shared.lease import Lease
+from shared.service import end_all
 
 FRAME_S = 0.2
 HEARTBEAT_S = 1.0
@@ -330,9 +331,7 @@ class RunShare:
 
     async def close(self) -> None:
         """Stop everything; what was not acknowledged stays on disk."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_all(self._tasks)
         self._publisher.keep()
         self.alarms.close()
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))

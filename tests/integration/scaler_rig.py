@@ -24,6 +24,7 @@ from shared.bus import Bus, open_bus
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.resource import ResourceSample
 from shared.contracts.scaling import ScalingRecord
+from shared.service import end_all
 from shared.settings import PROJECT_ROOT
 from tests.unit.scaler_cases import breach_event
 
@@ -240,5 +241,4 @@ async def background(coroutine: Any) -> AsyncIterator[None]:
         yield
         assert not task.done(), task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_all([task])
