@@ -157,7 +157,7 @@ async def test_percentiles_are_those_of_what_there_is_and_not_of_the_time_asked_
     plan = json.loads((await call("--json")).stdout)
     figures = {item["id"]: item["figures"] for item in plan["items"]}["cpu.relaycore"]
     assert figures["p95_cores"] == pytest.approx(0.9)
-    assert figures["span_s"] == pytest.approx(300, abs=20)
+    assert figures["span_s"] == pytest.approx(300, abs=70)
 
 
 async def test_that_no_scaler_answers_is_told_in_time(
