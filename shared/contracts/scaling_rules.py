@@ -5,7 +5,7 @@ from the document alone. What follows from the rules is the scaler's policy.
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -13,8 +13,8 @@ from shared.contracts.base import Document, Name, SystemId
 from shared.contracts.prices import Prices
 from shared.contracts.scaling_budget import Budget, ReplicaSize
 from shared.contracts.scaling_targets import LocalTarget, ScalingTarget, WorkersTarget
-from shared.contracts.scaling_tuning import RateLimit, Tuning
-from shared.contracts.units import Duration, parse_quantity
+from shared.contracts.scaling_tuning import RateLimit, Span, Tuning
+from shared.contracts.units import Duration, TimeLimit, parse_quantity
 
 LONGEST_STABLE_S = 300.0
 LONGEST_START_UP_S = 300.0
@@ -78,9 +78,12 @@ def _threshold(value: object, metric: str | None) -> float:
     """A threshold in the metric's own unit from ``0.8``, ``"80%"``, ``"300 ms"``, ``"150/s"``."""
     if metric is None:
         raise ValueError("has no meaning without a valid metric")
-    threshold = parse_quantity(value, RULE_METRICS[metric].unit, metric)
+    unit = RULE_METRICS[metric].unit
+    threshold = parse_quantity(value, unit, metric)
     if threshold <= 0:
         raise ValueError(f"{value!r} must be above 0")
+    if unit == "ratio" and threshold > 1:
+        raise ValueError(f"{value!r} is more than all of it; {metric} goes up to 1, write e.g. 0.8 or 80%")
     return threshold
 
 
@@ -236,8 +239,8 @@ class Resizing(Document):
     memory: MemoryRange
     step: float = Field(default=0.5, gt=0, lt=1)
     settle: Duration = 5.0
-    window: Annotated[Duration, Field(gt=0, le=60)] = 30.0
-    ready_within: Annotated[Duration, Field(gt=0)] = 300.0
+    window: Span = 30.0
+    ready_within: TimeLimit = 300.0
 
 
 class ServiceRules(Document):

@@ -1,5 +1,6 @@
 """Quantities as people write them, with their unit; stored in the unit the field's name ends with."""
 
+import math
 import re
 from fractions import Fraction
 from typing import Annotated
@@ -35,6 +36,8 @@ def parse_duration_s(value: object) -> float:
     """Seconds of ``90``, ``"90s"``, ``"1.5m"``, ``"200ms"``, ``"1h"``, ``"7d"``; a bare number counts as seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is no duration; write e.g. 200ms, 30s, 5m, 1h")  # noqa: TRY004 - pydantic reports ValueError
+    if not isinstance(value, str) and 0 <= value < math.inf:
+        return float(value)
     match = _DURATION.match(str(value))
     if not match:
         raise ValueError(f"{value!r} is no duration; write e.g. 200ms, 30s, 5m, 1h")

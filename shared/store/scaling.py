@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
-from shared.contracts.scaling import ScalingRecord
+from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,11 @@ async def list_scaling(
     run: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    moves: bool = False,
     limit: int | None = 100,
 ) -> list[ScalingRow]:
     """Records, the newest first: of one service, within a time, or of the decisions that name a run, with what
-    followed from these decisions."""
+    followed from these decisions. ``moves``: without decisions that nothing should change."""
     return await _rows(
         connection,
         """
@@ -68,6 +69,8 @@ async def list_scaling(
                 SELECT decision FROM scaling_record
                 WHERE environment = %(environment)s AND (record -> 'runs')::jsonb @> to_jsonb(%(run)s::text)
             ))
+            AND (NOT %(moves)s OR record ->> 'action' IS DISTINCT FROM %(nothing)s
+                OR record ->> 'reason_code' = ANY(%(refusals)s))
         ORDER BY at DESC, service, sequence DESC LIMIT %(limit)s
         """,
         {
@@ -76,6 +79,9 @@ async def list_scaling(
             "run": run,
             "since": since,
             "until": until,
+            "moves": moves,
+            "nothing": Action.NO_ACTION,
+            "refusals": list(REFUSALS),
             "limit": limit,
         },
     )

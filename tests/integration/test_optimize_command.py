@@ -116,6 +116,50 @@ async def test_an_item_is_applied_and_what_became_of_it_is_told(
     assert (resize.by, resize.to_sizes and resize.to_sizes.memory_limit) == ("ada", 1024.0)
 
 
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("since", ["20m", "1h", "30d"])
+async def test_a_leak_is_found_whatever_time_is_asked_for(
+    connection: psycopg.AsyncConnection[tuple[object, ...]], environment: str, since: str
+) -> None:
+    begin = datetime.now(UTC) - HOUR
+    async with connection.transaction():
+        await save_samples(
+            connection,
+            [
+                ResourceSample(
+                    service="relaycore", system="relaycore", environment=environment, instance="relaycore-1",
+                    at=begin + timedelta(seconds=second),
+                    values={"cpu_cores": 0.3, "memory_usage": 1900 + second / 30, "request_rate": 40.0},
+                )
+                for second in range(0, 3_600, 10)
+            ],
+        )  # fmt: skip
+    plan = json.loads((await call("--json", "--since", since)).stdout)
+    assert [item["id"] for item in plan["items"] if item["part"] == "memory"] == ["memory.relaycore.leak"]
+
+
+@pytest.mark.usefixtures("world")
+async def test_percentiles_are_those_of_what_there_is_and_not_of_the_time_asked_for(
+    connection: psycopg.AsyncConnection[tuple[object, ...]], environment: str
+) -> None:
+    begin = datetime.now(UTC) - timedelta(minutes=5)
+    async with connection.transaction():
+        await save_samples(
+            connection,
+            [
+                ResourceSample(
+                    service="relaycore", system="relaycore", environment=environment, instance="relaycore-1",
+                    at=begin + timedelta(seconds=second), values={"cpu_cores": 0.9 if second < 60 else 0.1},
+                )
+                for second in range(0, 300, 2)
+            ],
+        )  # fmt: skip
+    plan = json.loads((await call("--json")).stdout)
+    figures = {item["id"]: item["figures"] for item in plan["items"]}["cpu.relaycore"]
+    assert figures["p95_cores"] == pytest.approx(0.9)
+    assert figures["span_s"] == pytest.approx(300, abs=70)
+
+
 async def test_that_no_scaler_answers_is_told_in_time(
     world: ResizingWorld, connection: psycopg.AsyncConnection[tuple[object, ...]], environment: str
 ) -> None:

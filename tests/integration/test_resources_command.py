@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from services.console.cli import main
 from shared.contracts.resource import ResourceSample
+from shared.store.figures import Served
 from shared.store.samples import save_samples
 from shared.store.spans import SpanRow, copy_spans
 from shared.store.usage import CLIENT, SERVER
@@ -118,6 +119,17 @@ def test_usage_slack_calls_and_efficiency_are_told(ask: Any) -> None:
     assert [one for one in told["history"] if one["of"] == "relaycore"]
     points = told["series"]["relaycore"]["cpu_cores"]
     assert len(points) in (60, 61)
+
+
+def test_of_one_service_requests_of_other_systems_are_not_counted(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read(*_: object) -> list[Served]:
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return [Served(system, midnight, 9_000, 0, 0, 0) for system in ("autmatrix", "relaycore")]
+
+    monkeypatch.setattr("services.scaler.commands.observing.read_served_by_day", read)
+    told = json.loads(ask("--json", "--efficiency", "--service", "relaycore").output)
+    today = next(one for one in reversed(told["history"]) if one["of"] == "all")
+    assert today["requests"] == 9_000
 
 
 def test_tables_and_a_page_that_needs_nothing_else(ask: Any, tmp_path: Path) -> None:

@@ -219,6 +219,17 @@ async def test_why_tells_what_was_in_force_at_a_time(audit: Audit) -> None:
     assert [record["kind"] for record in records] == ["decision", "result", "effectiveness"]
 
 
+async def test_moves_are_listed_however_many_holds_came_after_them(audit: Audit) -> None:
+    await audit.execute("DELETE FROM scaling_record WHERE sequence > 4")
+    listed = json.loads((await audit.call("--moves", "--limit", "3", "--json")).stdout)
+    assert [(one["kind"], one["decision"]) for one in listed] == [
+        ("effectiveness", "relaycore-1"),
+        ("result", "relaycore-1"),
+        ("decision", "relaycore-1"),
+    ]
+    assert len(json.loads((await audit.call("--limit", "9", "--json")).stdout)) == 4
+
+
 async def test_decisions_are_made_again_from_their_records(audit: Audit) -> None:
     again = await audit.call("rederive", "relaycore-1", "relaycore-4")
     assert (again.exit_code, again.stdout.splitlines()) == (
@@ -243,3 +254,11 @@ async def test_a_bus_or_a_store_that_is_away_is_one_line(audit: Audit) -> None:
         found = await audit.call(*arguments)
         assert (found.exit_code, found.stderr.count("\n")) == (2, 1), found
         assert "the store did not answer" in found.stderr
+
+
+async def test_a_bus_that_is_not_there_is_one_line(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.scaler.commands.ordering.CONNECT_S", 0.5)
+    audit.nats_url = "nats://127.0.0.1:1"
+    found = await asyncio.wait_for(audit.call("verify"), 20)
+    assert (found.exit_code, found.stderr.count("\n")) == (2, 1), found
+    assert "the bus did not answer within" in found.stderr

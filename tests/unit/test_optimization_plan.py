@@ -104,6 +104,10 @@ def disk(growth_a_day: float, used: float = 0.7, steps: int = 48) -> list[UsageS
         ({"services": [usage(storage_writes=mean(4), storage_written=mean(4 * 512.0))]}, []),
         ({"steps": disk(0.05)}, ["storage.relaycore.relaycore-1.full"]),
         ({"steps": disk(0.0)}, []),
+        (
+            {"steps": [*disk(0.05), *(replace(step, service="other", mean=0.1) for step in disk(0.0))]},
+            ["storage.relaycore.relaycore-1.full"],
+        ),
         ({"steps": disk(-0.05)}, []),
         ({"steps": disk(0.002)}, []),
         ({"steps": disk(0.05, steps=11)}, []),

@@ -1,12 +1,15 @@
 """When an order for sizes begins, waits or ends; when a resize is through, was worse, and is taken back."""
 
-from datetime import UTC, datetime
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.scaler.commands import ordering
 from services.scaler.history import changes_of, sizes_heard_of
 from services.scaler.orders import HeardOrder
 from services.scaler.policy import decide
@@ -16,7 +19,7 @@ from services.scaler.resources.bounds import refusal
 from services.scaler.resources.resize import Resize, ResizeCase, decide_resize, finished, unheard
 from services.scaler.resources.resize_effect import judge_early, judge_resize
 from services.scaler.situation import Change, Facts, Holding, Memory, Observation, Shares, Sizes
-from shared.contracts.scaling import Action
+from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_orders import ScalingOrder
 from tests.unit.resource_cases import RESIZING, SIZES, rules
 from tests.unit.scaler_cases import NOW_S, change, facts, open_breach, running
@@ -272,3 +275,24 @@ def test_whatever_is_ordered_only_sizes_within_limits_and_steps_are_given(wanted
         value, there = getattr(made.sizes, name), getattr(SIZES, name)
         assert limits.min <= value <= limits.max
         assert abs(value - there) <= step * there * 1.002
+
+
+async def test_an_order_that_waits_in_silence_is_followed_until_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ordering, "SILENT_S", 0.1)
+    now = datetime.now(UTC)
+    asked = order(at=now, expires_at=now + timedelta(seconds=1))
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    def say(*, ok: bool | None, reason: str) -> None:
+        record = ScalingRecord(
+            kind="resize", decision="relaycore-1", service="relaycore", system="relaycore", environment="local",
+            at=now, sequence=1, lease_epoch=1, previous_hash="", order="o1", ok=ok, reason=reason,
+        )  # fmt: skip
+        heard.put_nowait(SimpleNamespace(data=record.model_dump_json().encode()))
+
+    say(ok=None, reason="a breach is open")
+    asyncio.get_running_loop().call_later(0.5, lambda: say(ok=False, reason="it could not begin"))
+    known = await asyncio.wait_for(ordering._follow([asked], heard, lambda *_: None), 5)
+    assert known == {"o1": ("not_carried_out", "not carried out: it could not begin")}

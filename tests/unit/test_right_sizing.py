@@ -112,6 +112,21 @@ def test_what_cannot_be_applied_says_why(resizing: Resizing | None, sizes: Sizes
     assert why in item.why_not
 
 
+def test_a_first_limit_is_not_part_of_what_is_applied() -> None:
+    used = use(cpu_cores=spread(0.3), memory_mb=spread(600.0), sizes=Sizes(memory_limit=2048.0))
+    items = {item.part: item for item in right_size(used, rules(), 0.3, None).items}
+    assert items["memory"].applicable
+    assert items["memory"].to_sizes == Sizes(memory_limit=704.0)
+    assert not items["cpu"].applicable
+    assert "there is none so far" in items["cpu"].why_not
+
+
+def test_limits_that_only_samples_tell_are_not_applied() -> None:
+    used = use(cpu_cores=spread(0.3), sizes=Sizes(cpu_limit=1.5), told=False)
+    [item] = right_size(used, rules(), 0.3, None).items
+    assert (item.applicable, item.why_not[:21]) == (False, "the target does not t")
+
+
 def test_too_little_data_and_no_need_are_notes() -> None:
     found = right_size(use(cpu_cores=spread(0.3, samples=40)), rules(), 0.3, FREE)
     assert found.items == ()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared.config import parse
-from shared.contracts.scaling_rules import ScalingRules
+from shared.contracts.scaling_rules import ScalingRules, ServiceRules
 from shared.errors import ConfigError
 from tests.unit.scaler_cases import AUTMATRIX, NEUROWEAVER, RELAYCORE
 
@@ -75,6 +75,13 @@ def document(**changes: Any) -> dict[str, Any]:
             "'error_rate' cannot drive scaling: more replicas do not mend errors",
         ),
         ({"breaches": [{"metric": "latency"}]}, "unknown benchmark 'latency'"),
+        ({"up": [{"metric": "cpu_usage", "above": 80}]}, "80 is more than all of it; cpu_usage goes up to 1"),
+        ({"tuning": {"window": "0s"}}, "services.relaycore.tuning.window: Input should be greater than 0"),
+        ({"tuning": {"window": "3m"}}, "services.relaycore.tuning.window: Input should be less than or equal to 60"),
+        ({"tuning": {"freshness": "0s"}}, "services.relaycore.tuning.freshness: Input should be greater than 0"),
+        ({"tuning": {"effectiveness": {"window": "5m"}}}, "effectiveness.window: Input should be less than or equal"),
+        ({"tuning": {"effectiveness": {"ready_within": 0}}}, "effectiveness.ready_within: Input should be greater"),
+        ({"sizing": {"concurrency": 8, "panic": {"factor": float("inf")}}}, "panic.factor: Input should be a finite"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -107,3 +114,9 @@ def test_a_service_overrides_only_the_tuning_it_names() -> None:
     data["tuning"] = {"cooldown": "20s", "effectiveness": {"settle": "1s", "window": "30s"}}
     tuning = parse(ScalingRules, data, "scaling.yaml").services["relaycore"].tuning
     assert (tuning.cooldown, tuning.effectiveness.settle, tuning.effectiveness.window) == (20.0, 1.0, 5.0)
+
+
+@pytest.mark.parametrize("written", ["0.05ms", "900000000000d"])
+def test_rules_are_read_again_from_the_record_that_they_stand_in(written: str) -> None:
+    rules = parse(ScalingRules, document(tuning={"cooldown": written}), "scaling.yaml").services["relaycore"]
+    assert ServiceRules.model_validate_json(rules.model_dump_json()) == rules

@@ -66,6 +66,10 @@ def test_the_shipped_rules_are_replayed_without_any_option(tmp_path: Path) -> No
         (["--service", "relaycore", "--min", "9", "--max", "3"], "min 9 is above max 3"),
         (["--service", "relaycore", "--rules", "/nowhere/rules.yaml"], "/nowhere/rules.yaml"),
         (["--service", "relaycore", "--multiply", "99999", "--service-time", "1s"], "can be replayed"),
+        (["--service", "relaycore", "--start-up", "10m"], "start_up 600 s is longer than is forecast"),
+        (["--service", "relaycore", "--seed", "-1", "--distribution", "exponential"], "'--seed'"),
+        (["--service", "relaycore", "--html", "/nowhere/page.html"], "folder /nowhere does not exist"),
+        (["--service", "relaycore", "--html", "-"], "- is no file"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, words: list[str], said: str) -> None:
@@ -90,12 +94,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, words: list[str],
         ("rate\n0\n", "no arrival in it"),
         ("seconds\n0\n9999999\n", "spans 116 days"),
         ("rate\n1e12\n", "can be replayed at most"),
+        ("seconds\n0\n" + "1" * 140_000 + "\n", "no CSV"),
     ],
 )
 def test_a_trace_that_cannot_be_read_names_its_lines(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_trace(trace(tmp_path, text))
     assert replay(trace(tmp_path, text), "--service", "relaycore")[0] == 2
+
+
+@pytest.mark.parametrize("text", ["seconds\n5\n", "seconds\n0\n2\n", "rate\n10\n10\n", "seconds\n0\n9.5\n"])
+def test_a_trace_of_a_few_seconds_is_replayed(tmp_path: Path, text: str) -> None:
+    code, shown, _ = replay(trace(tmp_path, text), "--service", "relaycore", "--json")
+    assert code == 0
+    assert json.loads(shown)["oracle"]["violation_s"] == 0
 
 
 def test_a_trace_that_is_not_there_or_no_text_is_said_so(tmp_path: Path) -> None:

@@ -56,11 +56,12 @@ def scaling(
     """
     context.obj = find_stack
     if context.invoked_subcommand is not None:
+        _refuse_options(context)
         return
     from rich.text import Text
 
     from services.console.report_text import open_console
-    from services.console.wording import describe_scaling, told
+    from services.console.wording import describe_scaling
     from shared.contracts.scaling import ScalingRecord
     from shared.store.asking import ask_store, find_run
     from shared.store.scaling import list_scaling
@@ -70,11 +71,10 @@ def scaling(
 
     async def ask() -> list[ScalingRecord]:
         named = None if run is None else await ask_store(dsn, find_run, environment, run)
-        rows = await ask_store(dsn, list_scaling, environment, service=service, run=named, limit=limit)
+        rows = await ask_store(dsn, list_scaling, environment, service=service, run=named, moves=moves, limit=limit)
         return [ScalingRecord.model_validate(row.record) for row in rows]
 
     records = asyncio.run(ask())
-    records = told(records) if moves else records
     if as_json:
         click.echo(json.dumps([record.model_dump(mode="json") for record in records], indent=2))
         return
@@ -84,6 +84,18 @@ def scaling(
         console.print(line.append(describe_scaling(record)), soft_wrap=True)
     if not records:
         click.echo("no scaling decisions", err=True)
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Options of the list that stand before a subcommand: another stack than that of ``--data`` would be asked."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        name = context.invoked_subcommand
+        raise click.UsageError(f"{given[0]} stands before {name!r}; write it after, where {name} has it", ctx=context)
 
 
 def find_stack(data: Path) -> "Backing":

@@ -1,5 +1,6 @@
 """Reads what ``tidegate resources`` is made of: usage, memory, calls and requests from the store."""
 
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,6 +8,7 @@ from services.scaler.resources.consumption import METRICS, Span
 from services.scaler.resources.findings import Observed, PastRun
 from shared.errors import ConfigError, closest
 from shared.store.asking import Connection, find_run
+from shared.store.figures import Served
 from shared.store.runs import list_runs, read_run
 from shared.store.usage import (
     list_sampled_services,
@@ -57,7 +59,7 @@ async def observe(
             connection, environment, min(span.since, span.until - LEAST_FOR_LEAKS), span.until, service=service
         ),
         calls=[call for call in calls if service is None or service in (call.caller, call.callee)],
-        served=[one for one in served if service is None or one.system in systems],
+        served=_asked_for(served, service, systems),
     )
 
 
@@ -71,19 +73,28 @@ async def observe_past(
         for row in reversed(await list_runs(connection, environment, RUNS))
         if row.started_at is not None
     ]
+    systems = {step.system for step in observed.steps}
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     since = midnight - DAYS
     return replace(
         observed,
-        runs=[await _used(connection, environment, span, service) for span in runs],
+        runs=[await _used(connection, environment, span, service, systems) for span in runs],
         days=await read_usage_days(connection, environment, since, now, METRICS, service=service),
-        served_by_day=await read_served_by_day(connection, environment, since, now),
+        served_by_day=_asked_for(await read_served_by_day(connection, environment, since, now), service, systems),
     )
 
 
-async def _used(connection: Connection, environment: str, span: Span, service: str | None) -> PastRun:
+async def _used(
+    connection: Connection, environment: str, span: Span, service: str | None, systems: Set[str]
+) -> PastRun:
     steps = await read_usage(connection, environment, span.since, span.until, service=service)
-    return PastRun(span, plan_step(span.until - span.since), steps, await read_served_by_run(connection, span.name))
+    served = _asked_for(await read_served_by_run(connection, span.name), service, systems)
+    return PastRun(span, plan_step(span.until - span.since), steps, served)
+
+
+def _asked_for(served: Iterable[Served], service: str | None, systems: Set[str]) -> list[Served]:
+    """Of one service alone, the requests that were sent to its system: others were not answered by what it used."""
+    return [one for one in served if service is None or one.system in systems]
 
 
 async def _span_of(connection: Connection, run: str, now: datetime) -> Span:

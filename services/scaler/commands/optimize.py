@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from services.scaler.commands.stack import Stack, stack_option
+from services.scaler.commands.units import LINE, PAGE
 
 if TYPE_CHECKING:
     from services.scaler.commands.planning import Question
@@ -20,14 +21,17 @@ NOT_CARRIED, NOBODY = 1, 4
 
 
 def _duration(_: click.Context, parameter: click.Parameter, value: str) -> timedelta:
+    from shared.contracts.scaling_orders import LONGEST
     from shared.contracts.units import parse_duration_s
+
+    most = LONGEST if parameter.name == "lasts" else timedelta(days=366)
 
     try:
         seconds = parse_duration_s(value)
     except ValueError as error:
         raise click.BadParameter(str(error), param=parameter) from error
-    if not 0 < seconds <= 366 * 86_400:
-        raise click.BadParameter(f"{value!r} is outside 1s to 366d", param=parameter)
+    if not 0 < seconds <= most.total_seconds():
+        raise click.BadParameter(f"{value!r} is outside 1s to {most.days}d", param=parameter)
     return timedelta(seconds=seconds)
 
 
@@ -53,9 +57,11 @@ def _share(_: click.Context, parameter: click.Parameter, value: str) -> float:
 @click.option(
     "--for", "lasts", default="15m", show_default=True, callback=_duration, help="How long it may wait to begin."
 )
-@click.option("--by", default="", help="Who asks; it stands in the audit.  [default: the user of this process]")
-@click.option("--reason", default="", help="Why; it stands in the audit.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as a page to this file.")
+@click.option(
+    "--by", type=LINE, default="", help="Who asks; it stands in the audit.  [default: the user of this process]"
+)
+@click.option("--reason", type=LINE, default="", help="Why; it stands in the audit.")
+@click.option("--html", type=PAGE, help="Also write it as a page to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @stack_option
 def optimize(
@@ -104,6 +110,8 @@ def optimize(
     steps = steps_of(plan, items)
     if not steps:
         click.echo("nothing in this plan can be applied", err=True)
+        if as_json:
+            click.echo(json.dumps({"plan": plan.plan, "orders": []}, indent=2))
         return 0
     if not as_json:
         click.echo("\n".join(tell_steps(steps)))
@@ -135,7 +143,7 @@ def _apply(
     stack: Stack, plan: "Plan", steps: "list[Step]", by: str, reason: str, lasts: timedelta, *, as_json: bool
 ) -> int:
     from services.scaler.commands.ordering import ANSWERED_WITHIN_S, carry_out, new_order
-    from services.scaler.resources.outcome import State
+    from services.scaler.resources.outcome import OVER, State
     from shared.contracts.scaling_orders import ScalingOrder
 
     orders = [new_order(stack.environment, plan.plan, step, by, reason, lasts) for step in steps]
@@ -159,6 +167,10 @@ def _apply(
             err=True,
         )
         return NOBODY
+    for order in orders:
+        last = known[order.id]
+        if last is None or last[0] not in OVER:
+            click.echo(f"error: {order.service}: nothing more was said of it; see tidegate scaling", err=True)
     done = all(one is not None and one[0] in ("carried_out", "dry_run") for one in known.values())
     return 0 if done else NOT_CARRIED
 

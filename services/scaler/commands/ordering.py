@@ -25,7 +25,7 @@ ANSWERED_WITHIN_S = 6.0
 TAKEN_BACK_WITHIN_S = 5.0
 """What failed is taken back within this where there is anything to take back."""
 SILENT_S = 600.0
-"""Longest wait for the next word: whatever the rules allow a resize is well below."""
+"""Longest wait for the next word of what has begun: what the rules usually allow a resize is well below."""
 Tell = Callable[[ScalingOrder, State, str], None]
 
 
@@ -56,7 +56,7 @@ async def carry_out(
 
     ``tell`` hears every change. ``TransientError`` when the bus does not keep them.
     """
-    async with _connected(nats_url, environment) as bus:
+    async with connected(nats_url, environment, "optimize") as bus:
         heard: asyncio.Queue[Msg] = asyncio.Queue()
         try:
             for service in {order.service for order in orders}:
@@ -83,7 +83,7 @@ async def _follow(
         if not going_on and not failed:
             return known
         silent = all(one is None for one in known.values())
-        wait_s = ANSWERED_WITHIN_S - (time.monotonic() - begun_s) if silent else SILENT_S
+        wait_s = ANSWERED_WITHIN_S - (time.monotonic() - begun_s) if silent else _patience_s(orders, known)
         if not going_on:
             wait_s = TAKEN_BACK_WITHIN_S
         try:
@@ -103,12 +103,20 @@ async def _follow(
                 tell(order, *now)
 
 
+def _patience_s(orders: Sequence[ScalingOrder], known: dict[str, tuple[State, str] | None]) -> float:
+    """Longest wait for the next word: what has not begun may be silent until its time is over, and that is told."""
+    waiting = [order for order in orders if (state := known[order.id]) is None or state[0] == "waits"]
+    ends_s = (order.ends_at.timestamp() for order in waiting)
+    return max([SILENT_S, *(end_s - time.time() + ANSWERED_WITHIN_S for end_s in ends_s)])
+
+
 @asynccontextmanager
-async def _connected(nats_url: str, environment: str) -> AsyncIterator[Bus]:
+async def connected(nats_url: str, environment: str, name: str) -> AsyncIterator[Bus]:
+    """A bus that answers; ``TransientError`` when it does not within ``CONNECT_S``."""
     async with AsyncExitStack() as opened:
         try:
             async with asyncio.timeout(CONNECT_S):
-                bus = await opened.enter_async_context(open_bus(nats_url, environment, "optimize"))
+                bus = await opened.enter_async_context(open_bus(nats_url, environment, name))
         except (NatsError, OSError, TimeoutError) as error:
             raise TransientError(f"the bus did not answer within {CONNECT_S:g} s: {error!r}") from error
         yield bus

@@ -1,10 +1,10 @@
 """Reads from the store what a plan is made from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from services.scaler.resources.leak import Verdict, find_leaks
+from services.scaler.resources.leak import Leak, Verdict, find_leaks
 from services.scaler.resources.network import NetworkUse
 from services.scaler.resources.observed import Use, count_full_ends
 from services.scaler.resources.plan import Plan, make_plan
@@ -13,13 +13,20 @@ from services.scaler.resources.usage import summarize_services
 from services.scaler.situation import Sizes
 from shared.contracts.scaling_rules import ScalingRules
 from shared.store.asking import Connection
-from shared.store.figures import Connecting
+from shared.store.figures import Connecting, MemoryPoint, UsageStep
 from shared.store.footprint import read_commits, read_tables
 from shared.store.keeping import Keeping
 from shared.store.results import read_connecting, read_stored
 from shared.store.runs import list_runs
 from shared.store.spans import plan_slices
-from shared.store.usage import read_calls, read_memory, read_served, read_usage
+from shared.store.usage import (
+    MEMORY_SAMPLES_UP_TO,
+    plan_step,
+    read_calls,
+    read_memory,
+    read_served,
+    read_usage,
+)
 
 KNOWN_RUNS, LOOKED_AT_RUNS = 200, 5
 """Of the newest runs of the time so many are looked at for their connections."""
@@ -41,17 +48,18 @@ async def read_plan(
 ) -> Plan:
     """The plan that the store's figures and the sizes of now lead to."""
     span = (question.environment, question.since, question.until)
-    steps = await read_usage(connection, *span, service=question.service)
+    steps, step = await _read_usage(connection, question)
     memory = await read_memory(connection, *span, service=question.service)
     services = summarize_services(steps, sizes)
-    leaks = [leak for leak in find_leaks(memory) if leak.verdict is Verdict.LEAK]
+    leaks = await _read_leaks(connection, question, memory)
     uses = []
     for one in services:
         at = [step.at for step in steps if step.service == one.service]
         points = [point for point in memory if point.service == one.service]
         leaking = tuple(leak.instance for leak in leaks if leak.service == one.service)
-        span_s = (max(at) - min(at)).total_seconds()
-        uses.append(Use(one, span_s, leaking, count_full_ends(points, question.until)))
+        seen = min(max(at) - min(at) + step, question.until - question.since)
+        full_ends = count_full_ends(points, question.until)
+        uses.append(Use(one, seen.total_seconds(), leaking, full_ends, told=one.service in sizes))
     systems = {one.system for one in services}
 
     def concerns(name: str) -> bool:
@@ -74,6 +82,28 @@ async def read_plan(
     )
     known = {name: its for name, its in rules.services.items() if question.service in (None, name)}
     return make_plan(uses, known, network, storage, question.headroom, rules.prices)
+
+
+async def _read_usage(connection: Connection, question: Question) -> tuple[list[UsageStep], timedelta]:
+    """By steps of what there is, not of all that was asked for: percentiles of a few long steps are only means."""
+    since, until = question.since, question.until
+    steps = await read_usage(connection, question.environment, since, until, service=question.service)
+    begun = min((one.at for one in steps), default=since)
+    if plan_step(until - begun) < plan_step(until - since):
+        since = begun
+        steps = await read_usage(connection, question.environment, since, until, service=question.service)
+    return steps, plan_step(until - since)
+
+
+async def _read_leaks(connection: Connection, question: Question, memory: Sequence[MemoryPoint]) -> list[Leak]:
+    """Of the whole time; where that says too little of an instance - it is short, or read in steps too long for a life
+    that began lately - of the last hours."""
+    since = question.until - MEMORY_SAMPLES_UP_TO
+    lately = await read_memory(connection, question.environment, since, question.until, service=question.service)
+    found = {(one.service, one.instance): one for one in find_leaks(lately)}
+    whole = (one for one in find_leaks(memory) if one.verdict is not Verdict.INSUFFICIENT)
+    found |= {(one.service, one.instance): one for one in whole}
+    return [one for one in found.values() if one.verdict is Verdict.LEAK]
 
 
 async def _connections(connection: Connection, question: Question) -> list[Connecting]:

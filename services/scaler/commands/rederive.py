@@ -59,6 +59,8 @@ async def _read(stack: Stack, decisions: tuple[str, ...], service: str | None, l
     for name in decisions:
         rows = await ask_store(dsn, read_scaling_decision, environment, name)
         made = [ScalingRecord.model_validate(row.record) for row in rows if row.kind == "decision"]
+        if not made and rows:
+            raise ConfigError(f"{name} is of kind {rows[0].kind}; only decisions on replicas are made again")
         if not made:
             raise ConfigError(f"no decision {name!r}; tidegate scaling --json lists their names")
         records += made

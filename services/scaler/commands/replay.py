@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from services.scaler.commands.units import DURATION
+from services.scaler.commands.units import DURATION, PAGE
 from services.scaler.settings import ScalerSettings
 from services.scaler.simulation.course import Course, Setting, run
 from services.scaler.simulation.oracle import Oracle
@@ -17,7 +17,7 @@ from services.scaler.simulation.policies import POLICIES, policy_named
 from services.scaler.simulation.replicas import Load
 from services.scaler.simulation.score import Score, score
 from services.scaler.simulation.traces import Services, exponential, fixed, lognormal, multiplied, read_trace
-from shared.config import load_document
+from shared.config import load_document, parse
 from shared.contracts.scaling_rules import ScalingRules, ServiceRules, Sizing
 from shared.errors import ConfigError, closest
 from shared.settings import read_settings
@@ -53,12 +53,17 @@ SERVICE_TIMES = ("fixed", "exponential", "lognormal")
     "--multiply", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Count every arrival so often."
 )
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="Of random service times, and of arrivals made from rates."
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Of random service times, and of arrivals made from rates.",
 )
-@click.option(
-    "--html", "--plot", "page_file", type=click.Path(path_type=Path), help="Write the course as a page with plots."
-)
+@click.option("--html", "--plot", "page_file", type=PAGE, help="Write the course as a page with plots.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@click.option(
+    "--data", type=click.Path(file_okay=False), help="Folder of the embedded stack, where a decision is made again."
+)
 @click.pass_context
 def replay(
     context: click.Context,
@@ -77,6 +82,7 @@ def replay(
     seed: int,
     page_file: Path | None,
     as_json: bool,
+    data: str | None,
 ) -> Any:
     """Simulate a service under a recorded load, with these rules and with other policies, and score each.
 
@@ -90,7 +96,7 @@ def replay(
       tidegate scaling replay trace.csv --service relaycore --rules try.yaml --multiply 20 --html replay.html
     """
     if service is None:
-        return _rederive(context, trace, as_json=as_json)
+        return _rederive(context, trace, data, as_json=as_json)
     if service_time <= 0:
         raise ConfigError(f"--service-time {service_time:g} s must be above 0")
     rules = _rules(rules_file, service)
@@ -112,12 +118,13 @@ def replay(
     return None
 
 
-def _rederive(context: click.Context, decision: Path, *, as_json: bool) -> Any:
+def _rederive(context: click.Context, decision: Path, data: str | None, *, as_json: bool) -> Any:
     from services.scaler.commands.rederive import rederive
 
     if decision.suffix or decision.exists():
         raise click.MissingParameter(ctx=context, param_type="option", param_hint="'--service'")
-    with rederive.make_context("rederive", [str(decision), *(["--json"] if as_json else [])], parent=context) as made:
+    words = [str(decision), *(["--json"] if as_json else []), *(["--data", data] if data else [])]
+    with rederive.make_context("rederive", words, parent=context) as made:
         return rederive.invoke(made)
 
 
@@ -142,15 +149,12 @@ def _setting(
 ) -> tuple[ServiceRules, Setting]:
     """Options over rules over defaults; what options say of a replica holds for the rules too."""
     changed: dict[str, Any] = {"min": least or rules.min, "max": most or rules.max}
+    own = rules.sizing or Sizing(concurrency=8)
+    told = {"concurrency": concurrency or own.concurrency, "start_up": own.start_up if start_up is None else start_up}
+    known = parse(Sizing, {**own.model_dump(), **told}, "with these options")
     if rules.sizing is not None:
-        own = rules.sizing
-        sizing = {**own.model_dump(), "concurrency": concurrency or own.concurrency}
-        changed["sizing"] = sizing | {"start_up": own.start_up if start_up is None else start_up}
-    try:
-        rules = ServiceRules.model_validate({**rules.model_dump(by_alias=True), **changed})
-    except ValueError as error:
-        raise ConfigError("; ".join(str(error).splitlines()[1:2]).strip()) from error
-    known = rules.sizing or Sizing(concurrency=concurrency or 8, start_up=30.0 if start_up is None else start_up)
+        changed["sizing"] = known
+    rules = parse(ServiceRules, {**rules.model_dump(by_alias=True), **changed}, "with these options")
     return rules, Setting(known.concurrency, known.start_up, rules.min, rules.max, rules.min, slo)
 
 

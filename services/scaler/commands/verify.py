@@ -51,14 +51,14 @@ async def _verify(stack: Stack, service: str | None) -> "list[Findings]":
     from nats.errors import Error as NatsError
     from nats.js.errors import APIError
 
-    from shared.bus import open_bus
+    from services.scaler.commands.ordering import connected
     from shared.errors import ConfigError, TransientError, closest
     from shared.reading import read_last
     from shared.store.asking import ask_store
     from shared.store.scaling import list_scaled_services
 
     try:
-        async with open_bus(stack.nats_url, stack.environment, "verify") as bus:
+        async with connected(stack.nats_url, stack.environment, "verify") as bus:
             told = await read_last(bus.js, bus.subjects.stream("SCALING"), bus.subjects.scaling("*"))
             services = {message.subject.rpartition(".")[2] for message in told}
             services |= set(await ask_store(stack.store_dsn, list_scaled_services, stack.environment))

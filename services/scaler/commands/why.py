@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from shared.contracts.scaling import ScalingRecord
 
 
+AHEAD = timedelta(minutes=1)
+"""By so much the clock of whoever asks may be behind."""
+
+
 class TimeType(click.ParamType[datetime]):
     """A moment, in UTC unless it says otherwise."""
 
@@ -25,6 +29,8 @@ class TimeType(click.ParamType[datetime]):
         moment = _read_moment(text, datetime.now(UTC))
         if moment is None:
             self.fail(f"{text!r} is no time; write 2026-01-31T12:00:00, 12:00 (today, UTC) or 10m (ago)", param, ctx)
+        if moment > datetime.now(UTC) + AHEAD:
+            self.fail(f"{text!r} is still to come; 12:00 is that of today, UTC", param, ctx)
         return moment
 
 
@@ -33,7 +39,8 @@ def _read_moment(text: str, now: datetime) -> datetime | None:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     with contextlib.suppress(ValueError):
-        return datetime.combine(now.date(), time.fromisoformat(text), tzinfo=UTC)
+        clock = time.fromisoformat(text)
+        return datetime.combine(now.astimezone(clock.tzinfo or UTC).date(), clock, tzinfo=clock.tzinfo or UTC)
     with contextlib.suppress(ValueError, OverflowError):
         return now - timedelta(seconds=parse_duration_s(text))
     return None

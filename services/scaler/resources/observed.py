@@ -18,12 +18,14 @@ GONE = timedelta(minutes=5)
 @dataclass(frozen=True, slots=True)
 class Use:
     """``span_s``: what the usage covers. ``leaking``: instances of which a leak is suspected. ``full_ends``: how many
-    ended or began anew while their memory was full."""
+    ended or began anew while their memory was full. ``told``: whether its target tells sizes; those that samples tell
+    cannot be changed."""
 
     of: ServiceUsage
     span_s: float
     leaking: tuple[str, ...] = ()
     full_ends: int = 0
+    told: bool = True
 
     @property
     def service(self) -> str:

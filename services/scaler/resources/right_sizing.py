@@ -13,6 +13,7 @@ from services.scaler.candidates import PROJECTED_LOAD
 from services.scaler.resources.bounds import NAMES, bounded, differs, over
 from services.scaler.resources.item import Advice, Impact, Item
 from services.scaler.resources.observed import FULL, Use
+from services.scaler.resources.resize import no_way_back
 from services.scaler.resources.usage import Summary
 from services.scaler.resources.worth import impact, risk, risk_reason
 from services.scaler.situation import Sizes
@@ -104,7 +105,7 @@ def _leak(use: Use, evidence: tuple[str, ...], figures: dict[str, float]) -> Ite
 
 def _item(use: Use, rules: ServiceRules, prices: Prices | None, part: str, spread: Summary, wanted: _Wanted) -> Advice:
     goal = wanted.sizes if not wanted.raised else _never_lower(wanted.sizes, use.sizes)
-    goal = _promised_within(goal)
+    goal = _promised_within(_with_way_back(goal, use.sizes))
     allowed, bounds = (goal, ()) if rules.resizing is None else bounded(goal, use.sizes, rules.resizing)
     sizes = _worth_it(allowed, use.sizes)
     if sizes == Sizes():
@@ -113,7 +114,7 @@ def _item(use: Use, rules: ServiceRules, prices: Prices | None, part: str, sprea
             words = f"{use.service}: {part} was too little and {'; '.join(bounds) or 'cannot be raised'}"
         return Advice(notes=(words,))
     after = over(use.sizes, sizes)
-    why_not = _why_not(use, rules)
+    why_not = _why_not(use, rules, sizes)
     return Advice(
         items=(
             Item(
@@ -190,13 +191,19 @@ def _worth_it(wanted: Sizes, now: Sizes) -> Sizes:
     return Sizes(**kept)
 
 
-def _why_not(use: Use, rules: ServiceRules) -> str:
+def _with_way_back(wanted: Sizes, now: Sizes) -> Sizes:
+    """Only sizes that there are already, as a first one cannot be taken back; all where there are none."""
+    known = {name: value for name in NAMES if (value := getattr(wanted, name)) is not None and getattr(now, name)}
+    return Sizes(**known) if known else wanted
+
+
+def _why_not(use: Use, rules: ServiceRules, sizes: Sizes) -> str:
     if rules.resizing is None or not rules.resizing.enabled:
         state = "is not set" if rules.resizing is None else "is not enabled"
         return f"services.{use.service}.resizing {state} in config/scaling.yaml"
-    if use.sizes == Sizes():
+    if not use.told or use.sizes == Sizes():
         return "the target does not tell what its replicas may use, so it cannot be asked to change it"
-    return ""
+    return no_way_back(use.sizes, sizes)
 
 
 def _span(use: Use, spread: Summary | None) -> str:

@@ -48,7 +48,9 @@ def advise_storage(use: StorageUse) -> Advice:
     for one in use.services:
         found += _writes(one)
     for service, instance in sorted({(step.service, step.instance) for step in use.steps}):
-        found += _filling(service, instance, [step for step in use.steps if step.instance == instance])
+        found += _filling(
+            service, instance, [one for one in use.steps if (one.service, one.instance) == (service, instance)]
+        )
     if not any(name.startswith("storage_") for one in use.services for name in one.replica):
         found += Advice(notes=("storage of services: no source of samples tells of it (docs/resources.md)",))
     return found + _own_tables(use) + _own_commits(use.commits)

@@ -35,7 +35,7 @@ def _needed(load: Load, setting: Setting) -> NDArray[np.int64]:
     patience_s = min(max(setting.slo_s - float(load.services.mean()), 0.0), 1.0)
     sums = np.concatenate(([0.0], np.cumsum(work)))
     needed = np.zeros(load.duration_s)
-    for width in range(1, LONGEST_BURST_S + 1):
+    for width in range(1, min(LONGEST_BURST_S, load.duration_s) + 1):
         burst = (sums[width:] - sums[:-width]) / (setting.concurrency * (width + patience_s - SLACK_S))
         # A burst begins at any second from one width and the time of its answers before to now.
         held = np.concatenate((np.zeros(width + HELD_S - 1), burst, np.zeros(width - 1)))

@@ -64,8 +64,8 @@ def read_trace(path: Path, seed: int = 1) -> Floats:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return _arrivals(path, _lines(file), seed)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no CSV in UTF-8"
         raise ConfigError(f"{path}: {reason}") from error
 
 
