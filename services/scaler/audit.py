@@ -35,6 +35,8 @@ STEP = timedelta(hours=1)
 LONGEST = timedelta(days=30)
 """What SCALING keeps."""
 
+MICROSECOND = timedelta(microseconds=1)
+
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +71,9 @@ class AuditStream:
                 return past
             last = await read_last(self._js, self._stream, subject)
             while last:
-                messages = await read_since(self._js, self._stream, subject, last[0].metadata.timestamp - reach)
+                # The client's timestamp is a float's, up to a microsecond late.
+                since = last[0].metadata.timestamp - reach - MICROSECOND
+                messages = await read_since(self._js, self._stream, subject, since)
                 past = _past(service, messages)
                 if past.decided or reach > LONGEST:
                     return past

@@ -113,8 +113,9 @@ class TestLocal(TargetContract):
             await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0), 7, "d-1")
         with pytest.raises(RefusedError, match=r"422.*cpu_reserved_cores: 2 is above the limit of 1"):
             await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0, memory_limit=512, cpu_reserved=2.0), 7, "d-1")
+        unchecked = Sizes.model_construct(cpu_limit=1.0, memory_limit=-512, cpu_reserved=None, memory_reserved=None)
         with pytest.raises(RefusedError, match=r"422.*sizes.memory_limit_mib"):
-            await target.set_sizes(SERVICE, Sizes(cpu_limit=1.0, memory_limit=-512), 7, "d-1")
+            await target.set_sizes(SERVICE, unchecked, 7, "d-1")
         assert await target.observe(SERVICE) == Observation(desired=2, ready=2)
 
 
