@@ -17,6 +17,8 @@ from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared.errors import TransientError
 
 MOVED_S = 45.0
+BACK_S = 150.0
+"""A Swarm that was killed elects a leader anew, finds its node lost, and starts its tasks again."""
 ANSWER_S = 12.0
 UNKNOWN = "nobody-here"
 
@@ -210,7 +212,7 @@ class TargetContract:
             except TransientError:
                 return False
 
-        await eventually("an answer", answers)
+        await eventually("an answer", answers, BACK_S)
         with pytest.raises(FencedError):
             await target.set_replicas(stage.service, 3, 7, "d-1")
         # A system that only slept may have heard what was asked meanwhile.

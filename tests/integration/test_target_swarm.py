@@ -18,7 +18,7 @@ from services.scaler.targets.swarm import SwarmTarget
 from services.scaler.targets.target import FencedError, RefusedError
 from shared.errors import TransientError
 from tests.integration.docker_engine import IMAGE, Engine, run_engine
-from tests.integration.target_contract import TargetContract, eventually, settled
+from tests.integration.target_contract import BACK_S, TargetContract, eventually, settled
 
 # One engine for all of them, whichever process they run in.
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docker")]
@@ -212,7 +212,7 @@ async def test_an_engine_killed_and_started_again_has_forgotten_nothing(empty_st
             return (await target.observe(SERVICE)).desired == 3
         return False
 
-    await eventually("an answer", answers)
+    await eventually("an answer", answers, BACK_S)
     await settled(target, SERVICE, 3)
     with pytest.raises(FencedError):
         await target.set_replicas(SERVICE, 2, 6, "d-0")
