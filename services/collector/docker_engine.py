@@ -7,7 +7,6 @@ that reach it, by whatever ways, one reads it. Needs version 1.41 of the API, th
 import asyncio
 import functools
 import logging
-import socket
 import time
 from typing import Any
 
@@ -25,6 +24,7 @@ from services.collector.usage import Past, Usage, kept
 from shared.errors import BadMessageError, TransientError
 from shared.offload import Offload
 from shared.subjects import token
+from shared.unix_socket import probe
 
 THREADS = 8
 
@@ -110,21 +110,8 @@ class DockerEngine:
 def _connect(url: str | None, timeout_s: float) -> Any:
     """A client that speaks the engine's own version of the API. Raises what the SDK raises."""
     where = {"base_url": url} if url else kwargs_from_env()
-    _probe(where.get("base_url") or DEFAULT_UNIX_SOCKET, timeout_s)
+    probe(where.get("base_url") or DEFAULT_UNIX_SOCKET, timeout_s)
     return docker.APIClient(**where, version="auto", timeout=timeout_s, num_pools=THREADS, max_pool_size=THREADS)
-
-
-def _probe(url: str, timeout_s: float) -> None:
-    """``OSError`` in plain words where no engine listens; the SDK says it at length, and leaves the socket open."""
-    scheme, _, path = url.partition("://")
-    if scheme not in ("unix", "http+unix"):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(timeout_s)
-        try:
-            probe.connect(path)
-        except OSError as error:
-            raise OSError(f"{path}: {error.strerror or error}") from error
 
 
 def _read(client: Any, container_id: str) -> tuple[dict[str, Any], Usage | None]:

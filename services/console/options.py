@@ -8,21 +8,9 @@ import click
 
 from services.console.hosts import read_host
 from shared.contracts.units import parse_duration_s
+from shared.option_types import LineType
 
-MOST_TEXT = 500
 RATE_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-class DurationType(click.ParamType[float]):
-    """Seconds, written ``90``, ``90s``, ``1.5m``, ``200ms``."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return parse_duration_s(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class RateType(click.ParamType[float]):
@@ -93,24 +81,7 @@ class ShareType(click.ParamType[float]):
         return share
 
 
-class TextType(click.ParamType[str]):
-    """A line that people read: not empty, without control characters."""
-
-    name = "TEXT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
-        if not text:
-            self.fail("is blank; write a line", param, ctx)
-        if len(text) > MOST_TEXT:
-            self.fail(f"has {len(text)} characters; {MOST_TEXT} at most", param, ctx)
-        if not text.isprintable():
-            self.fail(f"{text!r} has characters that cannot be shown; write one line", param, ctx)
-        return text
-
-
-DURATION = DurationType()
-TEXT = TextType()
+TEXT = LineType()
 RATE = RateType()
 SHARE = ShareType()
 HOST = HostType()

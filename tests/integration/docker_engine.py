@@ -139,6 +139,22 @@ def run_engine(*, swarm: bool = False, own_network: bool = True) -> Iterator[Eng
         remove(engine.folder, engine.parent)
 
 
+def engine_fixtures(*, swarm: bool = False) -> tuple[Any, Any]:
+    """``module_engine`` and ``engine`` of a module: one for all of its tests, cleared after each."""
+
+    @pytest.fixture(scope="module")
+    def module_engine() -> Iterator[Engine]:
+        with run_engine(swarm=swarm) as started:
+            yield started
+
+    @pytest.fixture
+    def engine(module_engine: Engine) -> Iterator[Engine]:
+        yield module_engine
+        module_engine.clear()
+
+    return module_engine, engine
+
+
 def connect(daemon: "subprocess.Popen[bytes]", url: str, log: Path) -> Any:
     """A client, as soon as the engine answers."""
     deadline = time.monotonic() + START_S

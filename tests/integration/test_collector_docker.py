@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,24 +16,13 @@ from shared.contracts.resource import ResourceSample
 from shared.errors import TransientError
 from shared.settings import PROJECT_ROOT
 from tests.integration.collector_rig import Rig, eventually, open_rig
-from tests.integration.docker_engine import Engine, run_engine
+from tests.integration.docker_engine import Engine, engine_fixtures
 
 # One engine for all of them, whichever process they run in.
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docker")]
 BURN = ["/bin/sh", "-c", "while :; do :; done"]
 SLEEP = ["/bin/busybox", "sleep", "1000"]
-
-
-@pytest.fixture(scope="module")
-def module_engine() -> Iterator[Engine]:
-    with run_engine() as started:
-        yield started
-
-
-@pytest.fixture
-def engine(module_engine: Engine) -> Iterator[Engine]:
-    yield module_engine
-    module_engine.clear()
+module_engine, engine = engine_fixtures()
 
 
 @pytest.fixture

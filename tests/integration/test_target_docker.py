@@ -1,7 +1,7 @@
 """The target Docker Engine: the contract on a real one, and what only containers do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from services.scaler.targets.docker_engine import DockerTarget
 from services.scaler.targets.engine import EngineConnection
 from services.scaler.targets.target import RefusedError
 from shared.errors import TransientError
-from tests.integration.docker_engine import IMAGE, Engine, run_engine
+from tests.integration.docker_engine import IMAGE, Engine, engine_fixtures
 from tests.integration.target_contract import TargetContract, eventually, settled
 
 # One engine for all of them, whichever process they run in.
@@ -24,18 +24,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docker")]
 SERVICE = "relaycore"
 UNTIL_TOLD = ["/bin/sh", "-c", "while [ ! -e /stage/end ]; do /bin/busybox sleep 0.3; done"]
 SIZES: dict[str, Any] = {"nano_cpus": int(4e8), "cpu_shares": 16, "mem_limit": "64m", "mem_reservation": "32m"}
-
-
-@pytest.fixture(scope="module")
-def module_engine() -> Iterator[Engine]:
-    with run_engine() as started:
-        yield started
-
-
-@pytest.fixture
-def engine(module_engine: Engine) -> Iterator[Engine]:
-    yield module_engine
-    module_engine.clear()
+module_engine, engine = engine_fixtures()
 
 
 @dataclass

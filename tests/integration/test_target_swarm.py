@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from services.scaler.targets.engine import EngineConnection, post
 from services.scaler.targets.swarm import SwarmTarget
 from services.scaler.targets.target import FencedError, RefusedError
 from shared.errors import TransientError
-from tests.integration.docker_engine import IMAGE, Engine, run_engine
+from tests.integration.docker_engine import IMAGE, Engine, engine_fixtures
 from tests.integration.target_contract import BACK_S, TargetContract, eventually, settled
 
 # One engine for all of them, whichever process they run in.
@@ -25,18 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docker")]
 SERVICE = "relaycore"
 UNTIL_TOLD = ["/bin/sh", "-c", "while [ ! -e /stage/end ]; do /bin/busybox sleep 0.3; done"]
 MB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def module_engine() -> Iterator[Engine]:
-    with run_engine(swarm=True) as started:
-        yield started
-
-
-@pytest.fixture
-def engine(module_engine: Engine) -> Iterator[Engine]:
-    yield module_engine
-    module_engine.clear()
+module_engine, engine = engine_fixtures(swarm=True)
 
 
 @dataclass

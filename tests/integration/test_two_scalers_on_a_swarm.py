@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,25 +22,14 @@ from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.errors import TransientError
 from shared.settings import PROJECT_ROOT
-from tests.integration.docker_engine import IMAGE, Engine, run_engine
+from tests.integration.docker_engine import IMAGE, Engine, engine_fixtures
 from tests.integration.engine_door import open_door
 from tests.integration.scaler_rig import SERVICE, Supervisor, World, background, eventually, open_world
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docker")]
 TAKEOVER_S = 5.0
 SECOND = 1_000_000_000
-
-
-@pytest.fixture(scope="module")
-def module_engine() -> Iterator[Engine]:
-    with run_engine(swarm=True) as started:
-        yield started
-
-
-@pytest.fixture
-def engine(module_engine: Engine) -> Iterator[Engine]:
-    yield module_engine
-    module_engine.clear()
+module_engine, engine = engine_fixtures(swarm=True)
 
 
 @dataclass

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.console.options import DURATION, TEXT, data_option, json_flag, limit_option
+from services.console.options import TEXT, data_option, json_flag, limit_option
+from shared.option_types import DURATION
 
 if TYPE_CHECKING:
     from services.console.backing import Backing

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from services.console.options import DURATION, HOST, RATE, STAGES, data_option
+from services.console.options import HOST, RATE, STAGES, data_option
+from shared.option_types import DURATION
 
 
 @click.command()

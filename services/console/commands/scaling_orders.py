@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from services.console.options import DURATION, TEXT, data_option, json_flag
+from services.console.options import TEXT, data_option, json_flag
+from shared.option_types import DURATION
 
 SERVICE = click.argument("service")
 BY = click.option("--by", type=TEXT, help="Who says so.  [default: the user of this process]")

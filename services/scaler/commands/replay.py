@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from services.scaler.commands.units import DURATION, PAGE
+from services.scaler.commands.units import PAGE
 from services.scaler.settings import ScalerSettings
 from services.scaler.simulation.course import Course, Setting, run
 from services.scaler.simulation.oracle import Oracle
@@ -20,6 +20,7 @@ from services.scaler.simulation.traces import Services, exponential, fixed, logn
 from shared.config import load_document, parse
 from shared.contracts.scaling_rules import ScalingRules, ServiceRules, Sizing
 from shared.errors import ConfigError, closest
+from shared.option_types import DURATION
 from shared.settings import read_settings
 
 SERVICE_TIMES = ("fixed", "exponential", "lognormal")

@@ -6,21 +6,7 @@ from typing import Any
 
 import click
 
-from shared.contracts.units import parse_duration_s
-
-MOST_TEXT = 500
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, written ``90``, ``90s``, ``1.5m``, ``200ms``."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return parse_duration_s(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+from shared.option_types import LineType
 
 
 class Page(click.Path):
@@ -41,20 +27,5 @@ class Page(click.Path):
         return path
 
 
-class Line(click.ParamType[str]):
-    """A line that people read, as it stands in the audit; may be empty."""
-
-    name = "TEXT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
-        if len(text) > MOST_TEXT:
-            self.fail(f"has {len(text)} characters; {MOST_TEXT} at most", param, ctx)
-        if not text.isprintable():
-            self.fail(f"{text!r} has characters that cannot be shown; write one line", param, ctx)
-        return text
-
-
-DURATION = Duration()
 PAGE = Page()
-LINE = Line()
+LINE = LineType(blank=True)

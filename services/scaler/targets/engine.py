@@ -6,7 +6,6 @@ The SDK blocks, so its calls run in threads of this connection. Version 1.41 of 
 import asyncio
 import functools
 import random
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from requests.exceptions import HTTPError, RequestException
 from services.scaler.targets.target import RefusedError
 from shared.errors import ConfigError, TransientError
 from shared.offload import Offload
+from shared.unix_socket import probe
 
 THREADS = 8
 LEAST_VERSION = "1.41"
@@ -81,7 +81,7 @@ class EngineConnection:
 
     def _call(self, call: Callable[..., T], *arguments: object) -> T:
         """Make the call unless no engine listens: of that the SDK tells at length, and leaves the socket open."""
-        _probe(self._where.get("base_url") or DEFAULT_UNIX_SOCKET, self._timeout_s)
+        probe(self._where.get("base_url") or DEFAULT_UNIX_SOCKET, self._timeout_s)
         return call(*arguments)
 
     def _disconnect(self) -> None:
@@ -120,16 +120,3 @@ def _where(url: str | None) -> dict[str, Any]:
             f"{url or 'DOCKER_HOST'}: {error}; it is like unix:///var/run/docker.sock or tcp://host:2376"
         ) from error
     return where
-
-
-def _probe(url: str, timeout_s: float) -> None:
-    """``OSError`` in plain words where nothing listens on a socket."""
-    scheme, _, path = url.partition("://")
-    if scheme not in ("unix", "http+unix"):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(timeout_s)
-        try:
-            probe.connect(path)
-        except OSError as error:
-            raise OSError(f"{path}: {error.strerror or error}") from error
