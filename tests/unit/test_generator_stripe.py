@@ -162,7 +162,11 @@ async def test_groups_are_timed_and_one_of_the_weighted_is_drawn() -> None:
     buy, look = rows_of(frame, "group:buy"), rows_of(frame, "group:look")
     assert abs(len(rows_of(frame, "a")) - len(buy)) <= 10
     assert 0.1 < len(buy) / (len(buy) + len(look)) < 0.45
-    assert buy["service_us"].min() >= rows_of(frame, "a")["service_us"].min() + rows_of(frame, "b")["service_us"].min()
+    whole = buy[buy["error"] == ErrorKind.OK]  # the end of the load cuts others short
+    assert set(buy["error"]) <= {ErrorKind.OK, ErrorKind.CANCELLED}
+    assert (
+        whole["service_us"].min() >= rows_of(frame, "a")["service_us"].min() + rows_of(frame, "b")["service_us"].min()
+    )
     assert abs(len(rows_of(frame, "d")) - len(buy) - len(look)) <= 10
 
 
