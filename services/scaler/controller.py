@@ -24,7 +24,7 @@ from services.scaler.candidates import last_done_s, weigh
 from services.scaler.chain import Head
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.decision import Decision
-from services.scaler.effect import finished, judge, latency_limits, measurable
+from services.scaler.effect import end_of, finished, judge, latency_limits, measurable
 from services.scaler.escalation import Turn, active, due
 from services.scaler.guard import wanted_of
 from services.scaler.headroom import Headroom
@@ -274,8 +274,8 @@ class Controller:
             return
         span = measurable(change, now_s, tuning)
         if span is not None:
-            after = self._inputs.measured(self._service, *span)
-            verdict, reason = judge(change, after, tuning, latency_limits(self._rules))
+            after, at_end = (self._inputs.measured(self._service, *part) for part in (span, end_of(span)))
+            verdict, reason = judge(change, after, at_end, tuning, latency_limits(self._rules))
             record = self._scribe.effectiveness(change, now_s, self._epoch, verdict, reason, after)
             await self.append_outcome(change, record)
 

@@ -27,6 +27,9 @@ HEARD_WITHIN_S = 2.0
 MEASURED_WITHIN_S = 1.0
 """Samples and windows of a second arrive within this."""
 
+LAST_PART = 1 / 3
+"""Share of the measurement after a change that is its end."""
+
 
 def finished(change: Change, seen: Observation | None, now_s: float, tuning: Effectiveness) -> tuple[bool, str] | None:
     """Whether a change without result has one now: (ok, error), or None while it is under way."""
@@ -58,6 +61,13 @@ def window_of(tuning: Effectiveness, done_s: float) -> tuple[float, float]:
     return done_s + tuning.settle, done_s + tuning.settle + tuning.window
 
 
+def end_of(span: tuple[float, float]) -> tuple[float, float]:
+    """The last part of a measurement: what was left over from the time before the change has been worked off by then,
+    or is on its way."""
+    begin_s, end_s = span
+    return end_s - (end_s - begin_s) * LAST_PART, end_s
+
+
 def latency_limits(rules: ServiceRules) -> dict[str, float]:
     """The limit of every latency that the rules to scale up name."""
     return {rule.metric: rule.above for rule in rules.up if RULE_METRICS[rule.metric].shape is Shape.LATENCY}
@@ -86,9 +96,14 @@ def expected_after(case: Case, decision: Decision) -> dict[str, float]:
 
 
 def judge(
-    change: Change, after: dict[str, float], tuning: Effectiveness, latency_limits: dict[str, float]
+    change: Change,
+    after: dict[str, float],
+    at_end: dict[str, float],
+    tuning: Effectiveness,
+    latency_limits: dict[str, float],
 ) -> tuple[Verdict, str]:
-    """Verdict and one sentence. ``latency_limits``: what the service's rules allow each latency.
+    """Verdict and one sentence. ``after``, ``at_end``: measured over the whole span after the change, and over the end
+    of it. ``latency_limits``: what the service's rules allow each latency.
 
     A scale-up helped when its metric came within its limit, or fell by half of what was expected of it (a load), or by
     ``min_change`` (a latency or a queue, which at saturation is no measure of what still lacks). Where it did not and
@@ -98,7 +113,37 @@ def judge(
     and one that fails at once is quick.
     A scale-down is meant to change nothing: ``no_effect`` is its good outcome, ``worse`` when a latency rose by
     ``min_change`` past its limit, where it has one, or errors did.
+
+    The end counts where it is better: requests that piled up before the change are answered after it, late, and say
+    nothing of it. Of a latency that is still falling at the end nobody knows yet.
     """
+    verdict, words = _judge(change, after, tuning, latency_limits)
+    if verdict not in ("worse", "no_effect"):
+        return verdict, words
+    later, words_then = _judge(change, at_end, tuning, latency_limits)
+    if later == "helped" or (verdict == "worse" and later == "no_effect"):
+        return later, f"{words_then}, at the end"
+    if later == "worse" and _falls(change, after, at_end, tuning, latency_limits):
+        return "unknown", f"{words_then}, and was still falling"
+    return verdict, words
+
+
+def _falls(
+    change: Change, after: dict[str, float], at_end: dict[str, float], tuning: Effectiveness, limits: dict[str, float]
+) -> bool:
+    """Whether whatever is worse at the end is on its way down."""
+    if change.action is Action.SCALE_DOWN or _errors_rose(change, at_end, tuning):
+        return False
+    worse = set(_slower(change, at_end, tuning, limits))
+    if at_end[change.cause] > change.before[change.cause] * (1 + tuning.min_change):
+        worse.add(change.cause)
+    return all(at_end[name] < after.get(name, 0.0) * (1 - tuning.min_change) for name in worse)
+
+
+def _judge(
+    change: Change, after: dict[str, float], tuning: Effectiveness, latency_limits: dict[str, float]
+) -> tuple[Verdict, str]:
+    """By one span."""
     if change.action is Action.SCALE_DOWN:
         return _judge_down(change, after, tuning, latency_limits)
     before_value, after_value = change.before.get(change.cause), after.get(change.cause)
@@ -111,7 +156,8 @@ def judge(
     with_load = f"{words} while requests/s went from {before_rate:g} to {after_rate:g}"
     if after_rate < before_rate * LOAD_GONE:
         return "unknown", with_load
-    harm = _errors_rose(change, after, tuning) or _slower(change, after, tuning, latency_limits)
+    slower = [f"{name} to {after[name]:g}" for name in _slower(change, after, tuning, latency_limits)]
+    harm = _errors_rose(change, after, tuning) or next(iter(slower), "")
     load = min(1.0, after_rate / before_rate) if before_rate else 1.0
     fall = _least_fall(change, before_value, tuning)
     fell = fall is not None and after_value <= before_value * load * (1 - fall)
@@ -136,12 +182,12 @@ def _least_fall(change: Change, before: float, tuning: Effectiveness) -> float |
     return HALF * promised if promised >= tuning.min_change else None
 
 
-def _slower(change: Change, after: dict[str, float], tuning: Effectiveness, limits: dict[str, float]) -> str:
-    """The first latency past its limit that rose, in words."""
-    for name, limit in limits.items():
-        if after.get(name, 0.0) > max(limit, change.before.get(name, limit) * (1 + tuning.min_change)):
-            return f"{name} to {after[name]:g}"
-    return ""
+def _slower(change: Change, after: dict[str, float], tuning: Effectiveness, limits: dict[str, float]) -> list[str]:
+    """The latencies past their limits that rose."""
+    least = {
+        name: max(limit, change.before.get(name, limit) * (1 + tuning.min_change)) for name, limit in limits.items()
+    }
+    return [name for name in limits if after.get(name, 0.0) > least[name]]
 
 
 def _errors_rose(change: Change, after: dict[str, float], tuning: Effectiveness) -> str:

@@ -10,7 +10,7 @@ Both ends are records of the chain, so what is stopped survives a restart.
 from dataclasses import dataclass
 
 from services.scaler.candidates import Ask
-from services.scaler.situation import Change, Escalation, Facts, Memory
+from services.scaler.situation import Change, Escalation, Facts, Memory, proved_needed
 from shared.contracts.scaling import Action
 from shared.contracts.scaling_rules import ServiceRules
 from shared.contracts.scaling_tuning import Effectiveness
@@ -71,10 +71,16 @@ def ineffective_streak(memory: Memory, ask: Ask) -> tuple[Change, ...]:
         + [one.over_s for one in memory.escalations if one.cause == ask.cause and one.over_s is not None]
     )
     streak: list[Change] = []
+    needed = proved_needed(memory.changes)
     for change in reversed(memory.changes):
         if change.action is not Action.SCALE_UP or change.cause != ask.cause or change.reverses:
             continue
-        if change.verdict == "helped" or change.at_s < since_s or not _same_episode(change.breaches, ask):
+        if (
+            change.verdict == "helped"
+            or change.decision in needed
+            or change.at_s < since_s
+            or not _same_episode(change.breaches, ask)
+        ):
             break
         if change.verdict in INEFFECTIVE:
             streak.append(change)

@@ -33,7 +33,7 @@ from services.scaler.sizing import CAUSE as SIZING
 from shared.contracts.scaling import Action, Clamp
 from shared.contracts.scaling_rules import ServiceRules
 
-VERSION = "3"
+VERSION = "4"
 
 
 def policy_version(rules: ServiceRules) -> str:

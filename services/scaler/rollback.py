@@ -3,7 +3,7 @@
 from services.scaler.candidates import needed_for_load, requests_wait
 from services.scaler.decision import Case, Decision, clamp_steps
 from services.scaler.effect import MEASURED_WITHIN_S, window_of
-from services.scaler.situation import Change
+from services.scaler.situation import Change, proved_needed
 from shared.contracts.scaling import Action
 
 NOT_OURS = frozenset({"limits", "order"})
@@ -19,7 +19,7 @@ def roll_back(case: Case) -> Decision | None:
     if case.now_s > _judged_s(case, change) + max(case.rules.tuning.stabilization.down, case.rules.tuning.cooldown):
         return None
     if change.action is Action.SCALE_UP:
-        return _remove_again(case, change)
+        return None if _undone_in_vain(case, change.cause) else _remove_again(case, change)
     target = min(change.current, case.rules.max)
     if cooling := case.cooling():
         return cooling
@@ -43,10 +43,21 @@ def calls_for_rollback(case: Case, change: Change) -> bool:
 
 def rolled_back_lately(case: Case, cause: str) -> Change | None:
     """The latest scale-up for a cause, where it was undone within the stabilization window down: once more at once
-    would only swing."""
-    since_s = case.now_s - case.rules.tuning.stabilization.down
-    undone = {one.reverses for one in case.memory.changes if one.reverses and one.at_s > since_s and not one.dry_run}
+    would only swing. Not where that made it worse: then it had been needed after all."""
+    undone = _undone_lately(case) - proved_needed(case.memory.changes)
     return next((one for one in reversed(case.memory.changes) if one.decision in undone and one.cause == cause), None)
+
+
+def _undone_lately(case: Case) -> frozenset[str]:
+    since_s = case.now_s - case.rules.tuning.stabilization.down
+    changes = case.memory.changes
+    return frozenset(one.reverses for one in changes if one.reverses and one.at_s > since_s and not one.dry_run)
+
+
+def _undone_in_vain(case: Case, cause: str) -> bool:
+    """Whether a change for this cause was lately undone and that made it worse."""
+    needed = _undone_lately(case) & proved_needed(case.memory.changes)
+    return any(one.decision in needed and one.cause == cause for one in case.memory.changes)
 
 
 def _judged_s(case: Case, change: Change) -> float:

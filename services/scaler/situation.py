@@ -211,3 +211,8 @@ class Memory(Message):
 def undecided(changes: tuple[Change, ...]) -> Change | None:
     """The change that is under way, if one is."""
     return next((change for change in reversed(changes) if change.undecided), None)
+
+
+def proved_needed(changes: tuple[Change, ...]) -> frozenset[str]:
+    """The decisions whose undoing made it worse."""
+    return frozenset(change.reverses for change in changes if change.reverses and change.verdict == "worse")

@@ -179,7 +179,7 @@ EXPECTED: list[tuple[str, tuple[Change, dict[str, float]], str]] = [
 
 @pytest.mark.parametrize(("made", "verdict"), [pytest.param(*row[1:], id=row[0]) for row in EXPECTED])
 def test_a_load_is_held_against_what_was_expected_of_it(made: tuple[Change, dict[str, float]], verdict: str) -> None:
-    assert judge(*made, RELAYCORE.tuning.effectiveness, {"routing_latency": 75.0})[0] == verdict
+    assert judge(*made, {}, RELAYCORE.tuning.effectiveness, {"routing_latency": 75.0})[0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_load_is_held_against_what_was_expected_of_it(made: tuple[Change, dict
 def test_requests_that_fail_at_once_are_no_gain(action: Action, before: float, after: float, verdict: str) -> None:
     made = change(action=action, before={"routing_latency": 200.0, REQUEST_RATE: 100.0, ERROR_RATE: before})
     measured = {"routing_latency": 50.0, REQUEST_RATE: 100.0, ERROR_RATE: after}
-    assert judge(made, measured, RELAYCORE.tuning.effectiveness, {"routing_latency": 75.0})[0] == verdict
+    assert judge(made, measured, {}, RELAYCORE.tuning.effectiveness, {"routing_latency": 75.0})[0] == verdict
 
 
 @pytest.mark.parametrize(("after", "verdict"), [(74.0, "no_effect"), (76.0, "worse")])
@@ -203,4 +203,4 @@ def test_a_scale_down_may_cost_time_within_the_limit(after: float, verdict: str)
     before = {"routing_latency": 20.0, "p95_ms.relaycore": 30.0}
     down = change(action=Action.SCALE_DOWN, before=before, cause="idle")
     measured = {"routing_latency": after, "p95_ms.relaycore": 90.0}
-    assert judge(down, measured, RELAYCORE.tuning.effectiveness, {"routing_latency": 75.0})[0] == verdict
+    assert judge(down, measured, {}, RELAYCORE.tuning.effectiveness, {"routing_latency": 75.0})[0] == verdict

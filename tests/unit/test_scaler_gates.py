@@ -197,3 +197,16 @@ def test_what_was_undone_is_not_tried_again_within_the_stabilization_window() ->
     assert decide(RELAYCORE, facts(running(2), SLOW | {"cpu_usage": reading(2.0)}), past).action is Action.SCALE_UP
     later = facts(running(2), SLOW, now_s=NOW_S + 290)
     assert decide(RELAYCORE, later, past).reason_code == "rule_exceeded"
+
+
+def test_what_was_undone_in_vain_is_made_again_at_once_and_not_undone_again() -> None:
+    undone = change(60, current=2, target=4, verdict="worse", breaches=(), decision="up")
+    back = change(40, action=Action.SCALE_DOWN, current=4, target=2, cause="rollback", reverses="up", verdict="worse")
+    again = decide(RELAYCORE, facts(running(2), SLOW), Memory(changes=(undone, back)))
+    assert (again.action, again.reason_code, again.confidence) == (Action.SCALE_UP, "rule_exceeded", 0.7)
+    made = change(20, current=2, target=4, verdict="worse", breaches=(), decision="again")
+    past = Memory(changes=(undone, back, made))
+    assert decide(RELAYCORE, facts(running(4), SLOW), past).reason_code == "rule_exceeded"
+    long_ago = undone.model_copy(update={"at_s": NOW_S - 900}), back.model_copy(update={"at_s": NOW_S - 880})
+    past = Memory(changes=(*long_ago, made))
+    assert decide(RELAYCORE, facts(running(4), SLOW), past).reason_code == "rollback"

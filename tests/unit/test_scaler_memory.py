@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scaler.effect import REQUEST_RATE, finished, judge, measurable
+from services.scaler.effect import ERROR_RATE, REQUEST_RATE, finished, judge, measurable
 from services.scaler.history import Remembered, Tracker, changes_of
 from services.scaler.inputs import Inputs
 from services.scaler.open_breaches import OpenBreaches
@@ -244,7 +244,56 @@ def test_a_scale_up_is_judged_by_its_metric_over_the_windows_on_both_sides(
 ) -> None:
     measured = {REQUEST_RATE: rate} | ({} if after is None else {"routing_latency": after})
     made = change(before={"routing_latency": before, REQUEST_RATE: 100.0})
-    assert judge(made, measured, EFFECT, {"routing_latency": 75.0})[0] == verdict
+    assert judge(made, measured, {}, EFFECT, {"routing_latency": 75.0})[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("after", "end", "verdict"),
+    [
+        (275.0, {"routing_latency": 46.0}, "helped"),
+        (275.0, {"routing_latency": 195.0}, "no_effect"),
+        (900.0, {"routing_latency": 600.0}, "unknown"),
+        (900.0, {"routing_latency": 880.0}, "worse"),
+        (900.0, {"routing_latency": 600.0, ERROR_RATE: 0.2}, "worse"),
+        (900.0, {"routing_latency": 46.0, REQUEST_RATE: 10.0}, "worse"),
+        (900.0, {}, "worse"),
+        (190.0, {"routing_latency": 100.0}, "helped"),
+        (190.0, {"routing_latency": 400.0}, "no_effect"),
+        (120.0, {"routing_latency": 400.0}, "helped"),
+    ],
+    ids=[
+        "the backlog of before was worked off",
+        "back where it was",
+        "the backlog is being worked off",
+        "it stays",
+        "it falls, and so do the requests",
+        "it fell because the load went away",
+        "nobody asked any more",
+        "it took a moment",
+        "the end is no worse than the whole",
+        "what helped has helped",
+    ],
+)
+def test_requests_that_piled_up_before_a_scale_up_are_not_its_doing(
+    after: float, end: dict[str, float], verdict: str
+) -> None:
+    made = change(before={"routing_latency": 200.0, REQUEST_RATE: 100.0, ERROR_RATE: 0.0})
+    at_end = {REQUEST_RATE: 100.0, ERROR_RATE: 0.0} | end
+    measured = {"routing_latency": after, REQUEST_RATE: 100.0, ERROR_RATE: 0.0}
+    assert judge(made, measured, at_end, EFFECT, {"routing_latency": 75.0})[0] == verdict
+
+
+def test_another_latency_that_is_still_falling_is_no_harm_yet_and_a_moment_of_a_scale_down_none() -> None:
+    before = {"request_rate": 300.0, "routing_latency": 180.0, REQUEST_RATE: 600.0}
+    added = change(cause="request_rate", limit=150.0, before=before)
+    whole = {"request_rate": 150.0, "routing_latency": 900.0, REQUEST_RATE: 600.0}
+    assert judge(added, whole, whole | {"routing_latency": 500.0}, EFFECT, {"routing_latency": 75.0})[0] == "unknown"
+    assert judge(added, whole, whole, EFFECT, {"routing_latency": 75.0})[0] == "worse"
+    down = change(action=Action.SCALE_DOWN, before={"p95_ms.relaycore": 101.0}, cause="idle")
+    a_moment = {"p95_ms.relaycore": 300.0}, {"p95_ms.relaycore": 100.0}
+    assert judge(down, *a_moment, EFFECT, {})[0] == "no_effect"
+    still = {"p95_ms.relaycore": 300.0}, {"p95_ms.relaycore": 200.0}
+    assert judge(down, *still, EFFECT, {})[0] == "worse"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +305,7 @@ def test_fewer_requests_per_replica_do_not_excuse_a_worse_latency(latency: float
     before = {"request_rate": 300.0, "routing_latency": 180.0 if latency != 60.0 else 20.0, REQUEST_RATE: 600.0}
     after = {"request_rate": 150.0, "routing_latency": latency, REQUEST_RATE: total}
     added = change(cause="request_rate", limit=150.0, before=before)
-    assert judge(added, after, EFFECT, {"routing_latency": 75.0})[0] == verdict
+    assert judge(added, after, {}, EFFECT, {"routing_latency": 75.0})[0] == verdict
 
 
 @pytest.mark.parametrize(
@@ -264,7 +313,7 @@ def test_fewer_requests_per_replica_do_not_excuse_a_worse_latency(latency: float
 )
 def test_a_scale_down_is_worse_when_a_latency_rose(after: float | None, verdict: str) -> None:
     down = change(action=Action.SCALE_DOWN, before={"p95_ms.relaycore": 101.0}, cause="idle")
-    assert judge(down, {} if after is None else {"p95_ms.relaycore": after}, EFFECT, {})[0] == verdict
+    assert judge(down, {} if after is None else {"p95_ms.relaycore": after}, {}, EFFECT, {})[0] == verdict
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.scaler.decision import Decision
 from services.scaler.demand import REMEMBERED_S, demand
-from services.scaler.effect import REQUEST_RATE, finished, judge, latency_limits, measurable
+from services.scaler.effect import REQUEST_RATE, end_of, finished, judge, latency_limits, measurable
 from services.scaler.history import KEPT_CHANGES, Tracker
 from services.scaler.policy import decide
 from services.scaler.simulation.replicas import Second
@@ -91,7 +91,8 @@ class Own:
             if outcome is not None:
                 self._put(change.model_copy(update={"ok": outcome[0], "done_s": now_s}))
         elif (span := measurable(change, now_s, tuning)) is not None:
-            verdict, _ = judge(change, self._measured(*span), tuning, latency_limits(self._rules))
+            after, at_end = self._measured(*span), self._measured(*end_of(span))
+            verdict, _ = judge(change, after, at_end, tuning, latency_limits(self._rules))
             self._put(change.model_copy(update={"verdict": verdict}))
 
     def _note(self, decision: Decision, now_s: float) -> None:
