@@ -8,7 +8,7 @@
 ```
 A decision is kept by the broker before it is acted on. One that a dead scaler left without result is found in the chain
 and finished by looking at the target. Whoever takes over shuts its predecessor out first, at the target by its epoch,
-in the chain by a record. What to decide stands in ``policy``.
+in the chain by a record. What to decide stands in ``policy``, what was recorded in ``book``.
 """
 
 import asyncio
@@ -20,23 +20,15 @@ from datetime import UTC, datetime
 from opentelemetry.trace import Span, Tracer
 
 from services.scaler.audit import AuditStream, ChainMovedError
+from services.scaler.book import Book
 from services.scaler.candidates import last_done_s, weigh
-from services.scaler.chain import Head
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.decision import Decision
 from services.scaler.effect import end_of, finished, judge, latency_limits, measurable
 from services.scaler.escalation import Turn, active, due
 from services.scaler.guard import wanted_of
 from services.scaler.headroom import Headroom
-from services.scaler.history import (
-    KEPT_CHANGES,
-    change_of,
-    changes_of,
-    escalations_of,
-    outcome,
-    sizes_heard_of,
-    with_escalation,
-)
+from services.scaler.history import change_of
 from services.scaler.inputs import Inputs
 from services.scaler.orders import refusal
 from services.scaler.policy import decide
@@ -44,10 +36,10 @@ from services.scaler.recollection import Recollection
 from services.scaler.records import Scribe
 from services.scaler.resources.applying import Resizer, Turns
 from services.scaler.settings import ScalerSettings
-from services.scaler.situation import Change, Escalation, Facts, Memory, Observation, undecided
+from services.scaler.situation import Change, Facts, Memory, Observation, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
 from shared import metrics
-from shared.contracts.scaling import REFUSALS, Action, ScalingRecord
+from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
 from shared.lease import Lease
@@ -80,23 +72,16 @@ class Controller:
         resizing: Turns,
     ) -> None:
         self._service, self._rules, self._settings = service, rules, settings
-        self._inputs, self._audit, self._target = inputs, audit, target
+        self._inputs, self._target = inputs, target
         self._recalled = Recollection(service, rules, inputs, checkpoints)
         self._dry_run = target.dry_run or rules.dry_run
         self._headroom, self._lease, self._tracer = headroom, lease, tracer
         self._scribe = Scribe(service, settings.environment, rules)
+        self._book = Book(service, settings.scaler_repeat_s, audit, lease)
         self._wake = asyncio.Event()
         self._step: asyncio.Task[None] | None = None
-        self._epoch = 0
         self._stamped = 0
-        self._head = Head()
-        self._changes: tuple[Change, ...] = ()
-        self._escalations: tuple[Escalation, ...] = ()
-        self._sizes_heard = 0
-        self._resizer = Resizer(service, rules, inputs, target, self._scribe, resizing, self)
-        self._decided = 0
-        self._said: tuple[object, ...] = ()
-        self._said_at_s = float("-inf")
+        self._resizer = Resizer(service, rules, inputs, target, self._scribe, resizing, self._book)
         self._held_at_s = float("-inf")
 
     def wake(self) -> None:
@@ -105,7 +90,7 @@ class Controller:
     async def run(self) -> None:
         """Until cancelled. A step that has begun is left to end; ``drain`` waits for it."""
         while True:
-            under_way = undecided(self._changes)
+            under_way = undecided(self._book.changes)
             pause_s = self._settings.scaler_tick_s
             if under_way is not None and under_way.ok is None:
                 pause_s = min(pause_s, self._settings.scaler_poll_s)
@@ -129,65 +114,58 @@ class Controller:
 
     async def _guarded_step(self) -> None:
         try:
-            if self._epoch != self._lease.epoch:
+            if self._book.epoch != self._lease.epoch:
                 await self._take_over()
             await self._look()
         except FencedError as error:
             logger.warning("%s: fenced: %s", self._service, error)
-            self._epoch = 0
+            self._book.epoch = 0
             await self._lease.release()
         except ChainMovedError as error:
             logger.warning("%s", error)
-            self._epoch = 0
+            self._book.epoch = 0
         except TransientError as error:
             # What was published is unknown: read it again before anything is decided.
             logger.warning("%s: %s", self._service, error)
-            self._epoch = 0
+            self._book.epoch = 0
 
     async def _take_over(self) -> None:
         """Know what the chain and the last checkpoint tell before deciding anything."""
         epoch = self._lease.epoch
-        past = await self._audit.read(self._service, await self._recalled.decided())
-        for fault in past.faults:
-            logger.error("%s: audit chain: %s", self._service, fault)
-        self._head, self._decided, self._epoch = past.head, past.decided, epoch
-        self._changes, self._escalations = changes_of(past.records), escalations_of(past.records)
-        self._sizes_heard = sizes_heard_of(past.records)
+        past = await self._book.read(await self._recalled.decided())
+        self._book.take_up(past, epoch)
         self._recalled.take_up(past)
-        self._headroom.remember(self._changes)
-        last = next((record for record in reversed(past.records) if record.kind == "decision"), None)
-        # The first word of a new epoch is always said: from then on the chain takes nothing of the one before.
-        known = last is not None and past.records[-1].lease_epoch == epoch
-        self._said = _words_of(last) if last is not None and known else ()
-        self._said_at_s = last.at.timestamp() if last is not None and known else float("-inf")
+        self._headroom.remember(self._book.changes)
 
     async def _look(self) -> None:
-        metrics.ESCALATED.labels(self._service).set(len(active(self._escalations)))
+        metrics.ESCALATED.labels(self._service).set(len(active(self._book.escalations)))
         seen, unobserved = await self._observe()
-        if seen is not None and not self._dry_run and self._stamped != self._epoch:
+        if seen is not None and not self._dry_run and self._stamped != self._book.epoch:
             await self._stamp(seen)
             seen, unobserved = await self._observe()
         now_s = time.time()
         await self._take_orders(now_s)
-        change = undecided(self._changes)
+        change = undecided(self._book.changes)
         if change is not None:
             await self._follow(change, seen, unobserved, now_s)
-        self._recalled.catch_up(seen, now_s, self._changes)
+        self._recalled.catch_up(seen, now_s, self._book.changes)
         facts = self._inputs.facts(self._service, now_s, seen, unobserved)
-        memory = self._recalled.memory(facts, self._changes, self._escalations)
-        asks = weigh(self._rules, facts, last_done_s(self._changes))
+        memory = self._recalled.memory(facts, self._book.changes, self._book.escalations)
+        asks = weigh(self._rules, facts, last_done_s(self._book.changes))
         for turn in due(self._rules, facts, memory, asks):
             await self._turn(turn, facts)
-        memory = memory.model_copy(update={"escalations": self._escalations, "sizes_heard": self._sizes_heard})
+        memory = memory.model_copy(
+            update={"escalations": self._book.escalations, "sizes_heard": self._book.sizes_heard}
+        )
         more = decide(self._rules, facts, memory).action is Action.SCALE_UP
-        room = await self._headroom.look(facts, undecided(self._changes), more=more)
+        room = await self._headroom.look(facts, undecided(self._book.changes), more=more)
         # From the shares to the note nothing waits: two services that decide at once must not both take what is left.
         facts = facts.model_copy(update={"room": room, "shares": self._headroom.shares()})
         decision = decide(self._rules, facts, memory)
         self._headroom.note(facts, decision.target, wanted_of(decision))
         await self._act(decision, facts, memory)
         if self._lease.held:
-            await self._recalled.keep(self._decided, self._head)
+            await self._recalled.keep(self._book.decided, self._book.head)
 
     async def _act(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         """Move replicas or change their sizes, never both; a resize that did harm is taken back first."""
@@ -209,8 +187,8 @@ class Controller:
             if not self._lease.held:
                 return
             refused = refusal(self._rules, heard.order, datetime.fromtimestamp(now_s, tz=UTC))
-            record = self._scribe.order(heard, now_s, self._epoch, refused)
-            _, self._head = await self._audit.append(self._head, record, {})
+            record = self._scribe.order(heard, now_s, self._book.epoch, refused)
+            await self._book.add_order(record)
             self._recalled.take(heard, refused, now_s)
             logger.info("%s: %s by %s: %s", self._service, heard.order.kind, heard.order.by, refused or "taken")
 
@@ -226,18 +204,12 @@ class Controller:
         return soon and not self._answers(memory)
 
     def _answers(self, memory: Memory) -> bool:
-        """Whether what is said next is the first word, or the first under another order."""
-        return not self._said or (memory.order.id if memory.order else "") != self._said[-1]
+        return self._book.answers(memory.order.id if memory.order else "")
 
     async def _turn(self, turn: Turn, facts: Facts) -> None:
         """Record that a loop ends or begins again, before anything is decided on it."""
-        if not self._lease.held:
-            return
-        record = self._scribe.escalation(turn, facts.now_s, self._epoch)
-        kept, self._head = await self._audit.append(self._head, record, {})
-        self._escalations = with_escalation(self._escalations, kept)
-        level = logging.INFO if turn.over else logging.ERROR
-        logger.log(level, "%s: %s: %s", self._service, kept.reason_code, kept.reason)
+        record = self._scribe.escalation(turn, facts.now_s, self._book.epoch)
+        await self._book.add_escalation(record, logging.INFO if turn.over else logging.ERROR)
 
     async def _observe(self) -> tuple[Observation | None, str]:
         try:
@@ -255,12 +227,12 @@ class Controller:
         """
         if seen.updating:
             return
-        last = self._changes[-1].decision if self._changes else ""
+        last = self._book.changes[-1].decision if self._book.changes else ""
         try:
-            await self._target.set_replicas(self._service, seen.desired, self._epoch, last)
+            await self._target.set_replicas(self._service, seen.desired, self._book.epoch, last)
         except RefusedError as error:
             logger.warning("%s: the epoch was not stamped: %s", self._service, error)
-        self._stamped = self._epoch
+        self._stamped = self._book.epoch
 
     async def _follow(self, change: Change, seen: Observation | None, unobserved: str, now_s: float) -> None:
         if change.to_sizes is not None:
@@ -276,34 +248,33 @@ class Controller:
         if span is not None:
             after, at_end = (self._inputs.measured(self._service, *part) for part in (span, end_of(span)))
             verdict, reason = judge(change, after, at_end, tuning, latency_limits(self._rules))
-            record = self._scribe.effectiveness(change, now_s, self._epoch, verdict, reason, after)
-            await self.append_outcome(change, record)
+            record = self._scribe.effectiveness(change, now_s, self._book.epoch, verdict, reason, after)
+            await self._book.add_outcome(change, record)
 
     async def _carry_out(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         if self._dry_run and self._too_soon(facts, memory):
             return
         begin_s = facts.now_s - min(BEFORE_S, self._rules.tuning.effectiveness.window)
         before = self._inputs.measured(self._service, begin_s, facts.now_s)
-        overtaken = undecided(self._changes)
+        overtaken = undecided(self._book.changes)
         if overtaken is not None:
             words = f"another change followed before its {'result' if overtaken.ok is None else 'effect'} was known"
             if overtaken.ok is None:
                 await self._record_result(overtaken, facts.now_s, facts.observation, words)
             else:
-                unknown = self._scribe.effectiveness(overtaken, facts.now_s, self._epoch, "unknown", words, {})
-                await self.append_outcome(overtaken, unknown)
+                unknown = self._scribe.effectiveness(overtaken, facts.now_s, self._book.epoch, "unknown", words, {})
+                await self._book.add_outcome(overtaken, unknown)
         with self._span(decision) as span:
-            record = await self._record_decision(decision, facts, memory, before, span)
-            change = None if record is None else change_of(record)
+            kept = await self._record_decision(decision, facts, memory, before, span)
+            change = None if kept is None else change_of(kept)
             if change is None:
                 return
-            self._changes = (*self._changes, change)[-KEPT_CHANGES:]
             if change.dry_run:
                 self._held_at_s = facts.now_s
             if change.dry_run or not self._lease.held:
                 return
             try:
-                await self._target.set_replicas(self._service, change.target, self._epoch, change.decision)
+                await self._target.set_replicas(self._service, change.target, self._book.epoch, change.decision)
             except RefusedError as error:
                 await self._record_result(change, time.time(), facts.observation, f"refused: {error}")
             except FencedError as error:
@@ -316,14 +287,11 @@ class Controller:
     async def _record_decision(
         self, decision: Decision, facts: Facts, memory: Memory, before: dict[str, float], span: Span | None = None
     ) -> ScalingRecord | None:
-        """Record it unless it says again what was said last; None when there is nothing to act on."""
-        name = self.next_name()
+        """None where it says again what was said last: then there is nothing to act on."""
+        name = self._book.next_name()
         record = self._scribe.decision(
-            decision, facts, memory, before, name=name, epoch=self._epoch, dry_run=self._dry_run
+            decision, facts, memory, before, name=name, epoch=self._book.epoch, dry_run=self._dry_run
         )
-        repeated = _words_of(record) == self._said and facts.now_s - self._said_at_s < self._settings.scaler_repeat_s
-        if repeated or not self._lease.held:
-            return None
         headers: dict[str, str] = {}
         if span is not None:
             span.set_attribute("tidegate.decision", name)
@@ -332,48 +300,13 @@ class Controller:
                 headers["traceparent"] = traceparent(
                     context.trace_id, context.span_id, sampled=context.trace_flags.sampled
                 )
-        kept, self._head = await self._audit.append(self._head, record, headers)
-        self._said, self._said_at_s, self._decided = _words_of(kept), facts.now_s, self._head.position
-        metrics.DECISIONS.labels(self._service, str(decision.action)).inc()
-        if decision.reason_code in REFUSALS:
-            metrics.SCALE_UPS_REFUSED.labels(self._service, decision.reason_code).inc()
-        logger.info("%s: %s: %s (%s)", name, decision.action, decision.reason, decision.reason_code)
-        return kept
+        return await self._book.add_decision(record, facts.now_s, headers)
 
     async def _record_result(self, change: Change, now_s: float, seen: Observation | None, error: str) -> None:
         ready = None if seen is None else seen.ready
-        record = self._scribe.result(change, now_s, self._epoch, ready=ready, error=error)
-        await self.append_outcome(change, record)
-
-    @property
-    def epoch(self) -> int:
-        return self._epoch
-
-    def next_name(self) -> str:
-        """What the next record of a change is called."""
-        return f"{self._service}-{self._head.sequence + 1}"
-
-    async def add(self, record: ScalingRecord) -> Change | None:
-        """Keep the record of an order for sizes; the change it announces, where that may be acted on."""
-        if not self._lease.held:
-            return None
-        kept, self._head = await self._audit.append(self._head, record, {})
-        self._sizes_heard = max(self._sizes_heard, sizes_heard_of((kept,)))
-        logger.info("%s: %s (%s)", kept.decision, kept.reason, kept.reason_code)
-        change = change_of(kept)
-        if change is None:
-            return None
-        self._changes = (*self._changes, change)[-KEPT_CHANGES:]
-        return change if self._lease.held and not change.dry_run else None
-
-    async def append_outcome(self, change: Change, record: ScalingRecord) -> None:
-        """Keep a result or a verdict."""
-        if not self._lease.held:
-            return
-        kept, self._head = await self._audit.append(self._head, record, {})
-        updated = outcome(change, kept)
-        self._changes = tuple(updated if one.decision == change.decision else one for one in self._changes)
-        logger.info("%s: %s", change.decision, kept.error or kept.verdict or f"{kept.ready} ready in {kept.took_s} s")
+        await self._book.add_outcome(
+            change, self._scribe.result(change, now_s, self._book.epoch, ready=ready, error=error)
+        )
 
     def _span(self, decision: Decision) -> contextlib.AbstractContextManager[Span]:
         """Continues the trace of the breach that drives the decision, where it has one."""
@@ -388,13 +321,3 @@ class Controller:
                 "tidegate.reason": decision.reason_code,
             },
         )
-
-
-def _words_of(record: ScalingRecord) -> tuple[object, ...]:
-    """What makes two records in a row say the same; last the order in force. A move that is made always says something
-    new."""
-    if record.action is Action.NO_ACTION:
-        return (record.action, record.reason_code, record.order)
-    if record.dry_run:
-        return (record.action, record.reason_code, record.target, record.order)
-    return (record.decision, record.order)

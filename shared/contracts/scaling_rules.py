@@ -282,6 +282,12 @@ class ServiceRules(Document):
                     f"{condition.metric}: down below {condition.below:g} overlaps up above {limit:g}, so both could "
                     "hold; below must be less than above"
                 )
+        patience_s = self.tuning.effectiveness.ready_within
+        if self.sizing is not None and self.sizing.start_up >= patience_s:
+            raise ValueError(
+                f"sizing.start_up {self.sizing.start_up:g} s is not shorter than tuning.effectiveness.ready_within "
+                f"{patience_s:g} s, so each scale-up would count as failed; raise ready_within"
+            )
         return self
 
 

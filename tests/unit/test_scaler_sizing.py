@@ -259,6 +259,7 @@ def test_without_service_times_nothing_is_said() -> None:
         ({"concurrency": 8, "utilization": 1.0}, "utilization"),
         ({"concurrency": 8, "drain": "0.5s"}, "drain 0.5 s is too short"),
         ({"concurrency": 8, "start_up": "10m"}, "start_up 600 s"),
+        ({"concurrency": 8, "start_up": "60s"}, "start_up 60 s is not shorter than .*ready_within 60 s"),
         ({"concurrency": 8, "panic": {"window": "60s"}}, "shorter than stable"),
         ({"concurrency": 8, "panic": {"stable": "1h"}}, "at most 300 s"),
     ],

@@ -1,15 +1,16 @@
 """Carries out orders for other sizes: one service at a time, watched, and taken back when worse.
 
-What is decided stands in ``resize`` and ``resize_effect``; this file asks the target, and has the controller of the
-service record. A resize is recorded before it is asked for; whoever takes over asks again, which changes nothing where
-it was heard.
+What is decided stands in ``resize`` and ``resize_effect``; this file asks the target, and records in the service's
+book. A resize is recorded before it is asked for; whoever takes over asks again, which changes nothing where it was
+heard.
 """
 
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from services.scaler.book import Book
 from services.scaler.effect import measurable
 from services.scaler.inputs import Inputs
 from services.scaler.records import Scribe
@@ -17,7 +18,6 @@ from services.scaler.resources.resize import Resize, ResizeCase, decide_resize, 
 from services.scaler.resources.resize_effect import judge_early, judge_resize, watch
 from services.scaler.situation import Change, Facts, Memory, Observation, Sizes, undecided
 from services.scaler.targets.target import FencedError, RefusedError, Target
-from shared.contracts.scaling import ScalingRecord
 from shared.contracts.scaling_rules import Resizing, ServiceRules
 from shared.errors import TransientError
 
@@ -53,21 +53,6 @@ class Decided(NamedTuple):
 
     case: ResizeCase
     made: Resize
-
-
-class Book(Protocol):
-    """The chain of the service, as its controller keeps it."""
-
-    @property
-    def epoch(self) -> int: ...
-
-    def next_name(self) -> str: ...
-
-    async def add(self, record: ScalingRecord) -> Change | None:
-        """Keep a record; the change it announces, None where none or where it may not be acted on."""
-        ...
-
-    async def append_outcome(self, change: Change, record: ScalingRecord) -> None: ...
 
 
 class Resizer:
@@ -129,7 +114,7 @@ class Resizer:
         dry_run = self._target.dry_run or self._rules.dry_run or self._resizing.dry_run
         name = self._book.next_name()
         record = self._scribe.resize(made, case, name=name, epoch=self._book.epoch, dry_run=dry_run)
-        change = await self._book.add(record)
+        change = await self._book.add_resize(record)
         self._said, self._said_at_s = _words_of(case, made), case.facts.now_s
         if change is not None:
             await self._ask(change, case.facts.now_s, case.facts.observation)
@@ -153,7 +138,7 @@ class Resizer:
             verdict = judge_resize(change, after, self._rules)
         if verdict is not None:
             record = self._scribe.effectiveness(change, facts.now_s, self._book.epoch, *verdict, after)
-            await self._book.append_outcome(change, record)
+            await self._book.add_outcome(change, record)
 
     def _is_new(self, case: ResizeCase, made: Resize) -> bool:
         """Whether a reason to wait is worth a record: the first of an order is, others once in a while."""
@@ -176,7 +161,7 @@ class Resizer:
     async def _result(self, change: Change, now_s: float, seen: Observation | None, error: str) -> None:
         ready = None if seen is None else seen.ready
         record = self._scribe.result(change, now_s, self._book.epoch, ready=ready, error=error)
-        await self._book.append_outcome(change, record)
+        await self._book.add_outcome(change, record)
 
     async def _sizes(self) -> Sizes | None:
         try:
