@@ -12,7 +12,8 @@ from shared.contracts.base import utc_of_us
 from shared.contracts.frame import Frame
 from shared.contracts.timing import ErrorKind, EventFlag
 from shared.histogram import MAX_BUCKET, buckets_of
-from shared.store.ingest import TimingPart, pack
+from shared.store.ingest import TimingPart
+from shared.store.packed import pack
 
 GRAIN_US = 10_000_000
 _RAMP_UP = int(EventFlag.RAMP_UP)

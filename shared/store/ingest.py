@@ -9,8 +9,6 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from psycopg import AsyncConnection
 from psycopg.copy import AsyncLibpqWriter
 
@@ -107,13 +105,6 @@ _PART_NAMES = [field.name for field in fields(TimingPart)]
 _ADD_PART = f"""
 INSERT INTO timing_part ({", ".join(_PART_NAMES)}) VALUES ({", ".join(["%s"] * len(_PART_NAMES))})
 """  # noqa: S608 - the names are those of the class above
-PACKED_BITS = 40
-
-
-def pack(value: NDArray[np.int64], count: NDArray[np.int64]) -> list[int]:
-    """A histogram as the store has it: bucket * 2**40 + count, as in the second migration."""
-    packed: list[int] = ((value << PACKED_BITS) + count).tolist()
-    return packed
 
 
 @dataclass(frozen=True, slots=True)

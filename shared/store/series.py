@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
-from shared.store.percentiles import ranked
+from shared.store.packed import ranked_columns
 
 WINDOW = timedelta(seconds=10)
 HOUR = timedelta(hours=1)
@@ -70,12 +70,7 @@ class StepRow:
 _PERCENTILES = (50, 90, 95, 99)
 
 
-def _times(name: str) -> str:
-    mean, most = f"{name}_sum_us / n / 1000 AS {name}_mean_ms", f"{name}_max_us / 1000::float8 AS {name}_max_ms"
-    return ", ".join([mean, *(f"{name}_p{q}_ms" for q in _PERCENTILES), most])
-
-
-_STEPS = f"""
+_STEPS = """
 WITH told AS (
     SELECT series_id, date_bin(%(step)s, at, timestamptz '2000-01-01 00:00:00+00') AS at, sum(n)::bigint AS n,
            sum(failed)::bigint AS failed, coalesce(sum(n) FILTER (WHERE cancelled), 0)::bigint AS cancelled,
@@ -84,14 +79,14 @@ WITH told AS (
            sum(response_sum_us)::float8 AS response_sum_us, max(response_max_us) AS response_max_us,
            sum(bytes_in)::bigint AS bytes_in, sum(bytes_out)::bigint AS bytes_out,
            histogram_sum(service) AS service, histogram_sum(response) AS response
-      FROM {{table}}
+      FROM {table}
      WHERE series_id = ANY(%(ids)s) AND at >= %(since)s AND at < %(until)s GROUP BY 1, 2
 )
 SELECT series_id, system, scenario, action, kind, at, n AS count, failed, cancelled, in_ramp_up, bytes_in, bytes_out,
-       {_times("service")}, {_times("response")}
-  FROM told JOIN series USING (series_id) {ranked("service", _PERCENTILES)} {ranked("response", _PERCENTILES)}
- ORDER BY at, kind, system, scenario, action
-"""  # noqa: S608 - built from this module's own constants
+       service_sum_us / n / 1000 AS service_mean_ms, service_max_us / 1000::float8 AS service_max_ms, service,
+       response_sum_us / n / 1000 AS response_mean_ms, response_max_us / 1000::float8 AS response_max_ms, response
+  FROM told JOIN series USING (series_id) ORDER BY at, kind, system, scenario, action
+"""
 
 _WINDOWS_COMPLETE = """
 SELECT (SELECT coalesce(sum(n), 0) FROM timing_window WHERE series_id = ANY(%(ids)s))
@@ -133,8 +128,17 @@ async def read_steps(
     ``step``: a multiple of ``WINDOW``; from one of ``HOUR`` on it is read from what is kept longest.
     """
     table = "timing_window" if step % HOUR else "timing_hour"
-    async with connection.cursor(row_factory=class_row(StepRow)) as cursor:
+    async with connection.cursor(row_factory=dict_row, binary=True) as cursor:
         await cursor.execute(
             _STEPS.format(table=table).encode(), {"ids": series_ids, "since": since, "until": until, "step": step}
         )
-        return await cursor.fetchall()
+        return [_ranked(row) for row in await cursor.fetchall()]
+
+
+def _ranked(row: dict[str, Any]) -> StepRow:
+    service, response = [row.pop("service")], [row.pop("response")]
+    return StepRow(
+        **row,
+        **ranked_columns("service", service, _PERCENTILES),
+        **ranked_columns("response", response, _PERCENTILES),
+    )

@@ -5,6 +5,7 @@ the same whatever the size of the run. Reads only.
 """
 
 import math
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,13 +15,16 @@ from psycopg.rows import dict_row
 
 from shared.contracts.timing import Check, ErrorKind, Kind
 from shared.store.figures import Step
-from shared.store.percentiles import ranked
+from shared.store.packed import ranked_columns
 
 ROWS_FOR_TIMELINE = 250_000
 """Of so many requests a time line is drawn from the rows; of more from the roll-ups."""
 WINDOW_S, HOUR_S = 10, 3_600
 HOURS_FROM_S = 86_400.0
 """A run as long has its time line by the hour."""
+
+CHUNK = 500
+"""Rows that are fetched at once."""
 
 _PERCENTS = (50, 95, 99)
 _FAILED = f"(t.error NOT IN ({ErrorKind.OK:d}, {ErrorKind.CANCELLED:d}) OR t.check_result = {Check.FAILED:d})"
@@ -61,15 +65,11 @@ SELECT line, extract(epoch FROM at)::bigint AS second, (sum(n) FILTER (WHERE of 
 """  # noqa: S608 - built from this module's own constants
 
 _FROM_ROLLUPS = f"""
-WITH told AS (
-    SELECT line, {_AT} AS at, sum(t.n)::bigint AS count, sum(t.failed)::bigint AS failed,
-           histogram_sum(t.service) AS service, histogram_sum(t.response) AS response
-      FROM {{table}} t JOIN {_LINES} USING (series_id) WHERE t.series_id = ANY(%(ids)s) GROUP BY 1, 2
-)
-SELECT line, extract(epoch FROM at)::bigint AS second, count, failed,
-       {", ".join(f"{name}_p{percent}_ms" for name in ("service", "response") for percent in _PERCENTS)}
-  FROM told {ranked("service", _PERCENTS)} {ranked("response", _PERCENTS)} ORDER BY at, line
+SELECT extract(epoch FROM {_AT})::bigint AS second, line, t.n, t.failed, t.service, t.response
+  FROM {{table}} t JOIN {_LINES} USING (series_id) WHERE t.series_id = ANY(%(ids)s) ORDER BY 1, 2
 """  # noqa: S608 - built from this module's own constants
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,43 @@ async def read_timeline(
         "until": until,
         "step": timedelta(seconds=plan.step_s),
     }
-    query = _FROM_ROWS if plan.table == "request_timing" else _FROM_ROLLUPS.format(table=plan.table)
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(query.encode(), asked)
-        rows = await cursor.fetchall()
+    told = _from_rows(connection, asked) if plan.table == "request_timing" else _of_table(connection, plan.table, asked)
     steps = []
-    for row in rows:
+    async for row in told:
         kind, system, scenario = lines[row.pop("line")]
         steps.append(Step(system=system, scenario=scenario, kind=kind, **row))
     return steps
+
+
+async def _from_rows(connection: AsyncConnection[Any], asked: Row) -> AsyncIterator[Row]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(_FROM_ROWS.encode(), asked)
+        for row in await cursor.fetchall():
+            yield row
+
+
+async def _of_table(connection: AsyncConnection[Any], table: str, asked: Row) -> AsyncIterator[Row]:
+    """From the roll-ups of a table, of which only those of one step are held at a time."""
+    step: tuple[int, int] | None = None
+    held: list[tuple[int, int, list[int], list[int]]] = []
+    async with connection.cursor(binary=True) as cursor:
+        async for second, line, *told in cursor.stream(_FROM_ROLLUPS.format(table=table).encode(), asked, size=CHUNK):
+            if step is not None and step != (second, line):
+                yield _step_of(*step, held)
+                held = []
+            step = (second, line)
+            held.append(tuple(told))
+    if step is not None:
+        yield _step_of(*step, held)
+
+
+def _step_of(second: int, line: int, held: list[tuple[int, int, list[int], list[int]]]) -> Row:
+    counts, failed, service, response = zip(*held, strict=True)
+    return {
+        "line": line,
+        "second": second,
+        "count": sum(counts),
+        "failed": sum(failed),
+        **ranked_columns("service", service, _PERCENTS),
+        **ranked_columns("response", response, _PERCENTS),
+    }

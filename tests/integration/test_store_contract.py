@@ -18,9 +18,10 @@ from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.histogram import Histogram, value_us
 from shared.store import upkeep_postgres, upkeep_timescale
 from shared.store.figures import Step
-from shared.store.ingest import TimingPart, pack
+from shared.store.ingest import TimingPart
 from shared.store.keeping import Keeping
 from shared.store.migrations import Schema, Side, migrate, read_migrations
+from shared.store.packed import pack
 from shared.store.results import read_after_ramp_up, read_connecting, read_series, read_stored
 from shared.store.timeline import TimelinePlan, plan_timeline, read_timeline
 from tests.unit.collector_frames import RUN, make_events, make_frame

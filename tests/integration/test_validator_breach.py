@@ -21,7 +21,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.validator.app import serve
+from services.validator.board import RunBoard
 from services.validator.breach_stream import BreachStream, StaleWriterError
+from services.validator.reporter import Reporter
 from services.validator.settings import Settings
 from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.run import Phase, RunDesired, RunState
@@ -193,6 +195,26 @@ async def test_a_breach_is_opened_resolved_and_readable_by_any_subscriber(
     assert [(breach["breach"], breach["status"]) for breach in body["breaches"]] == [(episode, "resolved")]
     assert body["verdict"] == "insufficient", "the store holds none of its rows"
     assert body["generator_health"]["systems"]["autmatrix"]["frames"] == bench.seq
+
+
+async def test_a_run_that_cannot_be_reported_leaves_the_judging_of_others_alone(
+    bench: Bench, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(self: Reporter, board: RunBoard) -> None:
+        raise RuntimeError(f"no report of {board.run}")
+
+    monkeypatch.setattr(Reporter, "report", fail)
+    await start()
+    await streams_exist(bench)
+    names, now = Subjects(bench.environment), datetime.now(UTC).replace(microsecond=0)
+    other: dict[str, Any] = {"environment": bench.environment, "run": "of-another-shape", "started": now}
+    await bench.publish(names.run_desired("of-another-shape"), desired(**other))
+    await bench.publish(names.run_state("of-another-shape"), state(0, Phase.FINISHED, **other))
+    await until(lambda: "run of-another-shape cannot be reported" in caplog.text)
+    assert "no report of of-another-shape" in caplog.text
+    await bench.begin()
+    await bench.load(6, 700)
+    await until(lambda: "opened" in bench.statuses)
 
 
 async def test_a_later_revision_names_the_hop_that_spent_the_time(

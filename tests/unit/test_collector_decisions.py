@@ -18,7 +18,8 @@ from services.collector.rollups import parts_of
 from shared.contracts.frame import Frame, FrameId
 from shared.contracts.timing import ErrorKind
 from shared.histogram import Histogram, bucket_of
-from shared.store.ingest import PACKED_BITS, TIMING_COLUMNS
+from shared.store.ingest import TIMING_COLUMNS
+from shared.store.packed import PACKED_BITS, PACKED_COUNT
 from tests.unit.collector_frames import make_events, make_frame
 
 NOW_US = 1_764_000_000_000_000
@@ -169,7 +170,5 @@ def test_every_event_is_in_exactly_one_part_of_the_roll_ups(sizes: list[tuple[in
     for key, services in expected.items():
         part = told[key]
         assert (part.n, part.service_sum_us, part.service_max_us) == (len(services), sum(services), max(services))
-        assert {pair >> PACKED_BITS: pair & 2**PACKED_BITS - 1 for pair in part.service} == Histogram.of(
-            services
-        ).counts
-        assert sum(pair & 2**PACKED_BITS - 1 for pair in part.response) == len(services)
+        assert {pair >> PACKED_BITS: pair & PACKED_COUNT for pair in part.service} == Histogram.of(services).counts
+        assert sum(pair & PACKED_COUNT for pair in part.response) == len(services)
