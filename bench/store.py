@@ -31,7 +31,7 @@ from shared.contracts.run import Phase, RunState
 from shared.store import upkeep_postgres
 from shared.store.ingest import prune_frames
 from shared.store.keeping import FRAMES_KEPT, Keeping
-from shared.store.results import PERCENTILES, read_series
+from shared.store.results import PERCENTILES, read_results
 from tests.integration.fleet import desired
 
 EVENTS = int(os.environ.get("TIDEGATE_BENCH_EVENTS", "5_000_000"))
@@ -99,7 +99,7 @@ async def _percentiles(rig: StoreRig) -> list[Bar]:
         await fill.write(Load(rate=50_000).frames(EVENTS))
     worst = 0.0
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        series = {one.series_id: one for one in await read_series(connection, "bench-1")}
+        series = {one.series_id: one for one in (await read_results(connection, "bench-1")).series}
         qs = list(PERCENTILES.values())
         for of, column in (("service", "service_us"), ("response", "service_us + dispatch_us")):
             rows = await connection.execute(

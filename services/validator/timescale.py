@@ -90,12 +90,13 @@ class Store:
             await connection.execute("SET LOCAL work_mem = '64MB'")  # sorts what a time line counts without a file
             held = (await results.read_stored(connection, desired.run)).stored
             plan = timeline.plan_timeline(span.duration_s, held, MOST_POINTS)
+            came_to = await results.read_results(connection, desired.run)
             stored = [Breach.model_validate(row) for row in await results.read_breaches(connection, desired.run)]
             return Facts(
                 desired=desired,
                 state=state,
-                series=tuple(await results.read_series(connection, desired.run)),
-                after=await results.read_after_ramp_up(connection, desired.run),
+                series=tuple(came_to.series),
+                after=came_to.after,
                 timeline=tuple(await timeline.read_timeline(connection, desired.run, since, until + LATEST, plan)),
                 resources=tuple(
                     await results.read_resources(connection, desired.environment, span.started, span.ended, plan.step_s)

@@ -9,16 +9,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.histogram import value_us
+from shared.histogram import MAX_BUCKET, Histogram, value_us
 
 PACKED_BITS = 40
 PACKED_COUNT = (1 << PACKED_BITS) - 1
+CHUNK = 500
+"""Rows of histograms that are fetched at once."""
 
 
 def pack(value: NDArray[np.int64], count: NDArray[np.int64]) -> list[int]:
     """Buckets and their counts, packed."""
     packed: list[int] = ((value << PACKED_BITS) + count).tolist()
     return packed
+
+
+class PackedSum:
+    """Packed histograms, added up."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(MAX_BUCKET + 1, dtype=np.int64)
+
+    def add(self, packed: Sequence[int]) -> None:
+        elements = np.asarray(packed, dtype=np.int64)
+        np.add.at(self._counts, elements >> PACKED_BITS, elements & PACKED_COUNT)
+
+    def merge(self, other: "PackedSum") -> None:
+        self._counts += other._counts
+
+    def histogram(self) -> Histogram:
+        return Histogram({int(bucket): int(self._counts[bucket]) for bucket in np.flatnonzero(self._counts)})
 
 
 def ranked_ms(histograms: Iterable[Sequence[int]], percents: Sequence[int]) -> list[float]:

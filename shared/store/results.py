@@ -8,7 +8,7 @@ failed: an error other than a cancelled request, or an expectation not met.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
@@ -16,6 +16,7 @@ from psycopg.rows import dict_row
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram
 from shared.store.figures import Connecting, InstanceReading, SeriesAfter, SeriesResult, Stored, Streaming, Times
+from shared.store.packed import CHUNK, PackedSum
 
 Row = dict[str, Any]
 SCRAPE_GAP_S = 3
@@ -23,26 +24,13 @@ PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 _SERIES = "SELECT series_id, system, scenario, action, kind FROM series WHERE run = %(run)s ORDER BY 3, 2, 4, 5"
 
-_TOTALS = """
-SELECT series_id, sum(n)::bigint AS n, sum(failed)::bigint AS failed,
-       coalesce(sum(n) FILTER (WHERE cancelled), 0)::bigint AS cancelled,
-       sum(service_sum_us)::float8 AS service_sum_us, max(service_max_us) AS service_max_us,
-       sum(response_sum_us)::float8 AS response_sum_us, max(response_max_us) AS response_max_us,
-       sum(streams)::bigint AS streams, sum(tokens)::bigint AS tokens, sum(stream_us)::float8 AS stream_us
-  FROM timing_hour WHERE series_id = ANY(%(ids)s) GROUP BY 1
-"""
-
-_AFTER = """
-SELECT series_id, sum(failed)::bigint AS failed, sum(response_sum_us)::bigint AS sum_us
-  FROM timing_hour WHERE series_id = ANY(%(ids)s) AND NOT ramp_up AND NOT cancelled GROUP BY 1
-"""
-
-_HISTOGRAM = """
-SELECT series_id, histogram_bucket(element) AS bucket, sum(histogram_count(element))::bigint AS n
-  FROM timing_hour CROSS JOIN LATERAL unnest({column}) AS element
- WHERE series_id = ANY(%(ids)s) AND {which} GROUP BY 1, 2
-"""
-_ALL, _JUDGED, _GIVEN_UP = "true", "NOT ramp_up AND NOT cancelled", "NOT ramp_up AND cancelled"
+_SUMMED = ("n", "failed", "service_sum_us", "response_sum_us", "streams", "tokens", "stream_us")
+_MOST = ("service_max_us", "response_max_us")
+_HISTOGRAMS = ("errors", "service", "response", "ttft", "gap")
+_TOTALS = f"""
+SELECT series_id, ramp_up, cancelled, {", ".join(_SUMMED + _MOST + _HISTOGRAMS)}
+  FROM timing_hour WHERE series_id = ANY(%(ids)s)
+"""  # noqa: S608 - built from this module's own constants
 
 _SENT = """
 SELECT c.series_id, sum(c.sent)::bigint AS sent, (sum(c.in_flight) FILTER (WHERE NOT p.final))::bigint AS held
@@ -111,88 +99,120 @@ SELECT coalesce((SELECT sum(events) FROM producer WHERE run = %(run)s), 0)::bigi
 _PRODUCERS = "SELECT worker, epoch, system, last_seq, frames FROM producer WHERE run = %(run)s"
 
 
-async def read_series(connection: AsyncConnection[Any], run: str) -> list[SeriesResult]:
-    """Every series of a run with its counts and times."""
-    listed = await _rows(connection, _SERIES, {"run": run})
-    asked = {"run": run, "ids": [row["series_id"] for row in listed]}
-    totals = {row["series_id"]: row for row in await _rows(connection, _TOTALS, asked)}
-    sent = {row["series_id"]: row for row in await _rows(connection, _SENT, asked)}
-    errors, service, response, ttft, gap = [
-        await _histograms(connection, column, _ALL, asked)
-        for column in ("errors", "service", "response", "ttft", "gap")
-    ]
+class Results(NamedTuple):
+    """Every series of a run with its counts and times; by series, what was due after ramp-up, cancelled requests
+    apart."""
 
-    def result(row: Row) -> SeriesResult:
+    series: list[SeriesResult]
+    after: dict[int, SeriesAfter]
+
+
+async def read_results(connection: AsyncConnection[Any], run: str) -> Results:
+    """What a run came to, from one pass over its roll-ups."""
+    listed = await _rows(connection, _SERIES, {"run": run})
+    parts = await _read_totals(connection, [row["series_id"] for row in listed])
+    sent = {row["series_id"]: row for row in await _rows(connection, _SENT, {"run": run})}
+    results, after = [], {}
+    for row in listed:
         number = row["series_id"]
-        total, counter = totals.get(number), sent.get(number, {})
-        return SeriesResult(
-            series_id=number,
-            system=row["system"],
-            scenario=row["scenario"],
-            action=row["action"],
-            kind=Kind(row["kind"]),
-            sent=counter.get("sent") or 0,
-            held=counter.get("held") or 0,
-            stored=total["n"] if total else 0,
-            failed=total["failed"] if total else 0,
-            cancelled=total["cancelled"] if total else 0,
-            errors=errors[number].counts if number in errors else {},
-            service=_times(total, "service", service.get(number)),
-            response=_times(total, "response", response.get(number)),
-            streaming=_streaming(total, ttft.get(number), gap.get(number)),
-            service_histogram=service[number].counts if number in service else {},
-            response_histogram=response[number].counts if number in response else {},
+        of_series = parts.get(number, {})
+        results.append(_result(row, sent.get(number, {}), of_series))
+        judged, given_up = of_series.get((False, False)), of_series.get((False, True))
+        if judged or given_up:
+            after[number] = SeriesAfter(
+                judged.histogram("response").counts if judged else {},
+                judged.sums["response_sum_us"] if judged else 0,
+                judged.sums["failed"] if judged else 0,
+                given_up.histogram("response").counts if given_up else {},
+            )
+    return Results(results, after)
+
+
+class _Totals:
+    """Rows of the roll-ups, added up."""
+
+    def __init__(self) -> None:
+        self.sums = dict.fromkeys(_SUMMED, 0)
+        self.most = dict.fromkeys(_MOST, 0)
+        self._packed: dict[str, PackedSum] = {}
+
+    def add(self, row: Row) -> None:
+        for name in _SUMMED:
+            self.sums[name] += row[name]
+        for name in _MOST:
+            self.most[name] = max(self.most[name], row[name])
+        for name in _HISTOGRAMS:
+            if row[name]:
+                self._packed.setdefault(name, PackedSum()).add(row[name])
+
+    def merge(self, other: "_Totals") -> None:
+        for name in _SUMMED:
+            self.sums[name] += other.sums[name]
+        for name in _MOST:
+            self.most[name] = max(self.most[name], other.most[name])
+        for name, packed in other._packed.items():
+            self._packed.setdefault(name, PackedSum()).merge(packed)
+
+    def histogram(self, name: str) -> Histogram:
+        return self._packed[name].histogram() if name in self._packed else Histogram()
+
+    def times(self, of: str, histogram: Histogram) -> Times:
+        if not histogram.counts:
+            return Times()
+        mean_ms = self.sums[f"{of}_sum_us"] / self.sums["n"] / 1e3
+        return Times(mean_ms, self.most[f"{of}_max_us"] / 1e3, _percentiles_ms(histogram))
+
+    def streaming(self) -> Streaming | None:
+        if not self.sums["streams"]:
+            return None
+        later, stream_s = self.sums["tokens"] - self.sums["streams"], self.sums["stream_us"] / 1e6
+        return Streaming(
+            answers=self.sums["streams"],
+            tokens=self.sums["tokens"],
+            tokens_per_s=later / stream_s if later and stream_s else None,
+            first_token=Times(percentiles=_percentiles_ms(self.histogram("ttft"))),
+            longest_gap=Times(percentiles=_percentiles_ms(self.histogram("gap"))),
         )
 
-    return [result(row) for row in listed]
+
+async def _read_totals(connection: AsyncConnection[Any], ids: list[int]) -> dict[int, dict[tuple[bool, bool], _Totals]]:
+    """By series and (ramp_up, cancelled)."""
+    parts: dict[int, dict[tuple[bool, bool], _Totals]] = {}
+    async with connection.cursor(row_factory=dict_row, binary=True) as cursor:
+        async for row in cursor.stream(_TOTALS.encode(), {"ids": ids}, size=CHUNK):
+            of_series = parts.setdefault(row["series_id"], {})
+            of_series.setdefault((row["ramp_up"], row["cancelled"]), _Totals()).add(row)
+    return parts
 
 
-def _times(total: Row | None, of: str, histogram: Histogram | None) -> Times:
-    if total is None or histogram is None:
-        return Times()
-    return Times(total[f"{of}_sum_us"] / total["n"] / 1e3, total[f"{of}_max_us"] / 1e3, _percentiles_ms(histogram))
+def _result(row: Row, sent: Row, parts: dict[tuple[bool, bool], _Totals]) -> SeriesResult:
+    whole = _Totals()
+    for part in parts.values():
+        whole.merge(part)
+    service, response = whole.histogram("service"), whole.histogram("response")
+    return SeriesResult(
+        series_id=row["series_id"],
+        system=row["system"],
+        scenario=row["scenario"],
+        action=row["action"],
+        kind=Kind(row["kind"]),
+        sent=sent.get("sent") or 0,
+        held=sent.get("held") or 0,
+        stored=whole.sums["n"],
+        failed=whole.sums["failed"],
+        cancelled=sum(part.sums["n"] for (_, cancelled), part in parts.items() if cancelled),
+        errors=whole.histogram("errors").counts,
+        service=whole.times("service", service),
+        response=whole.times("response", response),
+        streaming=whole.streaming(),
+        service_histogram=service.counts,
+        response_histogram=response.counts,
+    )
 
 
 def _percentiles_ms(histogram: Histogram) -> dict[str, float]:
     found = {name: histogram.percentile_us(q) for name, q in PERCENTILES.items()}
     return {name: value / 1e3 for name, value in found.items() if value is not None}
-
-
-def _streaming(total: Row | None, ttft: Histogram | None, gap: Histogram | None) -> Streaming | None:
-    if total is None or ttft is None or gap is None:
-        return None
-    later, stream_s = total["tokens"] - total["streams"], total["stream_us"] / 1e6
-    return Streaming(
-        answers=total["streams"],
-        tokens=total["tokens"],
-        tokens_per_s=later / stream_s if later and stream_s else None,
-        first_token=Times(percentiles=_percentiles_ms(ttft)),
-        longest_gap=Times(percentiles=_percentiles_ms(gap)),
-    )
-
-
-async def read_after_ramp_up(connection: AsyncConnection[Any], run: str) -> dict[int, SeriesAfter]:
-    """By series: what was due after ramp-up, cancelled requests apart."""
-    asked = {"ids": [row["series_id"] for row in await _rows(connection, _SERIES, {"run": run})]}
-    response = await _histograms(connection, "response", _JUDGED, asked)
-    given_up = await _histograms(connection, "response", _GIVEN_UP, asked)
-    sums = {row["series_id"]: row for row in await _rows(connection, _AFTER, asked)}
-    return {
-        number: SeriesAfter(
-            response[number].counts if number in response else {},
-            sums[number]["sum_us"] if number in sums else 0,
-            sums[number]["failed"] if number in sums else 0,
-            given_up[number].counts if number in given_up else {},
-        )
-        for number in response.keys() | given_up.keys()
-    }
-
-
-async def _histograms(connection: AsyncConnection[Any], column: str, which: str, asked: Row) -> dict[int, Histogram]:
-    found: dict[int, Histogram] = {}
-    for row in await _rows(connection, _HISTOGRAM.format(column=column, which=which), asked):
-        found.setdefault(row["series_id"], Histogram()).add(row["bucket"], row["n"])
-    return found
 
 
 async def read_resources(

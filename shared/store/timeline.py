@@ -15,16 +15,13 @@ from psycopg.rows import dict_row
 
 from shared.contracts.timing import Check, ErrorKind, Kind
 from shared.store.figures import Step
-from shared.store.packed import ranked_columns
+from shared.store.packed import CHUNK, ranked_columns
 
 ROWS_FOR_TIMELINE = 250_000
 """Of so many requests a time line is drawn from the rows; of more from the roll-ups."""
 WINDOW_S, HOUR_S = 10, 3_600
 HOURS_FROM_S = 86_400.0
 """A run as long has its time line by the hour."""
-
-CHUNK = 500
-"""Rows that are fetched at once."""
 
 _PERCENTS = (50, 95, 99)
 _FAILED = f"(t.error NOT IN ({ErrorKind.OK:d}, {ErrorKind.CANCELLED:d}) OR t.check_result = {Check.FAILED:d})"

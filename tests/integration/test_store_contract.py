@@ -22,7 +22,7 @@ from shared.store.ingest import TimingPart
 from shared.store.keeping import Keeping
 from shared.store.migrations import Schema, Side, migrate, read_migrations
 from shared.store.packed import pack
-from shared.store.results import read_after_ramp_up, read_connecting, read_series, read_stored
+from shared.store.results import read_connecting, read_results, read_stored
 from shared.store.timeline import TimelinePlan, plan_timeline, read_timeline
 from tests.unit.collector_frames import RUN, make_events, make_frame
 
@@ -141,8 +141,8 @@ async def test_results_are_those_of_the_rows_before_and_after_roll_ups_are_made(
 
 async def assert_figures(store: Store, frames: list[Frame]) -> None:
     """Hold what is read against the events counted one by one."""
-    found = {series.action: series for series in await read_series(store.connection, RUN)}
-    after = await read_after_ramp_up(store.connection, RUN)
+    told, after = await read_results(store.connection, RUN)
+    found = {series.action: series for series in told}
     for number, state in enumerate(frames[0].actions):
         mine = [event for frame in frames for event in frame.events if event["action"] == number]
         service = [int(event["service_us"]) for event in mine]

@@ -8,7 +8,7 @@ import pytest
 
 from shared.histogram import Histogram, bucket_of, value_us
 from shared.store.migrations import FOLDER, MigrationError, Side, migrate, read_migrations, read_schema
-from shared.store.results import read_after_ramp_up, read_series, read_stored
+from shared.store.results import read_results, read_stored
 
 pytestmark = pytest.mark.integration
 
@@ -39,10 +39,9 @@ async def test_what_an_earlier_version_stored_is_kept_and_rolled_up(store_dsn: s
                 (service_us, error, flags, bucket_of(service_us), bucket_of(service_us + 10)),
             )
         assert migrate(store_dsn).version > 1
-        (series,) = await read_series(connection, "old")
+        (series,), after = await read_results(connection, "old")
         assert (series.stored, series.failed, series.cancelled, series.errors) == (4, 1, 1, {3: 1, 11: 1})
         assert series.service.percentiles["p50"] == value_us(bucket_of(2_000)) / 1e3
-        after = await read_after_ramp_up(connection, "old")
         assert after[series.series_id].response == Histogram.of([1_010, 2_010]).counts
         stored = await read_stored(connection, "old")
         assert (stored.stored, stored.frames) == (4, {("w", 1, "s"): (2, 2)})
