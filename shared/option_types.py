@@ -1,5 +1,7 @@
 """Option types of command lines, for the console's commands and those that a service brings itself."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,4 +42,40 @@ class LineType(click.ParamType[str]):
         return text
 
 
+class OutputType(click.ParamType[str]):
+    """A file that can be written, told before any work is done; ``-`` is standard output where ``terminal`` says so."""
+
+    name = "FILE"
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        self._terminal = terminal
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = os.fsdecode(value)
+        if text == "-":
+            if not self._terminal:
+                self.fail("- is no file; name one, only text and JSON go to the terminal", param, ctx)
+            return text
+        path = Path(text)
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            self.fail(f"{path}: folder {folder} does not exist", param, ctx)
+        if path.is_dir():
+            self.fail(f"{path} is a folder; name a file", param, ctx)
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            self.fail(f"{path}: no permission to write there", param, ctx)
+        return text
+
+
+class OutputPathType(click.ParamType[Path]):
+    """The same as a path, never standard output."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(OutputType().convert(value, param, ctx))
+
+
 DURATION = DurationType()
+OUTPUT = OutputPathType()
+OUTPUT_OR_TERMINAL = OutputType(terminal=True)

@@ -69,7 +69,6 @@ def _demonstrate(console: Console) -> int:
         platform = _shrink_relaycore(FOLDER / "platform.yaml")
     except OSError as error:
         raise ConfigError(f"{FOLDER}: {error.strerror or error}") from error
-    files.check()
     _say(console, "Tidegate demo: load, measure, judge, answer with replicas", "bold")
     _say(console, f"RelayCore has {REPLICAS} replicas, too small for {USERS} users. Watch it breach, grow and recover.")
     options = StackOptions(

@@ -1,9 +1,7 @@
-"""The files a report is written to. Checked before the run, so that no run is lost to a misspelt folder."""
+"""The files a report is written to."""
 
 import json
-import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +9,6 @@ from services.console.report_html import render_html
 from services.console.report_junit import render_junit
 from services.console.report_markdown import render_markdown
 from services.console.report_rows import Dossier
-from shared.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +23,6 @@ class ReportFiles:
     @property
     def uses_stdout(self) -> bool:
         return self.json_path == "-"
-
-    def check(self) -> None:
-        """``ConfigError`` for a path that cannot be written."""
-        check_writable(
-            {
-                "--json": self.json_path,
-                "--html": self.html_path,
-                "--junit": self.junit_path,
-                "--markdown": self.markdown_path,
-            }
-        )
 
     def write(self, dossiers: list[Dossier]) -> list[str]:
         """Write what was asked for, return the files written. Several runs (a suite) become one document each."""
@@ -62,19 +48,3 @@ class ReportFiles:
             self.markdown_path.write_text(render_markdown(dossiers), encoding="utf-8")
             written.append(str(self.markdown_path))
         return written
-
-
-def check_writable(named: Mapping[str, str | Path | None]) -> None:
-    """``ConfigError`` for the path of an option that cannot be written; None and ``-`` are no path."""
-    for option, path in named.items():
-        if path is None or path == "-":
-            continue
-        if path == Path("-"):
-            raise ConfigError(f"{option}: - is no file; name one, only JSON goes to the terminal")
-        folder = Path(path).absolute().parent
-        if not folder.is_dir():
-            raise ConfigError(f"{option}: {path}: folder {folder} does not exist")
-        if Path(path).is_dir():
-            raise ConfigError(f"{option}: {path} is a folder; name a file")
-        if not os.access(path if Path(path).exists() else folder, os.W_OK):
-            raise ConfigError(f"{option}: {path}: no permission to write there")

@@ -130,7 +130,6 @@ def carry_out(asked: Asked) -> int:
     planned = plan(asked, Catalogue(settings.config_dir))
     tags = read_tags(asked.tags)
     files = ReportFiles(asked.json_path, asked.html_path, asked.junit_path, asked.markdown_path)
-    files.check()
     systems = {system for run in planned for system in run.systems}
     given = read_targets(asked.targets, systems)
     allowed = tuple(dict.fromkeys([*settings.allowed_hosts, *asked.allow_hosts]))

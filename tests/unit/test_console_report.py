@@ -12,7 +12,6 @@ from services.console.outputs import ReportFiles
 from services.console.report_html import render_html
 from services.console.report_rows import Dossier, list_comparisons, list_results, result_totals, summarize
 from services.console.report_text import print_dossier
-from shared.errors import ConfigError
 from tests.unit.console_cases import GATE, dossier, hops, report, result
 
 
@@ -79,7 +78,6 @@ def test_where_the_time_went_is_a_line_on_the_terminal_and_a_table_on_the_page()
 
 def test_files_are_written_as_asked(tmp_path: Path) -> None:
     files = ReportFiles(str(tmp_path / "r.json"), tmp_path / "r.html", tmp_path / "r.xml", tmp_path / "r.md")
-    files.check()
     assert files.write([dossier()]) == [str(tmp_path / name) for name in ("r.json", "r.html", "r.xml", "r.md")]
     assert json.loads((tmp_path / "r.json").read_text()) == report()
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
@@ -88,17 +86,3 @@ def test_files_are_written_as_asked(tmp_path: Path) -> None:
 def test_a_suites_json_lists_its_reports(capsys: pytest.CaptureFixture[str]) -> None:
     ReportFiles("-").write([dossier(), dossier()])
     assert json.loads(capsys.readouterr().out) == {"runs": [report(), report()]}
-
-
-def test_a_place_that_cannot_be_written_is_found_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--html: .* does not exist"):
-        ReportFiles(html_path=tmp_path / "none" / "r.html").check()
-    with pytest.raises(ConfigError, match=r"--junit: .* is a folder"):
-        ReportFiles(junit_path=tmp_path).check()
-    with pytest.raises(ConfigError, match=r"--markdown: .* is a folder"):
-        ReportFiles(markdown_path=tmp_path).check()
-
-
-def test_a_page_is_not_written_to_a_file_called_dash() -> None:
-    with pytest.raises(ConfigError, match="--html: - is no file; name one, only JSON goes to the terminal"):
-        ReportFiles("-", Path("-"), None).check()

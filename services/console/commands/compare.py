@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from services.console.options import SHARE, data_option
+from shared.option_types import OUTPUT, OUTPUT_OR_TERMINAL
 
 NOT_CARRIED = 4
 
@@ -49,9 +50,25 @@ NOT_CARRIED = 4
     help="share: --false-alarms is the part of what is found that may be false.",
 )
 @click.option("--strict", is_flag=True, help="Exit 3 also where no difference was found and sameness was not shown.")
-@click.option("--json", "json_path", is_flag=False, flag_value="-", metavar="[FILE|-]", help="Write JSON.")
-@click.option("--markdown", "markdown_path", is_flag=False, flag_value="-", metavar="[FILE|-]", help="Write Markdown.")
-@click.option("--junit", "junit_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML.")
+@click.option(
+    "--json",
+    "json_path",
+    type=OUTPUT_OR_TERMINAL,
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE|-]",
+    help="Write JSON.",
+)
+@click.option(
+    "--markdown",
+    "markdown_path",
+    type=OUTPUT_OR_TERMINAL,
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE|-]",
+    help="Write Markdown.",
+)
+@click.option("--junit", "junit_path", type=OUTPUT, help="Write JUnit XML.")
 @data_option
 def compare(
     runs: tuple[str, ...],
@@ -90,7 +107,6 @@ def compare(
     from services.console.comparing.document import to_document
     from services.console.comparing.renderings import print_comparison, render_junit, render_markdown
     from services.console.comparing.verdict import Rules
-    from services.console.outputs import check_writable
     from services.console.report_text import open_console
     from services.console.settings import ConsoleSettings
     from shared.errors import TransientError
@@ -100,7 +116,6 @@ def compare(
     base, candidate = read_runs(runs, baseline, branch)
     if json_path == markdown_path == "-":
         raise click.UsageError("--json and --markdown cannot both go to standard output; name a file for one")
-    check_writable({"--json": json_path, "--markdown": markdown_path, "--junit": junit_path})
     rules = Rules(threshold, error_threshold, false_alarms, "share" if held == "share" else "family")
     asked = Asked(candidate, base, baseline, branch, actions, strict, rules)
     backing = need_backing(read_settings(ConsoleSettings), data)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from services.console.options import data_option
+from shared.option_types import OUTPUT, OUTPUT_OR_TERMINAL
 
 if TYPE_CHECKING:
     from shared.store.summaries import SummaryRow
@@ -16,10 +17,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", default="last")
-@click.option("--json", "json_path", is_flag=False, flag_value="-", metavar="[FILE|-]", help="Write JSON.")
-@click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path), help="Write a page.")
-@click.option("--junit", "junit_path", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML.")
-@click.option("--markdown", "markdown_path", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown.")
+@click.option(
+    "--json",
+    "json_path",
+    type=OUTPUT_OR_TERMINAL,
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE|-]",
+    help="Write JSON.",
+)
+@click.option("--html", "html_path", type=OUTPUT, help="Write a page.")
+@click.option("--junit", "junit_path", type=OUTPUT, help="Write JUnit XML.")
+@click.option("--markdown", "markdown_path", type=OUTPUT, help="Write Markdown.")
 @data_option
 def report(
     run: str,
@@ -53,7 +62,6 @@ def report(
     from shared.store.asking import ask_store
 
     files = ReportFiles(json_path, html_path, junit_path, markdown_path)
-    files.check()
     backing = need_backing(read_settings(ConsoleSettings), data)
     days = asyncio.run(ask_store(backing.store_dsn, find_going_on, backing.environment, run))
     if days:

@@ -1,12 +1,11 @@
 """``tidegate run``: what is asked becomes planned runs; everything is checked before anything starts."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from services.console.options import HOST, RATE, STAGES, data_option
-from shared.option_types import DURATION
+from shared.option_types import DURATION, OUTPUT, OUTPUT_OR_TERMINAL
 
 
 @click.command()
@@ -44,10 +43,10 @@ from shared.option_types import DURATION
 @click.option("--allow-host", "allow_hosts", multiple=True, type=HOST, help="Allow load on this host too.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Generator workers of the stack that run starts.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of all randomness.")
-@click.option("--json", "json_path", metavar="FILE|-", help="Write the report as JSON.")
-@click.option("--html", "html_path", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page.")
-@click.option("--junit", "junit_path", type=click.Path(dir_okay=False, path_type=Path), help="Write it as JUnit XML.")
-@click.option("--markdown", "markdown_path", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown.")
+@click.option("--json", "json_path", type=OUTPUT_OR_TERMINAL, metavar="FILE|-", help="Write the report as JSON.")
+@click.option("--html", "html_path", type=OUTPUT, help="Write it as a page.")
+@click.option("--junit", "junit_path", type=OUTPUT, help="Write it as JUnit XML.")
+@click.option("--markdown", "markdown_path", type=OUTPUT, help="Write Markdown.")
 @click.option("--detach", is_flag=True, help="Ask for the run, print its id, do not wait (needs a stack that is up).")
 @click.option("--list", "list_only", is_flag=True, help="List the scenarios and suites that can be named.")
 @data_option

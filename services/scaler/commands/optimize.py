@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from services.scaler.commands.stack import Stack, stack_option
-from services.scaler.commands.units import LINE, PAGE
+from shared.option_types import OUTPUT, LineType
 
 if TYPE_CHECKING:
     from services.scaler.commands.planning import Question
@@ -58,10 +58,13 @@ def _share(_: click.Context, parameter: click.Parameter, value: str) -> float:
     "--for", "lasts", default="15m", show_default=True, callback=_duration, help="How long it may wait to begin."
 )
 @click.option(
-    "--by", type=LINE, default="", help="Who asks; it stands in the audit.  [default: the user of this process]"
+    "--by",
+    type=LineType(blank=True),
+    default="",
+    help="Who asks; it stands in the audit.  [default: the user of this process]",
 )
-@click.option("--reason", type=LINE, default="", help="Why; it stands in the audit.")
-@click.option("--html", type=PAGE, help="Also write it as a page to this file.")
+@click.option("--reason", type=LineType(blank=True), default="", help="Why; it stands in the audit.")
+@click.option("--html", type=OUTPUT, help="Also write it as a page to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @stack_option
 def optimize(

@@ -9,7 +9,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from services.scaler.commands.units import PAGE
 from services.scaler.settings import ScalerSettings
 from services.scaler.simulation.course import Course, Setting, run
 from services.scaler.simulation.oracle import Oracle
@@ -20,7 +19,7 @@ from services.scaler.simulation.traces import Services, exponential, fixed, logn
 from shared.config import load_document, parse
 from shared.contracts.scaling_rules import ScalingRules, ServiceRules, Sizing
 from shared.errors import ConfigError, closest
-from shared.option_types import DURATION
+from shared.option_types import DURATION, OUTPUT
 from shared.settings import read_settings
 
 SERVICE_TIMES = ("fixed", "exponential", "lognormal")
@@ -60,7 +59,7 @@ SERVICE_TIMES = ("fixed", "exponential", "lognormal")
     show_default=True,
     help="Of random service times, and of arrivals made from rates.",
 )
-@click.option("--html", "--plot", "page_file", type=PAGE, help="Write the course as a page with plots.")
+@click.option("--html", "--plot", "page_file", type=OUTPUT, help="Write the course as a page with plots.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @click.option(
     "--data", type=click.Path(file_okay=False), help="Folder of the embedded stack, where a decision is made again."

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from services.scaler.commands.stack import Stack, stack_option
-from services.scaler.commands.units import PAGE
+from shared.option_types import OUTPUT
 
 LEAST_S, MOST_S = 60.0, 400 * 86_400.0
 
@@ -19,7 +19,7 @@ LEAST_S, MOST_S = 60.0, 400 * 86_400.0
 @click.option("--run", help="While this run went on (an id of `tidegate runs`, or `last`).")
 @click.option("--since", help="From so long ago on, e.g. 10m, 1h, 7d.  [default: 1h]")
 @click.option("--efficiency", is_flag=True, help="With the efficiency of the last runs and days, and its trend.")
-@click.option("--html", type=PAGE, help="Write a page with figures to this file.")
+@click.option("--html", type=OUTPUT, help="Write a page with figures to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, time series included, instead of tables.")
 @stack_option
 def resources(
