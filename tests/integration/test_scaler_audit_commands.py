@@ -103,6 +103,13 @@ async def audit(nats_url: str, environment: str, postgres_dsn: str) -> AsyncIter
         yield made
 
 
+async def test_the_list_of_a_service_that_nobody_scales_is_an_error(audit: Audit) -> None:
+    assert "relaycore-4" in (await audit.call("--service", "relaycore", "--json")).stdout
+    wrong = await audit.call("--service", "relaycor")
+    assert wrong.exit_code == 2
+    assert "no decisions on a service 'relaycor' (did you mean 'relaycore'?); there are relaycore" in wrong.stderr
+
+
 async def test_a_whole_audit_is_said_to_be_whole(audit: Audit) -> None:
     text = await audit.call("verify")
     assert (text.exit_code, text.stdout) == (0, "relaycore: whole: 6 records, 6 of them still in the stream\n"), text

@@ -63,8 +63,9 @@ def scaling(
     from services.console.report_text import open_console
     from services.console.wording import describe_scaling
     from shared.contracts.scaling import ScalingRecord
+    from shared.errors import ConfigError, closest
     from shared.store.asking import ask_store, find_run
-    from shared.store.scaling import list_scaling
+    from shared.store.scaling import list_scaled_services, list_scaling
 
     backing = find_stack(data)
     dsn, environment = backing.store_dsn, backing.environment
@@ -72,6 +73,11 @@ def scaling(
     async def ask() -> list[ScalingRecord]:
         named = None if run is None else await ask_store(dsn, find_run, environment, run)
         rows = await ask_store(dsn, list_scaling, environment, service=service, run=named, moves=moves, limit=limit)
+        if service is not None and not rows:
+            services = await ask_store(dsn, list_scaled_services, environment)
+            if services and service not in services:
+                known = f"{closest(service, services)}; there are {', '.join(services)}"
+                raise ConfigError(f"no decisions on a service {service!r}{known}")
         return [ScalingRecord.model_validate(row.record) for row in rows]
 
     records = asyncio.run(ask())
