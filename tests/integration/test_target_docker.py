@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,33 +13,25 @@ from docker.types import Mount
 from services.scaler.situation import Observation, Sizes
 from services.scaler.targets.containers import copy_of
 from services.scaler.targets.docker_engine import DockerTarget
-from services.scaler.targets.engine import EngineConnection
 from services.scaler.targets.target import RefusedError
 from shared.errors import TransientError
 from tests.integration.docker_engine import IMAGE, Engine, engine_fixtures
+from tests.integration.engine_stage import SERVICE, UNTIL_TOLD, EngineStage
 from tests.integration.target_contract import TargetContract, eventually, settled
 
 # One engine for all of them, whichever process they run in.
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docker")]
-SERVICE = "relaycore"
-UNTIL_TOLD = ["/bin/sh", "-c", "while [ ! -e /stage/end ]; do /bin/busybox sleep 0.3; done"]
 SIZES: dict[str, Any] = {"nano_cpus": int(4e8), "cpu_shares": 16, "mem_limit": "64m", "mem_reservation": "32m"}
 module_engine, engine = engine_fixtures()
 
 
 @dataclass
-class DockerStage:
+class DockerStage(EngineStage):
     """A ``Stage``: containers that end when a file appears and are started again by the engine."""
 
-    engine: Engine
-    folder: Path
-    stack: AsyncExitStack
-    service: str = SERVICE
     sizes: Sizes | None = field(
         default_factory=lambda: Sizes(cpu_limit=0.5, memory_limit=96, cpu_reserved=0.03125, memory_reserved=48)
     )
-    room: int | None = None
-    crash_loops: bool = True
 
     def create(self, *names: str, command: list[str] = UNTIL_TOLD, **more: Any) -> list[Any]:
         """Containers of the service, as a person or Compose would have made them."""
@@ -53,21 +45,11 @@ class DockerStage:
         return [self.engine.run(name, command, **options) for name in names]
 
     def target(self, name: str | None = None) -> DockerTarget:
-        connection = EngineConnection(self.engine.url, 2.0)
-        self.stack.callback(connection.close)
-        return DockerTarget(connection, name)
+        return DockerTarget(self.connect(), name)
 
     async def instances(self) -> set[str]:
         found = await asyncio.to_thread(self.engine.client.api.containers, all=True)
         return {one["Id"] for one in found}
-
-    async def loop(self) -> None:
-        (self.folder / "end").touch()
-
-    @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        with self.engine.frozen():
-            yield
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,34 +13,27 @@ from docker.errors import APIError
 from docker.types import Healthcheck, Resources, RestartPolicy, ServiceMode, UpdateConfig
 
 from services.scaler.situation import Observation, Sizes
-from services.scaler.targets.engine import EngineConnection, post
+from services.scaler.targets.engine import post
 from services.scaler.targets.swarm import SwarmTarget
 from services.scaler.targets.target import FencedError, RefusedError
 from shared.errors import TransientError
 from tests.integration.docker_engine import IMAGE, Engine, engine_fixtures
+from tests.integration.engine_stage import SERVICE, UNTIL_TOLD, EngineStage
 from tests.integration.target_contract import BACK_S, TargetContract, eventually, settled
 
 # One engine for all of them, whichever process they run in.
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("docker")]
-SERVICE = "relaycore"
-UNTIL_TOLD = ["/bin/sh", "-c", "while [ ! -e /stage/end ]; do /bin/busybox sleep 0.3; done"]
 MB = 1 << 20
 module_engine, engine = engine_fixtures(swarm=True)
 
 
 @dataclass
-class SwarmStage:
+class SwarmStage(EngineStage):
     """A ``Stage``: a service whose replicas end when a file appears."""
 
-    engine: Engine
-    folder: Path
-    stack: AsyncExitStack
-    service: str = SERVICE
     sizes: Sizes | None = field(
         default_factory=lambda: Sizes(cpu_limit=0.5, memory_limit=96, cpu_reserved=0.02, memory_reserved=48)
     )
-    room: int | None = None
-    crash_loops: bool = True
 
     def create(self, name: str = SERVICE, replicas: int = 2, command: list[str] = UNTIL_TOLD, **more: Any) -> Any:
         """A service of the Swarm; tasks end at once, are restarted soon, and are updated one after the other."""
@@ -55,21 +48,11 @@ class SwarmStage:
         return self.engine.client.services.create(IMAGE, command, name=name, **options)
 
     def target(self, name: str | None = None) -> SwarmTarget:
-        connection = EngineConnection(self.engine.url, 2.0)
-        self.stack.callback(connection.close)
-        return SwarmTarget(connection, lambda service: name or service)
+        return SwarmTarget(self.connect(), lambda service: name or service)
 
     async def instances(self) -> set[str]:
         found = await asyncio.to_thread(self.engine.client.api.containers)
         return {one["Id"] for one in found}
-
-    async def loop(self) -> None:
-        (self.folder / "end").touch()
-
-    @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        with self.engine.frozen():
-            yield
 
 
 @pytest.fixture
