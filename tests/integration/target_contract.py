@@ -80,6 +80,21 @@ async def settled(target: Target, service: str, replicas: int) -> None:
         raise AssertionError(f"{error}; last seen: {seen}") from None
 
 
+async def rolls(stage: Stage, target: Target, sizes: Sizes) -> None:
+    """Give other sizes, and watch the two replicas be replaced one at a time."""
+    await settled(target, stage.service, 2)
+    before = await stage.instances()
+    await target.set_sizes(stage.service, sizes, 7, "d-1")
+    seen = [await target.observe(stage.service)]
+    while seen[-1].updating:
+        await asyncio.sleep(0.02)
+        seen.append(await target.observe(stage.service))
+    assert seen[0].updating
+    assert all(one.desired == 2 <= one.ready <= 3 for one in seen)
+    await settled(target, stage.service, 2)
+    assert not before & await stage.instances()
+
+
 class TargetContract:
     """Tests that hold for each target. A subclass gives the fixture ``stage``."""
 

@@ -36,7 +36,7 @@ from shared.settings import PROJECT_ROOT
 from tests.integration.kubernetes_api import NAMESPACE, ApiServer, Call, Object, hang, rules_of, status_answer
 from tests.integration.kubernetes_controllers import Controllers, Kubelet, node, workload
 from tests.integration.scaler_rig import Supervisor, background, open_world
-from tests.integration.target_contract import TargetContract, eventually, settled
+from tests.integration.target_contract import TargetContract, eventually, rolls, settled
 
 pytestmark = pytest.mark.integration
 
@@ -322,21 +322,12 @@ async def test_a_service_someone_stopped_is_stamped_and_left_at_zero(stage: Kube
 
 async def test_new_sizes_roll_one_at_a_time_and_go_back_the_same_way(stage: KubernetesStage) -> None:
     target = stage.target()
-    await settled(target, SERVICE, 2)
-    former, before = await target.sizes(SERVICE), await stage.instances()
-    await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
-    seen = [await target.observe(SERVICE)]
-    while seen[-1].updating:
-        await asyncio.sleep(0.02)
-        seen.append(await target.observe(SERVICE))
-    assert seen[0].updating
-    assert all(one.desired == 2 <= one.ready <= 3 for one in seen)
+    former = await target.sizes(SERVICE)
+    await rolls(stage, target, OTHER_SIZES)
     assert stage.stored()["spec"]["template"]["spec"]["containers"][0]["resources"] == {
         "limits": {"cpu": "1500m", "memory": "2Gi"},
         "requests": {"cpu": "250m", "memory": "512Mi"},
     }
-    await settled(target, SERVICE, 2)
-    assert not before & await stage.instances()
     await target.set_sizes(SERVICE, former, 7, "d-1")
     await settled(target, SERVICE, 2)
     assert await target.sizes(SERVICE) == former

@@ -38,7 +38,7 @@ from services.scaler.targets.target import RefusedError
 from shared.contracts import scaling_targets as named
 from tests.integration.kubernetes_api import ADMIN, Object
 from tests.integration.kubernetes_controllers import Kubelet, node, workload
-from tests.integration.target_contract import TargetContract, eventually, settled
+from tests.integration.target_contract import TargetContract, eventually, rolls, settled
 from tests.integration.test_target_kubernetes import OTHER_SIZES, SERVICE, documents
 
 BINARIES = os.environ.get("TIDEGATE_TEST_KUBERNETES", "")
@@ -239,17 +239,8 @@ class TestDeploymentOnARealServer(TargetContract):
 
     async def test_new_sizes_roll_one_at_a_time_and_go_back_the_same_way(self, stage: ServerStage) -> None:
         target = stage.target()
-        await settled(target, SERVICE, 2)
-        former, before = await target.sizes(SERVICE), await stage.instances()
-        await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-1")
-        seen = [await target.observe(SERVICE)]
-        while seen[-1].updating:
-            await asyncio.sleep(0.02)
-            seen.append(await target.observe(SERVICE))
-        assert seen[0].updating
-        assert all(one.desired == 2 <= one.ready <= 3 for one in seen)
-        await settled(target, SERVICE, 2)
-        assert not before & await stage.instances()
+        former = await target.sizes(SERVICE)
+        await rolls(stage, target, OTHER_SIZES)
         await target.set_sizes(SERVICE, former, 7, "d-1")
         await settled(target, SERVICE, 2)
         assert await target.sizes(SERVICE) == former
