@@ -119,7 +119,11 @@ def is_over(record: ScalingRecord) -> bool:
 
 def _changes(record: ScalingRecord) -> str:
     both = [name for name in EFFECT_FIGURES if name in record.before and name in record.after]
-    parts = [f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}" for name in both[:3]]
+    parts = [
+        f"{name} {record.before[name]:.4g} → {record.after[name]:.4g}"
+        + (f", {record.at_end[name]:.4g} at the end" if name in record.at_end else "")
+        for name in both[:3]
+    ]
     return f" ({', '.join(parts)})" if parts else ""
 
 

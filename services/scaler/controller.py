@@ -16,6 +16,7 @@ import contextlib
 import logging
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 from opentelemetry.trace import Span, Tracer
 
@@ -24,7 +25,7 @@ from services.scaler.book import Book
 from services.scaler.candidates import last_done_s, weigh
 from services.scaler.checkpoints import Checkpoints
 from services.scaler.decision import Decision
-from services.scaler.effect import end_of, finished, judge, latency_limits, measurable
+from services.scaler.effect import effect_of, finished, latency_limits, span_before
 from services.scaler.escalation import Turn, active, due
 from services.scaler.guard import wanted_of
 from services.scaler.headroom import Headroom
@@ -44,9 +45,6 @@ from shared.contracts.scaling_rules import ServiceRules
 from shared.errors import TransientError
 from shared.lease import Lease
 from shared.telemetry import context_of, parent_context, traceparent
-
-BEFORE_S = 5.0
-"""Longest span before a decision that counts as "before": a load that has just come would be averaged away."""
 
 IMPLIED = frozenset({"awaiting_ready", "awaiting_effect", "cooldown"})
 """Holds that follow from the change recorded last and need no record of their own."""
@@ -244,18 +242,18 @@ class Controller:
             if outcome_now is not None:
                 await self._record_result(change, now_s, seen, outcome_now[1])
             return
-        span = measurable(change, now_s, tuning)
-        if span is not None:
-            after, at_end = (self._inputs.measured(self._service, *part) for part in (span, end_of(span)))
-            verdict, reason = judge(change, after, at_end, tuning, latency_limits(self._rules))
-            record = self._scribe.effectiveness(change, now_s, self._book.epoch, verdict, reason, after)
+        measured = partial(self._inputs.measured, self._service)
+        effect = effect_of(change, measured, now_s, tuning, latency_limits(self._rules))
+        if effect is not None:
+            record = self._scribe.effectiveness(
+                change, now_s, self._book.epoch, effect.verdict, effect.reason, effect.after, effect.at_end
+            )
             await self._book.add_outcome(change, record)
 
     async def _carry_out(self, decision: Decision, facts: Facts, memory: Memory) -> None:
         if self._dry_run and self._too_soon(facts, memory):
             return
-        begin_s = facts.now_s - min(BEFORE_S, self._rules.tuning.effectiveness.window)
-        before = self._inputs.measured(self._service, begin_s, facts.now_s)
+        before = self._inputs.measured(self._service, *span_before(facts.now_s, self._rules.tuning.effectiveness))
         overtaken = undecided(self._book.changes)
         if overtaken is not None:
             words = f"another change followed before its {'result' if overtaken.ok is None else 'effect'} was known"

@@ -1,11 +1,14 @@
 """What is expected of a change and what came of it: whether it took effect, and whether it helped, by the driving
 metric over a window after it against the window before. Pure."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from services.scaler.decision import Case, Decision
 from services.scaler.situation import Change, Observation, Verdict
 from services.scaler.sizing import CAUSE as SIZING
 from shared.contracts.scaling import Action
-from shared.contracts.scaling_rules import RULE_METRICS, ServiceRules, Shape
+from shared.contracts.scaling_rules import BREACH_METRICS, RULE_METRICS, ServiceRules, Shape
 from shared.contracts.scaling_tuning import Effectiveness
 
 REQUEST_RATE = "request_rate_total"
@@ -27,8 +30,11 @@ HEARD_WITHIN_S = 2.0
 MEASURED_WITHIN_S = 1.0
 """Samples and windows of a second arrive within this."""
 
+BEFORE_S = 5.0
+"""Longest span before a decision that counts as "before": a load that has just come would be averaged away."""
+
 LAST_PART = 1 / 3
-"""Share of the measurement after a change that is its end."""
+"""Share of the measurement after a change that is its end: a backlog from before is worked off by then, or shrinks."""
 
 
 def finished(change: Change, seen: Observation | None, now_s: float, tuning: Effectiveness) -> tuple[bool, str] | None:
@@ -56,16 +62,14 @@ def measurable(change: Change, now_s: float, tuning: Effectiveness) -> tuple[flo
     return (begin_s, end_s) if now_s >= end_s + MEASURED_WITHIN_S else None
 
 
+def span_before(now_s: float, tuning: Effectiveness) -> tuple[float, float]:
+    """Begin and end of the measurement before a change that is decided now."""
+    return now_s - min(BEFORE_S, tuning.window), now_s
+
+
 def window_of(tuning: Effectiveness, done_s: float) -> tuple[float, float]:
     """Begin and end of the measurement after a change that took effect at ``done_s``."""
     return done_s + tuning.settle, done_s + tuning.settle + tuning.window
-
-
-def end_of(span: tuple[float, float]) -> tuple[float, float]:
-    """The last part of a measurement: what was left over from the time before the change has been worked off by then,
-    or is on its way."""
-    begin_s, end_s = span
-    return end_s - (end_s - begin_s) * LAST_PART, end_s
 
 
 def latency_limits(rules: ServiceRules) -> dict[str, float]:
@@ -76,8 +80,10 @@ def latency_limits(rules: ServiceRules) -> dict[str, float]:
 def expected_after(case: Case, decision: Decision) -> dict[str, float]:
     """What a change is reckoned to make of its metrics at the load of now: load is shared by more or fewer replicas,
     u · n / n′; a latency or a queue comes within its limit."""
-    if decision.target == decision.current or decision.reverses:
+    if decision.target == decision.current:
         return {}
+    if decision.reverses:
+        return _held_to(case, decision)
     share = case.seen.ready / decision.target
     if decision.action is Action.SCALE_DOWN:
         loads = {
@@ -95,15 +101,63 @@ def expected_after(case: Case, decision: Decision) -> dict[str, float]:
     return {ask.cause: round(ask.candidate.value * share, 6) if ask.shape is Shape.LOAD else ask.limit}
 
 
+def _held_to(case: Case, decision: Decision) -> dict[str, float]:
+    """What must still hold once a scale-up for a latency is undone: its limit."""
+    undone = next((one for one in case.memory.changes if one.decision == decision.reverses), None)
+    if decision.action is not Action.SCALE_DOWN or undone is None or undone.limit is None:
+        return {}
+    return {undone.cause: undone.limit} if _is_latency(undone.cause) else {}
+
+
+def _is_latency(metric: str) -> bool:
+    shape = RULE_METRICS[metric].shape if metric in RULE_METRICS else BREACH_METRICS.get(metric)
+    return shape is Shape.LATENCY
+
+
+class Effect(NamedTuple):
+    """Verdict, one sentence, and what was measured over the whole span and, where that was looked at, its end.
+    ``falling``: what is worse is on its way down."""
+
+    verdict: Verdict
+    reason: str
+    after: dict[str, float]
+    at_end: dict[str, float]
+    falling: bool = False
+
+
+def effect_of(
+    change: Change,
+    measured: Callable[[float, float], dict[str, float]],
+    now_s: float,
+    tuning: Effectiveness,
+    latency_limits: dict[str, float],
+) -> Effect | None:
+    """What came of a successful change, as soon as it can be told; None before. ``measured``: metrics between two
+    moments. Where something is worse and still falling, the span that follows tells."""
+    if change.done_s is None:
+        return None
+    begin_s, end_s = window_of(tuning, change.done_s)
+    found = None
+    for later_s in (0.0, tuning.window):
+        if now_s < end_s + later_s + MEASURED_WITHIN_S:
+            return None
+        after = measured(begin_s + later_s, end_s + later_s)
+        at_end = measured(end_s + later_s - tuning.window * LAST_PART, end_s + later_s)
+        found = judge(change, after, at_end, tuning, latency_limits)
+        if not found.falling:
+            break
+    return found
+
+
 def judge(
     change: Change,
     after: dict[str, float],
     at_end: dict[str, float],
     tuning: Effectiveness,
     latency_limits: dict[str, float],
-) -> tuple[Verdict, str]:
-    """Verdict and one sentence. ``after``, ``at_end``: measured over the whole span after the change, and over the end
-    of it. ``latency_limits``: what the service's rules allow each latency.
+) -> Effect:
+    """The verdict by one span. ``after``, ``at_end``: measured over all of it, and over its last third; what is missing
+    there is as it was over all. ``latency_limits``: what the service's rules allow each latency.
 
     A scale-up helped when its metric came within its limit, or fell by half of what was expected of it (a load), or by
     ``min_change`` (a latency or a queue, which at saturation is no measure of what still lacks). Where it did not and
@@ -119,20 +173,22 @@ def judge(
     """
     verdict, words = _judge(change, after, tuning, latency_limits)
     if verdict not in ("worse", "no_effect"):
-        return verdict, words
+        return Effect(verdict, words, after, {})
+    at_end = after | at_end
     later, words_then = _judge(change, at_end, tuning, latency_limits)
     if later == "helped" or (verdict == "worse" and later == "no_effect"):
-        return later, f"{words_then}, at the end"
-    if later == "worse" and _falls(change, after, at_end, tuning, latency_limits):
-        return "unknown", f"{words_then}, and was still falling"
-    return verdict, words
+        return Effect(later, f"{words_then}, at the end", after, at_end)
+    if verdict == "worse" and _falls(change, after, at_end, tuning, latency_limits):
+        return Effect("unknown", f"{words_then}, and was still falling", after, at_end, falling=True)
+    return Effect(verdict, words, after, at_end)
 
 
 def _falls(
     change: Change, after: dict[str, float], at_end: dict[str, float], tuning: Effectiveness, limits: dict[str, float]
 ) -> bool:
-    """Whether whatever is worse at the end is on its way down."""
-    if change.action is Action.SCALE_DOWN or _errors_rose(change, at_end, tuning):
+    """Whether whatever is worse at the end is on its way down, while requests keep coming and do not fail."""
+    gone = at_end.get(REQUEST_RATE, 0.0) < change.before.get(REQUEST_RATE, 0.0) * LOAD_GONE
+    if change.action is Action.SCALE_DOWN or gone or _errors_rose(change, at_end, tuning):
         return False
     worse = set(_slower(change, at_end, tuning, limits))
     if at_end[change.cause] > change.before[change.cause] * (1 + tuning.min_change):
@@ -200,9 +256,11 @@ def _errors_rose(change: Change, after: dict[str, float], tuning: Effectiveness)
 def _judge_down(
     change: Change, after: dict[str, float], tuning: Effectiveness, limits: dict[str, float]
 ) -> tuple[Verdict, str]:
-    """Fewer replicas may be a little slower: where a latency has a limit, only what is past it counts."""
+    """Fewer replicas may be a little slower: where a latency has a limit, only what is past it counts. What undoes a
+    scale-up for a latency is held to the limit of that."""
     if errors := _errors_rose(change, after, tuning):
         return "worse", errors
+    limits = limits | {name: limit for name, limit in change.expected.items() if _is_latency(name)}
     both = [name for name in after if name in change.before]
     times = [name for name in both if name in limits] or [name for name in both if name.startswith("p95_ms")]
     if not times:

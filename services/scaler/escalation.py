@@ -63,24 +63,19 @@ def is_enough(streak: tuple[Change, ...], tuning: Effectiveness) -> bool:
 def ineffective_streak(memory: Memory, ask: Ask) -> tuple[Change, ...]:
     """The latest scale-ups for this cause that did not help, up to one that did; unknown ones are passed over.
 
-    Only those of the same episode count: made for the same breach or, for a rule, since it began to hold; and none from
-    before the loop was resumed.
+    Only those of the same episode count: made for the same breach or, for a rule, since it began to hold, or undone
+    since, as the cause may have rested meanwhile; and none from before the loop was resumed.
     """
-    since_s = max(
-        [memory.loud_since_s.get(ask.cause, 0.0) if ask.breach is None else 0.0]
-        + [one.over_s for one in memory.escalations if one.cause == ask.cause and one.over_s is not None]
-    )
+    over_s = max((one.over_s or 0.0 for one in memory.escalations if one.cause == ask.cause), default=0.0)
+    loud_s = memory.loud_since_s.get(ask.cause, 0.0) if ask.breach is None else 0.0
+    needed, undone = proved_needed(memory.changes), {one.reverses for one in memory.changes}
     streak: list[Change] = []
-    needed = proved_needed(memory.changes)
     for change in reversed(memory.changes):
         if change.action is not Action.SCALE_UP or change.cause != ask.cause or change.reverses:
             continue
-        if (
-            change.verdict == "helped"
-            or change.decision in needed
-            or change.at_s < since_s
-            or not _same_episode(change.breaches, ask)
-        ):
+        if change.verdict == "helped" or change.decision in needed or change.at_s < over_s:
+            break
+        if not _same_episode(change.breaches, ask) or (change.at_s < loud_s and change.decision not in undone):
             break
         if change.verdict in INEFFECTIVE:
             streak.append(change)
@@ -104,6 +99,8 @@ def _ended(rules: ServiceRules, facts: Facts, memory: Memory, asks: tuple[Ask, .
     over = one.model_copy(update={"over_s": facts.now_s})
     if memory.resumed_s is not None and memory.resumed_s > one.at_s:
         return Turn(over, "an operator lets the loop go on", over=True)
+    if one.decision in proved_needed(memory.changes):
+        return Turn(over, f"undoing {one.decision} made it worse: what it had added is needed", over=True)
     if facts.observation is None or memory.watched_since_s is None:
         return None
     if one.breaches:

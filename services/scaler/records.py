@@ -104,9 +104,17 @@ class Scribe:
         )
 
     def effectiveness(
-        self, change: Change, now_s: float, epoch: int, verdict: Verdict, reason: str, after: dict[str, float]
+        self,
+        change: Change,
+        now_s: float,
+        epoch: int,
+        verdict: Verdict,
+        reason: str,
+        after: dict[str, float],
+        at_end: dict[str, float] | None = None,
     ) -> ScalingRecord:
-        """Whether a change helped, by the measurements on both sides of it."""
+        """Whether a change helped, by the measurements on both sides of it. ``at_end``: over the end of the second,
+        where that counted too."""
         return self._record(
             "effectiveness",
             change.decision,
@@ -116,6 +124,7 @@ class Scribe:
             reason=reason,
             before=change.before,
             after=after,
+            at_end=at_end or {},
             breaches=change.breaches,
             runs=change.runs,
         )

@@ -19,7 +19,7 @@ def roll_back(case: Case) -> Decision | None:
     if case.now_s > _judged_s(case, change) + max(case.rules.tuning.stabilization.down, case.rules.tuning.cooldown):
         return None
     if change.action is Action.SCALE_UP:
-        return None if _undone_in_vain(case, change.cause) else _remove_again(case, change)
+        return _remove_again(case, change)
     target = min(change.current, case.rules.max)
     if cooling := case.cooling():
         return cooling
@@ -51,18 +51,22 @@ def rolled_back_lately(case: Case, cause: str) -> Change | None:
 def _undone_lately(case: Case) -> frozenset[str]:
     since_s = case.now_s - case.rules.tuning.stabilization.down
     changes = case.memory.changes
-    return frozenset(one.reverses for one in changes if one.reverses and one.at_s > since_s and not one.dry_run)
+    made = [one for one in changes if not one.dry_run and one.ok is not False]
+    return frozenset(one.reverses for one in made if one.reverses and one.at_s > since_s)
 
 
-def _undone_in_vain(case: Case, cause: str) -> bool:
-    """Whether a change for this cause was lately undone and that made it worse."""
-    needed = _undone_lately(case) & proved_needed(case.memory.changes)
-    return any(one.decision in needed and one.cause == cause for one in case.memory.changes)
+def _proved_count(case: Case, change: Change) -> int:
+    """The count that was needed shortly before a change: undoing another one for its cause had made it worse."""
+    since_s = change.at_s - case.rules.tuning.stabilization.down
+    same = {one.decision for one in case.memory.changes if one.cause == change.cause}
+    proofs = [one for one in case.memory.changes if one.reverses in same and one.verdict == "worse"]
+    return max((one.current for one in proofs if one.at_s > since_s), default=0)
 
 
 def _judged_s(case: Case, change: Change) -> float:
-    """When its effect was known, about."""
-    return window_of(case.rules.tuning.effectiveness, change.done_s or change.at_s)[1] + MEASURED_WITHIN_S
+    """When its effect was known at the latest."""
+    tuning = case.rules.tuning.effectiveness
+    return window_of(tuning, change.done_s or change.at_s)[1] + tuning.window + MEASURED_WITHIN_S
 
 
 def _latest(case: Case) -> Change | None:
@@ -77,7 +81,7 @@ def _remove_again(case: Case, change: Change) -> Decision | None:
     if seen.unhealthy or seen.starting or seen.ready < seen.desired or requests_wait(case.facts.readings):
         return None
     others = max((ask.candidate.replicas for ask in case.asks if ask.drives and ask.cause != change.cause), default=0)
-    needed = max(needed_for_load(rules, case.facts), others)
+    needed = max(needed_for_load(rules, case.facts), others, _proved_count(case, change))
     target, clamps = clamp_steps(change.current, (("load", max(change.current, needed, rules.min)),))
     if target >= seen.desired:
         return None

@@ -1,5 +1,7 @@
 """The half of the policy that removes replicas: all conditions, long enough, on complete data, projected. Pure."""
 
+from itertools import takewhile
+
 from services.scaler.candidates import load_metrics, needed_for_load
 from services.scaler.decision import Case, Decision, clamp_steps
 from services.scaler.history import condition_holds
@@ -22,7 +24,7 @@ def scale_down(case: Case) -> Decision:
         return case.hold("steady", "idle, but not yet for long enough")
     if seen.unhealthy or seen.starting or seen.ready < seen.desired:
         return case.hold("not_all_ready", f"{seen.ready} of {seen.desired} replicas are ready, so none is removed")
-    return _stabilizing(case) or _remove(case, idle_s)
+    return _stabilizing(case) or _warned(case, rule) or _remove(case, idle_s)
 
 
 def _demand_unknown(case: Case) -> Decision | None:
@@ -58,6 +60,25 @@ def _stabilizing(case: Case) -> Decision | None:
     if ups and case.now_s - ups[-1] < span_s:
         return case.hold("stabilizing", f"a scale-up is less than {span_s:g} s ago")
     return None
+
+
+def _warned(case: Case, rule: DownRule | None) -> Decision | None:
+    """Thresholds that call a service idle which then is too small are trusted less each time: twice as long from one
+    attempt to the next, as often as the last ones were worse."""
+    if rule is None or case.rules.sizing is not None:
+        return None
+    downs = [one for one in reversed(case.memory.changes) if one.cause == "idle" and not one.dry_run]
+    worse = list(takewhile(lambda one: one.verdict == "worse", downs))
+    if not worse:
+        return None
+    wait_s = max(rule.idle_for, case.rules.tuning.stabilization.down) * 2 ** len(worse)
+    since_s = case.now_s - worse[0].at_s
+    if since_s >= wait_s:
+        return None
+    words = (
+        f"fewer made it worse {len(worse)} times in a row, the last {since_s:.0f} s ago: not again within {wait_s:g} s"
+    )
+    return case.hold("stabilizing", words)
 
 
 def _remove(case: Case, idle_s: float) -> Decision:

@@ -61,7 +61,8 @@ class ScalingRecord(Message):
     """One link of the chain. ``kind`` tells which of the optional parts is filled.
 
     decision: ``action`` … ``policy_version``; result: ``ok``, ``ready``, ``took_s``, ``error``;
-    effectiveness: ``verdict``, ``before``, ``after``. Results and effectiveness name their ``decision``.
+    effectiveness: ``verdict``, ``before``, ``after`` and, where the last part of that counted, ``at_end``. Results and
+    effectiveness name their ``decision``.
     escalation: nothing more is tried for ``cause`` until people or the end of the episode say so (``reason_code``
     ``ineffective``), or that this is over (``resumed``); it names the last decision made for the cause.
     order: what an operator asked: ``order`` (its id), ``by``, ``reason_code`` (its kind), ``reason``, ``target``,
@@ -109,6 +110,7 @@ class ScalingRecord(Message):
     verdict: Literal["helped", "no_effect", "worse", "unknown"] | None = None
     before: dict[str, float] = Field(default_factory=dict)
     after: dict[str, float] = Field(default_factory=dict)
+    at_end: dict[str, float] = Field(default_factory=dict)
 
     order: str = ""
     by: str = ""

@@ -282,12 +282,6 @@ class ServiceRules(Document):
                     f"{condition.metric}: down below {condition.below:g} overlaps up above {limit:g}, so both could "
                     "hold; below must be less than above"
                 )
-        patience_s = self.tuning.effectiveness.ready_within
-        if self.sizing is not None and self.sizing.start_up >= patience_s:
-            raise ValueError(
-                f"sizing.start_up {self.sizing.start_up:g} s is not shorter than tuning.effectiveness.ready_within "
-                f"{patience_s:g} s, so each scale-up would count as failed; raise ready_within"
-            )
         return self
 
 
@@ -329,6 +323,19 @@ class ScalingRules(Document):
             for name, rules in services.items()
         }
         return {**data, "services": merged}
+
+    @model_validator(mode="after")
+    def _patient(self) -> "ScalingRules":
+        # Not in ServiceRules: a record made on such rules is still to be understood.
+        for service, its in self.services.items():
+            patience_s = its.tuning.effectiveness.ready_within
+            if its.sizing is not None and its.sizing.start_up >= patience_s:
+                raise ValueError(
+                    f"services.{service}.sizing.start_up {its.sizing.start_up:g} s is not shorter than "
+                    f"tuning.effectiveness.ready_within {patience_s:g} s, so each scale-up would count as failed; "
+                    "raise ready_within"
+                )
+        return self
 
     @model_validator(mode="after")
     def _within_budget(self) -> "ScalingRules":

@@ -166,6 +166,16 @@ def test_that_nothing_is_moved_is_not_told(progress: Progress) -> None:
             "scaling effect    relaycore: helped (routing_latency 132 → 44)",
         ),
         (
+            record(
+                "effectiveness",
+                verdict="helped",
+                before={"routing_latency": 244.0},
+                after={"routing_latency": 275.0},
+                at_end={"routing_latency": 46.0},
+            ),
+            "scaling effect    relaycore: helped (routing_latency 244 → 275, 46 at the end)",
+        ),
+        (
             record("order", reason_code="set", target=5, by="ada", reason="launch", ok=True),
             "scaling order     relaycore: set to 5, asked by ada: launch",
         ),

@@ -207,6 +207,15 @@ def test_what_was_undone_in_vain_is_made_again_at_once_and_not_undone_again() ->
     made = change(20, current=2, target=4, verdict="worse", breaches=(), decision="again")
     past = Memory(changes=(undone, back, made))
     assert decide(RELAYCORE, facts(running(4), SLOW), past).reason_code == "rule_exceeded"
+    more = made.model_copy(update={"current": 4, "target": 12})
+    less = decide(
+        RELAYCORE,
+        facts(running(12), SLOW | {"cpu_usage": 0.1, "request_rate": 10.0}),
+        Memory(changes=(undone, back, more)),
+    )
+    assert (less.target, less.reverses) == (4, "again")
+    failed, busy = back.model_copy(update={"ok": False, "verdict": None}), SLOW | {"cpu_usage": 0.6}
+    assert decide(RELAYCORE, facts(running(4), busy), Memory(changes=(undone, failed))).reason_code == "rule_exceeded"
     long_ago = undone.model_copy(update={"at_s": NOW_S - 900}), back.model_copy(update={"at_s": NOW_S - 880})
     past = Memory(changes=(*long_ago, made))
     assert decide(RELAYCORE, facts(running(4), SLOW), past).reason_code == "rollback"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scaler.effect import ERROR_RATE, REQUEST_RATE, finished, judge, measurable
+from services.scaler.effect import ERROR_RATE, REQUEST_RATE, effect_of, finished, judge, measurable
 from services.scaler.history import Remembered, Tracker, changes_of
 from services.scaler.inputs import Inputs
 from services.scaler.open_breaches import OpenBreaches
@@ -254,6 +254,7 @@ def test_a_scale_up_is_judged_by_its_metric_over_the_windows_on_both_sides(
         (275.0, {"routing_latency": 195.0}, "no_effect"),
         (900.0, {"routing_latency": 600.0}, "unknown"),
         (900.0, {"routing_latency": 880.0}, "worse"),
+        (900.0, {"routing_latency": 600.0, REQUEST_RATE: 120.0}, "unknown"),
         (900.0, {"routing_latency": 600.0, ERROR_RATE: 0.2}, "worse"),
         (900.0, {"routing_latency": 46.0, REQUEST_RATE: 10.0}, "worse"),
         (900.0, {}, "worse"),
@@ -266,6 +267,7 @@ def test_a_scale_up_is_judged_by_its_metric_over_the_windows_on_both_sides(
         "back where it was",
         "the backlog is being worked off",
         "it stays",
+        "it is being worked off while more comes",
         "it falls, and so do the requests",
         "it fell because the load went away",
         "nobody asked any more",
@@ -281,6 +283,47 @@ def test_requests_that_piled_up_before_a_scale_up_are_not_its_doing(
     at_end = {REQUEST_RATE: 100.0, ERROR_RATE: 0.0} | end
     measured = {"routing_latency": after, REQUEST_RATE: 100.0, ERROR_RATE: 0.0}
     assert judge(made, measured, at_end, EFFECT, {"routing_latency": 75.0})[0] == verdict
+
+
+def test_what_is_missing_at_the_end_is_as_it_was_over_all() -> None:
+    before = {"routing_latency": 200.0, REQUEST_RATE: 100.0, ERROR_RATE: 0.0}
+    made = change(before=before, cause="request_rate", limit=150.0).model_copy(
+        update={"before": before | {"request_rate": 300.0}}
+    )
+    after = {"request_rate": 150.0, "routing_latency": 5_000.0, REQUEST_RATE: 100.0, ERROR_RATE: 0.5}
+    end = {"request_rate": 150.0, REQUEST_RATE: 100.0}
+    assert judge(made, after, end, EFFECT, {"routing_latency": 75.0})[0] == "worse"
+    down = change(action=Action.SCALE_DOWN, before=before, cause="idle")
+    assert judge(down, after, end, EFFECT, {"routing_latency": 75.0})[0] == "worse"
+
+
+def test_a_scale_up_that_is_undone_is_held_to_the_limit_it_was_made_for() -> None:
+    made = change(40, current=2, target=4, verdict="worse", breaches=(), decision="up", limit=50.0)
+    readings: dict[str, float | Reading] = {"cpu_usage": 0.2, "request_rate": 20.0, "routing_latency": 40.0}
+    undone = decide(RELAYCORE, facts(running(4), readings), Memory(changes=(made,)))
+    assert (undone.reverses, undone.expected) == ("up", {"routing_latency": 50.0})
+    back = change(
+        action=Action.SCALE_DOWN, cause="rollback", before={"routing_latency": 40.0}, expected=dict(undone.expected)
+    )
+    assert judge(back, {"routing_latency": 74.0}, {}, EFFECT, {"routing_latency": 75.0})[0] == "worse"
+    assert judge(back, {"routing_latency": 49.0}, {}, EFFECT, {"routing_latency": 75.0})[0] == "no_effect"
+
+
+def test_what_is_still_falling_is_measured_once_more() -> None:
+    made = change(100, done_s=NOW_S - 90, before={"routing_latency": 200.0, REQUEST_RATE: 100.0})
+    falling = {-88 + second: 2_000.0 - 70 * second for second in range(30)}
+
+    def measured(begin_s: float, end_s: float) -> dict[str, float]:
+        span = [value for at, value in falling.items() if begin_s <= NOW_S + at <= end_s]
+        return {"routing_latency": max(20.0, sum(span) / len(span)), REQUEST_RATE: 100.0}
+
+    def effect(ago_s: float) -> str | None:
+        found = effect_of(made, measured, NOW_S - ago_s, EFFECT, {"routing_latency": 75.0})
+        return None if found is None else found.verdict
+
+    assert [effect(ago_s) for ago_s in (78, 77, 68, 67)] == [None, None, None, "unknown"]
+    falling.update({at: 20.0 for at in falling if at > -75})
+    assert [effect(ago_s) for ago_s in (77, 67)] == [None, "helped"]
 
 
 def test_another_latency_that_is_still_falling_is_no_harm_yet_and_a_moment_of_a_scale_down_none() -> None:

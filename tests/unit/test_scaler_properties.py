@@ -189,7 +189,8 @@ def live(rules: ServiceRules, start: int, moments: list[Moment]) -> int:
 
 
 def check_undoing(rules: ServiceRules, made: tuple[Change, ...], decision: Decision, now_s: float) -> None:
-    """Only the last change is undone, once, no further than to the count before; and its cause rests then."""
+    """Only the last change is undone, once, no further than to the count before; and its cause rests then, unless that
+    made it worse."""
     if decision.reverses:
         undone = made[-1]
         assert (undone.decision, undone.reverses) == (decision.reverses, "")
@@ -197,7 +198,8 @@ def check_undoing(rules: ServiceRules, made: tuple[Change, ...], decision: Decis
         assert back <= 0 if decision.action is Action.SCALE_UP else back >= 0
     elif decision.action is Action.SCALE_UP:
         since_s = now_s - rules.tuning.stabilization.down
-        names = {one.reverses for one in made if one.reverses and one.at_s > since_s}
+        resting = [one for one in made if one.at_s > since_s and one.verdict != "worse" and one.ok is not False]
+        names = {one.reverses for one in resting if one.reverses}
         assert decision.cause not in {one.cause for one in made if one.decision in names}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.scaler.decision import Decision
 from services.scaler.demand import REMEMBERED_S, demand
-from services.scaler.effect import REQUEST_RATE, end_of, finished, judge, latency_limits, measurable
+from services.scaler.effect import REQUEST_RATE, effect_of, finished, latency_limits, span_before
 from services.scaler.history import KEPT_CHANGES, Tracker
 from services.scaler.policy import decide
 from services.scaler.simulation.replicas import Second
@@ -18,8 +18,6 @@ from services.scaler.situation import LATEST_S, Change, Demand, Facts, Observati
 from services.scaler.sizing import CAUSE
 from shared.contracts.scaling import Action
 from shared.contracts.scaling_rules import RULE_METRICS, ServiceRules
-
-BEFORE_S = 5
 
 
 class Own:
@@ -90,10 +88,8 @@ class Own:
             outcome = finished(change, seen, now_s, tuning)
             if outcome is not None:
                 self._put(change.model_copy(update={"ok": outcome[0], "done_s": now_s}))
-        elif (span := measurable(change, now_s, tuning)) is not None:
-            after, at_end = self._measured(*span), self._measured(*end_of(span))
-            verdict, _ = judge(change, after, at_end, tuning, latency_limits(self._rules))
-            self._put(change.model_copy(update={"verdict": verdict}))
+        elif effect := effect_of(change, self._measured, now_s, tuning, latency_limits(self._rules)):
+            self._put(change.model_copy(update={"verdict": effect.verdict}))
 
     def _note(self, decision: Decision, now_s: float) -> None:
         overtaken = undecided(self._changes)
@@ -107,7 +103,9 @@ class Own:
             target=decision.target,
             cause=decision.cause,
             limit=decision.limit,
-            before=self._measured(now_s - BEFORE_S, now_s),
+            before=self._measured(*span_before(now_s, self._rules.tuning.effectiveness)),
+            expected=dict(decision.expected),
+            reverses=decision.reverses,
         )
         self._changes = (*self._changes, change)[-KEPT_CHANGES:]
 
