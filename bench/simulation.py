@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from bench.streams import EPOCH_S, Change, Line, Worker, median_for, readings
+from bench.streams import EPOCH_S, FRAME_S, Change, Line, Worker, median_for, readings
 from services.validator.judging import Judge
 from services.validator.levels import derive_levels
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source, SystemBenchmarks
@@ -21,7 +21,8 @@ from shared.contracts.scenario import Scenario
 from shared.contracts.timing import Kind
 
 RUN = "run-of-the-bench"
-TICK_S = 0.25
+TICK_S = FRAME_S
+"""The judge looks when something was heard, and no sooner than 0.1 s after it did last: at each frame."""
 LATE_S = 0.1
 """From a frame's cut to the merge of its windows: what ``bench freshness`` measures, rounded up."""
 STRETCH_S = 300
@@ -69,7 +70,7 @@ def only(benchmarks: Benchmarks, *sources: Source) -> Benchmarks:
 def simulate(
     setting: Setting, until_s: float, phase_s: float = 0.0, every_stretch: Callable[[], None] | None = None
 ) -> Iterator[tuple[float, Breach]]:
-    """Events of a run of that length, with the moment they are told; ticks fall ``phase_s`` after quarter seconds."""
+    """Events of a run of that length, with the moment they are told; ticks fall ``phase_s`` after frames are cut."""
     judge, workers, systems = _judge(setting), _workers(setting), setting.benchmarks.systems
     rng = np.random.default_rng(setting.seed + 1)
     state = dict.fromkeys(_resources(systems), 0.0)
