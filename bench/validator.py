@@ -133,7 +133,7 @@ def _alone(benchmarks: Benchmarks, system: str, metric: str) -> Benchmarks:
 
 
 def _moment(setting: Setting) -> tuple[float, float]:
-    """When a trial's change comes, and how long after a frame is cut the judge looks: it travels, and the judge rests."""
+    """When a trial's change comes, and how long after a frame is cut it is judged: it travels, the judge rests."""
     rng = np.random.default_rng(setting.seed + 77)
     return SETTLED_S + float(rng.uniform(0, 1)), LATE_S + float(rng.uniform(0, LEAST_S))
 
