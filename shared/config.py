@@ -9,12 +9,24 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from shared.contracts.base import AS_WRITTEN
 from shared.errors import ConfigError, WrongFieldError
 
 M = TypeVar("M", bound=BaseModel)
 Field = tuple[str | int, ...]
 """Where something stands in a document: the keys and places that lead to it."""
 Locate = Callable[[Field], int]
+
+
+_PLAIN = {
+    "extra_forbidden": "unknown field",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping, NAME: VALUE",
+    "model_type": "must be a mapping, FIELD: VALUE",
+    "string_type": "must be text; in YAML a number, a date, yes and no are text in quotes",
+}
+"""Errors of validation in the words of those who write YAML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ def not_yaml(path: Path, error: yaml.YAMLError) -> ConfigError:
 def parse(kind: type[M], data: Any, source: str, locate: Locate | None = None) -> M:
     """Validate plain data as a document; ``ConfigError`` names the source and each wrong field with its value."""
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, context=AS_WRITTEN)
     except ValidationError as error:
         raise wrong(error, source, locate) from error
 
@@ -92,7 +104,7 @@ def wrong(error: ValidationError, source: str, locate: Locate | None = None) -> 
     """One line for all errors of a validation, each with its line where ``locate`` tells it."""
     if locate is None:
         return ConfigError(f"{source}: {describe(error)}")
-    items = error.errors(include_url=False)
+    items = _of_their_own(error)
     told = [(locate(_field(item)), _describe(item)) for item in items]
     first, *others = told
     rest = "".join(f"; line {line}: {text}" for line, text in others)
@@ -101,7 +113,7 @@ def wrong(error: ValidationError, source: str, locate: Locate | None = None) -> 
 
 def describe(error: ValidationError) -> str:
     """One line for all errors of a validation: where, what is wrong, and the value when it is short."""
-    return "; ".join(_describe(item) for item in error.errors(include_url=False))
+    return "; ".join(_describe(item) for item in _of_their_own(error))
 
 
 def load_document(kind: type[M], path: Path) -> M:
@@ -111,12 +123,21 @@ def load_document(kind: type[M], path: Path) -> M:
 
 def _describe(item: ErrorDetails) -> str:
     where = ".".join(str(part) for part in _field(item)) or "document"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        message = "unknown field"
+    message = _PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
     value = item.get("input")
     shown = f" (got {value!r})" if isinstance(value, str | int | float) and len(repr(value)) < 80 else ""
     return f"{where}: {message}{shown}"
+
+
+def _of_their_own(error: ValidationError) -> list[ErrorDetails]:
+    """All errors but those that only follow from others: a list is called too short for want of its wrong items."""
+    items = error.errors(include_url=False)
+    return [
+        item
+        for item in items
+        if item["type"] != "too_short"
+        or all(len(one["loc"]) <= len(item["loc"]) or one["loc"][: len(item["loc"])] != item["loc"] for one in items)
+    ]
 
 
 def _field(item: ErrorDetails) -> Field:

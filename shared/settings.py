@@ -28,7 +28,7 @@ class ServiceSettings(BaseSettings):
     to judge by, ``benchmarks.yaml`` in ``config_dir`` where it is not given.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TIDEGATE_", extra="ignore", frozen=True, allow_inf_nan=False)
 
     environment: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
     # Both may carry a password.

@@ -3,14 +3,18 @@
 from shared.config import load_document
 from shared.contracts.benchmarks_file import load_benchmarks
 from shared.contracts.scaling_rules import ScalingRules
-from shared.contracts.webhooks import Webhooks
+from shared.contracts.webhooks import Webhooks, find_unknown
+from shared.errors import ConfigError
 from shared.settings import ServiceSettings
 
 
 def check_documents(settings: ServiceSettings, environment: str) -> None:
     """``ConfigError`` naming file and field when the benchmarks, the scaling rules or the webhooks cannot be used."""
-    load_benchmarks(settings.benchmarks_path, environment)
+    effective = load_benchmarks(settings.benchmarks_path, environment)
     config_dir = settings.config_dir
     load_document(ScalingRules, config_dir / "scaling.yaml")
-    if (config_dir / "webhooks.yaml").exists():
-        load_document(Webhooks, config_dir / "webhooks.yaml")
+    webhooks = config_dir / "webhooks.yaml"
+    if webhooks.exists():
+        document = load_document(Webhooks, webhooks)
+        for unknown in find_unknown(document, effective.systems, effective.benchmarks.metrics):
+            raise ConfigError(f"{webhooks}: {unknown}")

@@ -44,14 +44,6 @@ def with_search(run: PlannedRun, options: SearchOptions) -> PlannedRun:
 
 def plan_search(loads: Sequence[Load], options: SearchOptions) -> StressSearch:
     """Levels are arrivals/s where the loads have rates, else users; they begin at what the loads ask for."""
-    for scenario in (load.scenario for load in loads):
-        for gate in scenario.targets:
-            if not gate.confirmable:
-                least = "between 0 and 1" if gate.metric == "error_rate" else "above 0"
-                raise ConfigError(
-                    f"{scenario.name}: {gate.metric} limit {gate.limit:g}: a search needs one {least}, "
-                    "since no number of requests shows this one kept"
-                )
     open_load = all(load.rate is not None for load in loads)
     for option, value in (("--require-rate", options.require_rate), ("--require-users", options.require_users)):
         if value is not None and open_load is (option == "--require-users"):

@@ -13,7 +13,9 @@ from services.forwarder.settings import SECRET_PREFIX, ForwarderSettings, check_
 from services.forwarder.told_bucket import ToldBucket
 from shared.bus import open_bus
 from shared.config import load_document
-from shared.contracts.webhooks import Webhooks
+from shared.contracts.benchmarks_file import load_benchmarks
+from shared.contracts.webhooks import Webhooks, find_unknown
+from shared.errors import ConfigError
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
@@ -23,10 +25,24 @@ from shared.service import run_until
 logger = logging.getLogger(__name__)
 
 
+def warn_of_unknown(document: Webhooks, settings: ForwarderSettings) -> None:
+    """Say which systems and metrics no breach is of, by the benchmarks where they can be read here.
+
+    No more than that: a validator elsewhere may judge by others.
+    """
+    try:
+        known = load_benchmarks(settings.benchmarks_path, settings.environment)
+    except ConfigError:
+        return
+    for unknown in find_unknown(document, known.systems, known.benchmarks.metrics):
+        logger.warning("%s: %s", settings.webhooks_path, unknown)
+
+
 async def serve(settings: ForwarderSettings, stop: asyncio.Event) -> None:
     """Forward until ``stop``. Raises ``ConfigError`` for endpoints that cannot be used or may not be."""
     document = load_document(Webhooks, settings.webhooks_path)
     check_hosts(document, settings.webhook_hosts)
+    warn_of_unknown(document, settings)
     secrets = read_secrets(SECRET_PREFIX)
     keys = {endpoint.name: keys_of(endpoint, secrets) for endpoint in document.endpoints}
     async with AsyncExitStack() as stack:

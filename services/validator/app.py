@@ -24,6 +24,7 @@ from services.validator.telling import Teller
 from services.validator.timescale import Store
 from shared.bus import open_bus
 from shared.contracts.benchmarks_file import load_benchmarks
+from shared.contracts.judgeable import find_doubts
 from shared.http import HttpDoor
 from shared.leadership import keep
 from shared.lease import Lease
@@ -75,6 +76,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         attend(bus, attention)
         await bus.broker.start()
         logger.info("judging by %s", settings.benchmarks_path)
+        for doubt in find_doubts(benchmarks):
+            logger.warning("%s", doubt)
         name = f"validator-{uuid.uuid4().hex[:8]}".encode()
         reading = [inbox.read_windows(), inbox.read_resources(), inbox.read_spans(), watch_ears(bus)]
         presiding = [presider.preside(), stress.lead(), canaries.watch(lambda: presider.presiding)]

@@ -14,10 +14,9 @@ from services.validator.measuring import Measured, chosen_by
 from services.validator.windows import SystemWindows
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
+from shared.contracts.burn import BURN_RATE
 from shared.histogram import bucket_of
 
-BURN_RATE = "_burn_rate"
-"""Ends the metric of a breach that is about a benchmark's error budget."""
 STREAM_S = 100
 """So far back the stream's windows are trusted to be whole; what is older must have been told by the store."""
 EVERY_US = 1_000_000

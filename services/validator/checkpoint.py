@@ -15,11 +15,12 @@ from services.validator.board import RunBoard, UsersAt
 from services.validator.generator_course import GeneratorCourse
 from services.validator.health import GeneratorHealth
 from services.validator.producer import Line, Producer
-from services.validator.windows import KEPT_S, SystemWindows
+from services.validator.windows import SystemWindows
 from shared.contracts.base import Instant, Message
+from shared.contracts.sources import KEPT_S, LATE_S
 from shared.contracts.timing import Kind
 
-READ_AGAIN = timedelta(seconds=KEPT_S + 30)
+READ_AGAIN = timedelta(seconds=KEPT_S + LATE_S)
 """So far before a checkpoint WINDOWS is read again; what windows hold of that time came later than this."""
 MOST_MISSING = 1_000
 """Ranges of frames given up that are kept per producer; the oldest are forgotten, and would count as redelivered."""

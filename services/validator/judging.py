@@ -13,7 +13,7 @@ from itertools import chain
 
 from services.validator.board import Key, RunBoard, concerns
 from services.validator.breach_event import Judged, describe, with_acknowledgement, with_hop
-from services.validator.budgets import BURN_RATE, Budgets
+from services.validator.budgets import Budgets
 from services.validator.drift_breach import DriftFound
 from services.validator.drift_breach import follow as follow_drift
 from services.validator.hops import SlowestHop
@@ -29,6 +29,7 @@ from shared.contracts.attention import Acknowledge
 from shared.contracts.base import utc_of_us
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source, SystemBenchmarks
 from shared.contracts.breach import Breach, BreachStatus
+from shared.contracts.burn import BURN_RATE
 from shared.contracts.run import RunDesired
 
 REFUTED = "what came late refutes it: with all that was measured, the window it was opened from breaks no limit"

@@ -4,21 +4,21 @@ Event time ends at the watermark of the run's system; resources have no watermar
 window that the generator spoiled is named so instead of measured.
 """
 
-import math
 from dataclasses import dataclass
 
 from services.validator.levels import NEWEST_S, short_seconds
 from services.validator.resources import ResourceWindows
 from services.validator.samples import Completions, Failures, Latencies, Readings, Sample, Second
 from services.validator.windows import Chosen, SystemWindows
-from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Benchmark, Source, samples_to_confirm
+from shared.contracts.benchmarks import Benchmark, Source
+from shared.contracts.sources import KEPT_S, QUANTILES, samples_to_confirm, samples_to_confirm_share
 from shared.contracts.timing import Kind
 from shared.contracts.window import Exemplar
 from shared.histogram import Histogram
 
 LEAST_READINGS = 3
 STALE_RESOURCE_S = 8
-HISTORY_S = 150
+HISTORY_S = KEPT_S
 """So many seconds of readings tell how a resource scatters: enough to know a correlation of 0.9 from one of 0.6."""
 
 
@@ -61,7 +61,7 @@ def chosen_by(benchmark: Benchmark) -> Chosen:
 def recovery_samples(benchmark: Benchmark) -> int:
     """Least samples with which a kept benchmark can be confirmed again."""
     if benchmark.source is Source.ERROR_RATE:
-        return math.ceil(math.log(CONFIRM_P) / math.log(1 - benchmark.target))
+        return samples_to_confirm_share(benchmark.target)
     return samples_to_confirm(benchmark.statistic) if benchmark.statistic in QUANTILES else LEAST_READINGS
 
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from shared.contracts.resource import ResourceSample
+from shared.contracts.sources import KEPT_S
 
-KEPT_S = 150
 _ACROSS: dict[str, Callable[[Iterable[float]], float]] = {"sum": math.fsum, "max": max}
 
 

@@ -11,10 +11,10 @@ from services.validator.measuring import Measured, recovery_samples
 from services.validator.samples import Counted, Latencies, Second
 from services.validator.tally import worst_of
 from shared.contracts.benchmarks import Benchmark
+from shared.contracts.sources import KEPT_S
 from shared.contracts.span_window import SpanCell, SpanWindows
 from shared.contracts.window import Exemplar
 
-KEPT_S = 150
 STALE_S = 8
 LEAST_BLOCKS = 8
 MOST_SPREAD = 50.0

@@ -12,12 +12,11 @@ from services.validator.health import GeneratorHealth
 from services.validator.producer import SILENCE_US, Line, Producer
 from services.validator.samples import Second
 from services.validator.tally import Tally
+from shared.contracts.sources import KEPT_S
 from shared.contracts.timing import Kind
 from shared.contracts.window import Cell, FrameWindows
 from shared.histogram import Histogram
 
-KEPT_S = 150
-"""Allowed lateness: cells that far behind event time change what was judged; older ones are the store's alone."""
 MOST_RETIRED = 1_000
 """Producers that have left are remembered, so that their frames stay recognisable; beyond it the oldest are not."""
 

@@ -7,7 +7,9 @@ ignores fields it does not know (``Message``); documents that people write refus
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationInfo, model_validator
+
+from shared.errors import WrongFieldError
 
 
 class Message(BaseModel):
@@ -22,6 +24,34 @@ class Document(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_by_name=True, serialize_by_alias=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, data: object) -> object:
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if isinstance(value, bool) and (field := cls.model_fields.get(name)) and field.annotation in _NUMBERS:
+                raise WrongFieldError(f"{name}: {str(value).lower()} stands where a number belongs", name)
+        return data
+
+
+AS_WRITTEN = {"written": True}
+"""Context of validating what somebody wrote: more is refused there than of what was told on the bus before."""
+
+
+def is_written(info: ValidationInfo) -> bool:
+    return info.context == AS_WRITTEN
+
+
+_NUMBERS = (int, float, int | None, float | None)
+
+
+def refuse_dots(name: str, instead: str) -> str:
+    """The name, where it can be one token of a subject. ``instead``: what to write for a dot."""
+    if "." in name:
+        raise ValueError(
+            f"{name!r} has a dot, which parts the subjects of the bus; write {name.replace('.', instead)!r}"
+        )
+    return name
 
 
 def _aware(value: datetime) -> datetime:

@@ -36,9 +36,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveBenchmarks:
-    """What holds in one environment, and by (system, metric) and field the line it comes from."""
+    """What holds in one environment, and by (system, metric) and field the line it comes from.
+
+    ``systems``: those of the file, and those that the scenarios beside it call.
+    """
 
     benchmarks: Benchmarks
+    systems: frozenset[str]
     lines: Mapping[tuple[str, str], Mapping[str, int]]
     path: Path
 
@@ -48,8 +52,10 @@ def load_benchmarks(path: Path, environment: str) -> EffectiveBenchmarks:
     written = read_written(path)
     resolver = _Resolver(written, environment)
     benchmarks = parse(Benchmarks, resolver.resolve(), str(path), resolver.line)
-    _refuse_unknown_steps(benchmarks, path, resolver)
-    return EffectiveBenchmarks(benchmarks, resolver.lines(), path)
+    steps = _steps_of(path.parent / "scenarios")
+    _refuse_unknown_steps(benchmarks, steps, resolver)
+    called = {system for some in steps.values() for system, _ in some}
+    return EffectiveBenchmarks(benchmarks, frozenset(called | set(benchmarks.systems)), resolver.lines(), path)
 
 
 def environments_of(path: Path) -> tuple[str, ...]:
@@ -71,6 +77,7 @@ class _Resolver:
         """The document of the environment, as plain data for ``Benchmarks``."""
         if not isinstance(self._written.data, dict):
             return self._written.data
+        self._check_names()
         self._check_defaults(("defaults",))
         systems = {system: self._system(str(system), body) for system, body in self._systems().items()}
         self._check_environments()
@@ -160,6 +167,13 @@ class _Resolver:
         environments = _mapping(self._raw.get("environments"))
         return _mapping(_mapping(_mapping(environments.get(self._environment)).get(system)).get(metric))
 
+    def _check_names(self) -> None:
+        """What is looked up by name must have been read as text, which a bare ``1`` or ``yes`` is not."""
+        for at in (("systems",), ("environments",)):
+            for name in _mapping(self._raw.get(*at)):
+                if not isinstance(name, str):
+                    raise self.refuse((*at, str(name)), f"{name!r} is no text; write the name in quotes")
+
     def _check_defaults(self, at: Field) -> None:
         body = self._raw
         for part in at[:-1]:
@@ -207,9 +221,8 @@ def _walk(value: Any, at: Field, depth: int) -> Iterator[tuple[Field, Any]]:
             yield from _walk(inner, (*at, str(name)), depth)
 
 
-def _refuse_unknown_steps(benchmarks: Benchmarks, path: Path, resolver: _Resolver) -> None:
+def _refuse_unknown_steps(benchmarks: Benchmarks, known: dict[str, set[tuple[str, str]]], resolver: _Resolver) -> None:
     """Scenarios and actions must be those of ``scenarios/*.yaml`` beside the file, where there is such a folder."""
-    known = _steps_of(path.parent / "scenarios")
     if not known:
         return
     for system, owner in benchmarks.systems.items():

@@ -12,6 +12,10 @@ from shared.contracts.base import Document, Name
 from shared.contracts.units import Duration
 from shared.errors import WrongFieldError
 
+BURN_RATE = "_burn_rate"
+"""Ends the metric of a breach that is about a benchmark's error budget."""
+LONGEST_S = 400 * 86_400.0
+"""Hours of requests are kept so long where nothing else is set."""
 CRITICAL_FROM = 6.0
 """Burn rates from here on are told as critical where nothing else is said."""
 
@@ -42,6 +46,8 @@ class BurnRate(Document):
             raise WrongFieldError(f"short of {self.short:g} s is below the 1 s of a cell", "short")
         if self.short >= self.long:
             raise WrongFieldError(f"short of {self.short:g} s must be below long {self.long:g} s", "short")
+        if self.long > LONGEST_S:
+            raise WrongFieldError(f"long of {self.long:g} s is more than the store keeps; use at most 400d", "long")
         return self
 
 

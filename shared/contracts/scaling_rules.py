@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.base import Document, Name, SystemId, refuse_dots
 from shared.contracts.prices import Prices
 from shared.contracts.scaling_budget import Budget, ReplicaSize
 from shared.contracts.scaling_targets import LocalTarget, ScalingTarget, WorkersTarget
@@ -302,11 +302,7 @@ class ScalingRules(Document):
     @field_validator("services")
     @classmethod
     def _named_for_the_bus(cls, value: dict[str, ServiceRules]) -> dict[str, ServiceRules]:
-        if dotted := next((name for name in value if "." in name), None):
-            raise ValueError(
-                f"{dotted!r} has a dot, which parts the subjects of the bus; write {dotted.replace('.', '-')!r}"
-            )
-        return value
+        return {refuse_dots(name, "-"): rules for name, rules in value.items()}
 
     @model_validator(mode="before")
     @classmethod

@@ -6,14 +6,15 @@ iteration's in a closed one), a captured name, a variable of ``vars``, ``${SET.C
 ``${secret.NAME}``, which each worker takes from its own environment and which never travels.
 """
 
-import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from shared.contracts.base import Document, Name, SystemId
+from shared.contracts.base import Document, Name, SystemId, is_written
 from shared.contracts.client import Client
+from shared.contracts.gate import Gate as Gate
+from shared.contracts.gate import refuse_gates
 from shared.contracts.sendable import BUILT_IN, Headers, JsonBody, VariableName, names_in
 from shared.contracts.units import Duration, TimeLimit, parse_duration_s
 
@@ -222,28 +223,6 @@ class DataSet(Document):
         return self
 
 
-class Gate(Document):
-    """A target of this scenario's own, judged on the whole run: e.g. mean workflow time below 45 s."""
-
-    metric: Literal["workflow_execution_time", "response_time", "error_rate", "throughput"]
-    statistic: Literal["mean", "p50", "p90", "p95", "p99", "rate"] = "p95"
-    limit: Annotated[float, Field(allow_inf_nan=False)]
-    unit: Literal["ms", "ratio", "requests/s"]
-    action: Name | None = None
-
-    @model_validator(mode="after")
-    def _unit_fits(self) -> "Gate":
-        fits = {"error_rate": "ratio", "throughput": "requests/s"}.get(self.metric, "ms")
-        if self.unit != fits:
-            raise ValueError(f"unit {self.unit!r} does not measure {self.metric}; use {fits!r}")
-        return self
-
-    @property
-    def confirmable(self) -> bool:
-        """Whether samples can show it kept: an error rate of 0 or 1, or no time at all, they never can."""
-        return 0 < self.limit < (1 if self.metric == "error_rate" else math.inf)
-
-
 class Scenario(Document):
     """What one virtual user does, again and again, and the load it is run with unless the run says otherwise."""
 
@@ -291,6 +270,12 @@ class Scenario(Document):
         for step in self.steps:
             _resolve(f"step {step.action!r}", "step captures", step.templates(), known)
             known |= {*step.capture, *step.gives}
+        return self
+
+    @model_validator(mode="after")
+    def _targets_judgeable(self, info: ValidationInfo) -> "Scenario":
+        if is_written(info):
+            refuse_gates(self.targets, list(dict.fromkeys(step.action for step in self.steps)), workflow=self.workflow)
         return self
 
 

@@ -1,9 +1,34 @@
 """What a benchmark can be measured by: its sources with their units, their statistics and their direction."""
 
+import math
 from enum import StrEnum
 from typing import Literal
 
 Statistic = Literal["mean", "rate", "p50", "p90", "p95", "p99", "p999"]
+
+KEPT_S = 150
+"""So far behind event time the seconds of requests, readings and spans are held; what is older is the store's alone."""
+LATE_S = 30
+"""What comes so much later than the rest is still in every window."""
+LONGEST_WINDOW_S = KEPT_S - LATE_S
+
+QUANTILES: dict[str, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+CONFIRM_P = 0.05
+"""A pass is confirmed when a system just at its limit would look this good in fewer than one of twenty windows."""
+
+
+def samples_to_confirm(statistic: str) -> int:
+    """Least samples that can confirm a percentile at 95 % (all of them below the limit); 2 for a mean.
+
+    ``q**n <= 0.05``: 59 for p95, 299 for p99, 2,995 for p99.9.
+    """
+    q = QUANTILES.get(statistic)
+    return 2 if q is None else math.ceil(math.log(CONFIRM_P) / math.log(q))
+
+
+def samples_to_confirm_share(share: float) -> int:
+    """Least samples that can confirm that fewer than a share fail at 95 % (none of them fails): 299 for 1 %."""
+    return math.ceil(math.log(CONFIRM_P) / math.log1p(-share))
 
 
 class Source(StrEnum):

@@ -1,7 +1,7 @@
 """Quantities as people write them, with their unit; stored in the unit the field's name ends with."""
 
-import math
 import re
+import sys
 from fractions import Fraction
 from typing import Annotated
 
@@ -10,6 +10,9 @@ from pydantic import BeforeValidator, Field
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _QUANTITY = re.compile(r"^\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*?)\s*$")
+
+MOST_PRECISE = 1e-300
+"""Figures closer to 0 are refused, and those farther from it than one over it: they would take for ever to reckon."""
 
 UNITS: dict[str, dict[str, Fraction]] = {
     "ms": {"ms": Fraction(1), "s": Fraction(1_000), "min": Fraction(60_000), "us": Fraction(1, 1_000)},
@@ -36,7 +39,7 @@ def parse_duration_s(value: object) -> float:
     """Seconds of ``90``, ``"90s"``, ``"1.5m"``, ``"200ms"``, ``"1h"``, ``"7d"``; a bare number counts as seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is no duration; write e.g. 200ms, 30s, 5m, 1h")  # noqa: TRY004 - pydantic reports ValueError
-    if not isinstance(value, str) and 0 <= value < math.inf:
+    if not isinstance(value, str) and 0 <= value <= sys.float_info.max:
         return float(value)
     match = _DURATION.match(str(value))
     if not match:
@@ -57,7 +60,9 @@ def parse_quantity(value: object, unit: str, of: str) -> float:
     number, written = match.groups()
     if written and written not in known:
         raise ValueError(f"unknown unit {written!r} in {value!r}; {of} is in {unit}, write it in {' or '.join(known)}")
-    return float(Fraction(number) * known[written or unit])
+    if not MOST_PRECISE < (float(number) or 1) < 1 / MOST_PRECISE:
+        raise ValueError(f"{value!r} is no figure that could be meant for {of}")
+    return float(Fraction(number if float(number) else 0) * known[written or unit])
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration_s), Field(ge=0)]

@@ -1,5 +1,6 @@
 """Where breaches are forwarded to by HTTP: the document ``config/webhooks.yaml``."""
 
+from collections.abc import Collection, Iterator
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -7,6 +8,7 @@ from pydantic import AfterValidator, StringConstraints, model_validator
 
 from shared.contracts.base import Document
 from shared.contracts.units import Duration, TimeLimit
+from shared.errors import closest
 
 
 def _is_url(value: str) -> str:
@@ -64,6 +66,21 @@ class Endpoint(Document):
     @property
     def host(self) -> str:
         return (urlsplit(self.url).hostname or "").rstrip(".").lower()
+
+
+def find_unknown(document: "Webhooks", systems: Collection[str], metrics: Collection[str]) -> Iterator[str]:
+    """Systems and metrics that an endpoint waits for and no breach can be of: a line each."""
+    for place, endpoint in enumerate(document.endpoints):
+        for name, asked, known in (
+            ("systems", endpoint.when.systems, systems),
+            ("metrics", endpoint.when.metrics, metrics),
+        ):
+            for one in asked:
+                if one not in known:
+                    yield (
+                        f"endpoints.{place}.when.{name}: no benchmark has {one!r}{closest(one, sorted(known))}, so "
+                        f"{endpoint.name} never hears of it; there are {', '.join(sorted(known))}"
+                    )
 
 
 class Webhooks(Document):

@@ -232,6 +232,19 @@ def test_every_value_knows_its_line(path: Path) -> None:
         ),
         pytest.param(("name: Pay", "name: Pay\n    calls: [shoop]"), ":26: systems.pay.calls.0: pay calls 'shoop', "
                      "which is no system here (did you mean 'shop'?)", id="an unknown system"),
+        pytest.param(
+            ("- {metric: orders,", "- {metric: quick, from: response_time, max_window: 20s, min_samples: 12001}\n"
+             "      - {metric: orders,"),
+            ":28: systems.pay.benchmarks.1.min_samples: quick: 100 requests/s, this system's throughput, never give "
+            "min_samples 12001 within max_window 20 s; even the longest, 120 s, holds 12000; use fewer",
+            id="samples that no window holds",
+        ),
+        pytest.param(
+            ("  pay:\n", "  1:\n"), ":23: systems.1: 1 is no text; write the name in quotes", id="a number for a system"
+        ),
+        pytest.param(
+            ("  staging:", "  1:"), ":35: environments.1: 1 is no text; write", id="a number for an environment"
+        ),
         pytest.param(("    name: Pay\n", "    name: Pay\n    name: Pai\n"), ":26: key 'name' stands on line 25 already",
                      id="a key twice"),
     ],
@@ -255,6 +268,35 @@ def test_a_document_of_another_shape_is_one_line(path: Path, text: str) -> None:
         load(path, text, environment="a")
     assert "\n" not in str(refused.value)
     assert str(refused.value).startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("{metric: a.b, target: 1, critical: 0.5, source: throughput}", ["metric: 'a.b' has"], id="one"),
+        pytest.param("3", ["benchmarks.0: must be a mapping, FIELD: VALUE (got 3)"], id="no mapping"),
+    ],
+)
+def test_a_mistake_is_told_without_what_follows_from_it(path: Path, text: str, said: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(path, f"systems:\n  shop:\n    service: s\n    name: S\n    benchmarks:\n      - {text}\n")
+    assert all(part in str(refused.value) for part in said)
+    assert ";" not in str(refused.value).replace("bus;", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("systems: 3", "systems: must be a mapping, NAME: VALUE (got 3)"),
+        ("systems: {a: {service: s, name: A, benchmarks: {}}}", "systems.a.benchmarks: must be a list"),
+        ("systems: {a: {service: s, name: 3, benchmarks: []}}", "systems.a.name: must be text; in YAML a number,"),
+        ("systems: {a: {service: s, name: A, benchmarks: []}}", "systems.a.benchmarks: Tuple should have at least 1"),
+    ],
+)
+def test_another_shape_is_told_in_the_words_of_yaml(path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(path, text)
+    assert said in str(refused.value)
 
 
 def test_scenarios_and_actions_are_those_beside_the_file(path: Path) -> None:

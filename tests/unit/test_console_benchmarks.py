@@ -34,6 +34,16 @@ def test_every_value_is_shown_with_its_line(path: Path) -> None:
     assert "400 ms :33" in row
 
 
+def test_what_is_doubtful_is_told_and_no_mistake(path: Path) -> None:
+    path.write_text(DOCUMENT.replace("- {metric: orders,", "- {metric: errors, target: 1e-5, critical: 0.1, source: "
+                                     "error_rate}\n      - {metric: orders,"))  # fmt: skip
+    shown = CliRunner().invoke(main, ["benchmarks", str(path)], env={"COLUMNS": "400"})
+    assert shown.exit_code == 0, shown.output
+    assert "doubtful: pay errors: to confirm target 1e-05 takes 299572 requests" in shown.stdout
+    told = json.loads(CliRunner().invoke(main, ["benchmarks", str(path), "--json"]).stdout)
+    assert len(told["doubts"]) == 1
+
+
 def test_json_is_whole(path: Path) -> None:
     told = json.loads(
         CliRunner().invoke(main, ["benchmarks", str(path), "--environment", "production", "--json"]).stdout

@@ -15,7 +15,7 @@ from services.console.scalability import fit_scaling
 from services.console.scalability_points import describe_scaling, read_point
 from services.console.stress_plan import SearchOptions, plan_search, with_search
 from services.console.stress_words import describe_answer, describe_level, read_stress
-from shared.contracts.scenario import Gate, Scenario, Step
+from shared.contracts.scenario import Scenario, Step
 from shared.contracts.stress import FirstBroken, StressAnswer, StressSearch
 from shared.errors import ConfigError
 from tests.unit.console_cases import BEGUN, report
@@ -176,10 +176,3 @@ def test_the_law_is_told_in_words() -> None:
     lines = describe_scaling(fit_scaling(points))
     assert lines[0].startswith("per replica λ 100")
     assert any("the most is carried by" in line for line in lines) or any("Amdahl" in line for line in lines)
-
-
-def test_a_target_that_no_number_of_requests_shows_kept_is_refused() -> None:
-    never = Gate(metric="error_rate", statistic="rate", limit=0, unit="ratio")
-    load = plan_load(small(targets=[never]), LoadOptions(profile="stress"))
-    with pytest.raises(ConfigError, match="error_rate limit 0: a search needs one between 0 and 1"):
-        plan_search([load], SearchOptions())

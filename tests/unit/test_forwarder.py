@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.console.documents import check_documents
+from services.forwarder.app import warn_of_unknown
 from services.forwarder.choosing import Told, told_of, wants
 from services.forwarder.retrying import MOST_S, PATIENCE_S, Answer, answer_of, pause_s
 from services.forwarder.settings import ForwarderSettings, check_hosts, keys_of
 from shared.config import load_document, parse
 from shared.contracts.breach import Breach, BreachStatus
-from shared.contracts.webhooks import Endpoint, Webhooks
+from shared.contracts.webhooks import Endpoint, Filter, Webhooks, find_unknown
 from shared.errors import ConfigError
 from shared.settings import PROJECT_ROOT
 from tests.unit.breaches import ESCALATED, OPENED, RESOLVED, UPDATED, acknowledged, breach
@@ -172,6 +174,42 @@ def test_a_document_that_cannot_be_used_names_its_field(fields: dict[str, Any], 
         parse(Webhooks, {"endpoints": [entry]}, "webhooks.yaml")
     assert said in str(refused.value)
     assert "pass@" not in str(refused.value)
+
+
+def test_an_endpoint_that_waits_for_what_never_comes_is_told_of() -> None:
+    when = Filter(systems=("shop", "shp"), metrics=("error_rate_burn_rate", "throughput_drift", "eror_rate"))
+    document = Webhooks(endpoints=(endpoint(when=when),))
+    metrics = {"error_rate", "error_rate_burn_rate", "throughput_drift"}
+    assert list(find_unknown(document, {"shop", "pay"}, metrics)) == [
+        "endpoints.0.when.systems: no benchmark has 'shp' (did you mean 'shop'?), so pager never hears of it; there "
+        "are pay, shop",
+        "endpoints.0.when.metrics: no benchmark has 'eror_rate' (did you mean 'error_rate'?), so pager never hears of "
+        "it; there are error_rate, error_rate_burn_rate, throughput_drift",
+    ]
+
+
+@pytest.mark.parametrize(("metric", "warned"), [("eror_rate", 1), ("error_rate", 0), ("throughput_drift", 0)])
+def test_the_forwarder_warns_by_the_benchmarks_that_it_can_read(
+    metric: str, warned: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    document = Webhooks(endpoints=(endpoint(when=Filter(systems=("autmatrix",), metrics=(metric,))),))
+    warn_of_unknown(document, ForwarderSettings())
+    assert len(caplog.records) == warned
+    warn_of_unknown(document, ForwarderSettings(config_dir=tmp_path))
+    assert len(caplog.records) == warned, "no benchmarks there, nothing to say"
+
+
+def test_a_stack_is_not_started_with_an_endpoint_that_waits_for_what_never_comes(tmp_path: Path) -> None:
+    for name in ("benchmarks.yaml", "scaling.yaml"):
+        (tmp_path / name).write_bytes((PROJECT_ROOT / "config" / name).read_bytes())
+    webhooks = tmp_path / "webhooks.yaml"
+    line = "endpoints: [{name: pager, url: 'http://127.0.0.1:1/', secret: pager, when: {metrics: [METRIC]}}]\n"
+    webhooks.write_text(line.replace("METRIC", "cpu_usage"))
+    settings = ForwarderSettings(config_dir=tmp_path)
+    check_documents(settings, "local")
+    webhooks.write_text(line.replace("METRIC", "cpu_usge"))
+    with pytest.raises(ConfigError, match=r"endpoints\.0\.when\.metrics: no benchmark has 'cpu_usge' \(did you mean"):
+        check_documents(settings, "local")
 
 
 def test_names_are_unique() -> None:

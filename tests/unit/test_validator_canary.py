@@ -14,9 +14,10 @@ from services.validator.fault_log import KEPT, FaultLog
 from services.validator.judging import Judge
 from services.validator.settings import Settings
 from services.validator.verdict import Verdict
-from services.validator.windows import KEPT_S, MOST_RETIRED
+from services.validator.windows import MOST_RETIRED
 from shared.contracts.breach import Breach, BreachEvent, BreachStatus, DriftMetric
 from shared.contracts.run import Change, Load, Pause, Phase, RunDesired
+from shared.contracts.sources import KEPT_S
 from shared.contracts.window import Exemplar
 from tests.unit.test_validator_judging import BENCHMARKS
 from tests.unit.validator_frames import RUN, START, at_us, cell, desired, frame, scenario, state

@@ -10,8 +10,9 @@ from services.validator.measuring import measure_requests
 from services.validator.producer import SILENCE_US
 from services.validator.samples import Completions, Latencies
 from services.validator.sequence import Sequence
-from services.validator.windows import KEPT_S, Chosen, SystemWindows
+from services.validator.windows import Chosen, SystemWindows
 from shared.contracts.benchmarks import Benchmark
+from shared.contracts.sources import KEPT_S, LATE_S, LONGEST_WINDOW_S
 from shared.contracts.timing import Kind
 from shared.contracts.window import FrameWindows
 from tests.unit.validator_frames import START_S, at_us, cell, frame
@@ -138,6 +139,20 @@ def test_memory_holds_the_last_minutes_only() -> None:
     assert all(len(by_second) <= KEPT_S + 3 for by_second in producer.sent.values())
     health = windows.whole_health()
     assert (health.seconds, health.seconds_at_fault) == (999, 99)
+
+
+def test_the_longest_window_is_whole_also_where_it_is_judged_again_late() -> None:
+    longest = {"metric": "a", "target": 1, "critical": 2, "source": "response_time", "min_samples": 59}
+    benchmark = Benchmark.model_validate({**longest, "window": LONGEST_WINDOW_S, "max_window": LONGEST_WINDOW_S})
+    windows = SystemWindows()
+    for seq in range(1, 400):
+        windows.merge(frame(seq, seq, [cell(seq, [10.0])]), at_us(seq))
+        windows.advance(at_us(seq))
+    for until_us in (None, at_us(399 - LATE_S)):
+        measured = measure_requests(benchmark, windows, 0, at_us(399), until_us)
+        assert measured is not None
+        assert isinstance(measured.sample, Latencies)
+        assert measured.sample.count == LONGEST_WINDOW_S
 
 
 def test_a_reader_that_joins_mid_stream_takes_earlier_frames_as_seen() -> None:

@@ -31,6 +31,7 @@ def benchmarks(file: Path | None, environment: str | None, as_json: bool) -> Non
     from services.console.benchmark_rows import list_rows, refuse_unknown
     from services.console.settings import ConsoleSettings
     from shared.contracts.benchmarks_file import environments_of, load_benchmarks
+    from shared.contracts.judgeable import find_doubts
     from shared.settings import read_settings
 
     settings = read_settings(ConsoleSettings)
@@ -40,14 +41,15 @@ def benchmarks(file: Path | None, environment: str | None, as_json: bool) -> Non
     named = environment or settings.environment
     effective = load_benchmarks(path, named)
     rows = list_rows(effective)
+    doubts = list(find_doubts(effective.benchmarks))
     if as_json:
-        told = {"file": str(path), "environment": named, "benchmarks": [row.document for row in rows]}
+        told = {"file": str(path), "environment": named, "benchmarks": [row.document for row in rows], "doubts": doubts}
         click.echo(json.dumps(told, indent=2))
         return
-    _print(rows, f"{path} in environment {named}")
+    _print(rows, f"{path} in environment {named}", doubts)
 
 
-def _print(rows: list["Row"], title: str) -> None:
+def _print(rows: list["Row"], title: str, doubts: list[str]) -> None:
     from rich.table import Table
 
     from services.console.report_text import open_console
@@ -59,4 +61,6 @@ def _print(rows: list["Row"], title: str) -> None:
         table.add_row(*row.cells)
     console = open_console()
     console.print(table)
+    for doubt in doubts:
+        console.print(f"doubtful: {doubt}", markup=False)
     console.print(f"{len(rows)} benchmarks, no mistakes; behind a value: the line it is written on", style="dim")
