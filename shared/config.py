@@ -123,7 +123,10 @@ def load_document(kind: type[M], path: Path) -> M:
 
 def _describe(item: ErrorDetails) -> str:
     where = ".".join(str(part) for part in _field(item)) or "document"
-    message = _PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
+    if item["type"] == "too_short":
+        message = f"must hold at least {item['ctx']['min_length']}"
+    else:
+        message = _PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
     value = item.get("input")
     shown = f" (got {value!r})" if isinstance(value, str | int | float) and len(repr(value)) < 80 else ""
     return f"{where}: {message}{shown}"

@@ -30,7 +30,7 @@ class Document(BaseModel):
     def _no_truth_for_a_number(cls, data: object) -> object:
         for name, value in data.items() if isinstance(data, dict) else ():
             if isinstance(value, bool) and (field := cls.model_fields.get(name)) and field.annotation in _NUMBERS:
-                raise WrongFieldError(f"{name}: {str(value).lower()} stands where a number belongs", name)
+                raise WrongFieldError(f"{str(value).lower()} stands where a number belongs", name)
         return data
 
 
@@ -39,6 +39,7 @@ AS_WRITTEN = {"written": True}
 
 
 def is_written(info: ValidationInfo) -> bool:
+    """Whether what is validated was written by somebody, and not told on the bus."""
     return info.context == AS_WRITTEN
 
 

@@ -290,7 +290,7 @@ def test_a_mistake_is_told_without_what_follows_from_it(path: Path, text: str, s
         ("systems: 3", "systems: must be a mapping, NAME: VALUE (got 3)"),
         ("systems: {a: {service: s, name: A, benchmarks: {}}}", "systems.a.benchmarks: must be a list"),
         ("systems: {a: {service: s, name: 3, benchmarks: []}}", "systems.a.name: must be text; in YAML a number,"),
-        ("systems: {a: {service: s, name: A, benchmarks: []}}", "systems.a.benchmarks: Tuple should have at least 1"),
+        ("systems: {a: {service: s, name: A, benchmarks: []}}", "systems.a.benchmarks: must hold at least 1"),
     ],
 )
 def test_another_shape_is_told_in_the_words_of_yaml(path: Path, text: str, said: str) -> None:

@@ -54,7 +54,7 @@ def gate(**changes: Any) -> dict[str, Any]:
         ({"vars": {"colour": []}}, "vars.colour"),
         ({"vars": {"run": ["a"]}}, "'run' is given to every user"),
         (gate(limit=float("nan")), "targets.0.limit"),
-        (gate(limit=True), "targets.0.limit: limit: true stands where a number belongs"),
+        (gate(limit=True), "targets.0.limit: true stands where a number belongs"),
         (gate(limit=0), "targets.0.limit: limit 0 ms must lie above 0"),
         (gate(limit=7.2e6), "targets.0.limit: limit 7.2e+06 ms is never broken"),
         (gate(unit="ratio"), "targets.0.unit: unit 'ratio' does not measure response_time; use 'ms'"),
