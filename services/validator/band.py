@@ -163,7 +163,8 @@ def _pasts(sizes: tuple[int, ...]) -> tuple[Values, Values, Values]:
     # Newest first: a week ago was the weekday of the new day, which is that of the first group.
     groups = [drawn] if whole else [drawn[:, (number - 1) % 7 :: 7][:, :size] for number, size in enumerate(sizes)]
     usual, scale = _usual_and_scale(groups)
-    return usual, scale, drawn[:, 0]
+    # Copies: a view would keep all that was drawn for as long as it is remembered.
+    return usual.copy(), scale, drawn[:, 0].copy()
 
 
 def _beyond(far: float, sizes: tuple[int, ...]) -> float:
