@@ -2,10 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from services.validator.board import concerns
+from services.validator.demand import completions
 from services.validator.evidence import Advice
 from services.validator.facts import Facts, TotalAfter
 from services.validator.measuring import kind_of
@@ -143,25 +144,22 @@ def _sample(facts: Facts, system: str, benchmark: Benchmark) -> Sample:
     if benchmark.source is Source.SPAN:
         told = facts.spans.get((system, benchmark.span), SpanTimes({}, 0))
         return Latencies.of(Histogram(told.times), told.sum_us)
+    if benchmark.source is Source.THROUGHPUT:
+        return _completions(facts, system=system, scenarios=benchmark.scenarios, actions=benchmark.actions)
     total = facts.total_after(
         kind_of(benchmark), system=system, scenarios=benchmark.scenarios, actions=benchmark.actions
     )
     if benchmark.source is Source.ERROR_RATE:
         return Failures(total.count, total.failed)
-    if benchmark.source is Source.THROUGHPUT:
-        seconds = facts.span.judged_s
-        return Completions(total.count, seconds, max(_offered(facts, system), total.count / seconds if seconds else 0))
     # What the end of the run cut off had already waited so long, and would have taken longer.
     return Latencies.of(total.response, total.sum_us, total.cancelled)
 
 
-def _offered(facts: Facts, system: str) -> float:
-    """Requests a second that the open loads asked of a system; a closed load never asks for more than is answered."""
-    return sum(
-        load.rate * sum(step.system == system for step in load.scenario.steps)
-        for load in facts.desired.loads
-        if load.rate is not None
-    )
+def _completions(
+    facts: Facts, *, system: str = "", scenarios: Iterable[str] = (), actions: Iterable[str] = ()
+) -> Completions:
+    asked = facts.asked_after(system=system, scenarios=scenarios, actions=actions)
+    return completions(asked, facts.desired.loads, facts.span.judged_s)
 
 
 def _concurrency(facts: Facts, system: str) -> float:
@@ -177,7 +175,11 @@ def _judge_gate(facts: Facts, of: Scenario, gate: Gate) -> GateResult:
     total = facts.total_after(kind, scenarios=(scenario,), actions=actions)
     if any(facts.at_fault(system) for system in of.systems):
         return GateResult(scenario, gate, Verdict.INVALID, None, total.count, GENERATOR)
-    actual = _gate_value(facts, gate, total)
+    if gate.metric == "throughput":
+        done = _completions(facts, scenarios=(scenario,), actions=actions)
+        actual = done.count / done.seconds if total.count and done.seconds else None
+    else:
+        actual = _gate_value(gate, total)
     if actual is None:
         return GateResult(scenario, gate, Verdict.INSUFFICIENT, None, 0, "nothing was measured")
     kept = actual >= gate.limit if gate.metric == "throughput" else actual <= gate.limit
@@ -198,14 +200,12 @@ def _least(gate: Gate) -> int:
     return 2 if q is None else math.ceil(1 / (1 - q) - 1e-9)
 
 
-def _gate_value(facts: Facts, gate: Gate, total: TotalAfter) -> float | None:
+def _gate_value(gate: Gate, total: TotalAfter) -> float | None:
     late = beyond(total.cancelled, gate.limit * 1e3) if gate.unit == "ms" else Histogram()
     if total.count + late.total == 0:
         return None
     if gate.metric == "error_rate":
         return total.failed / total.count
-    if gate.metric == "throughput":
-        return total.count / facts.span.judged_s if facts.span.judged_s else None
     # Those cut off beyond the limit count with what they had waited, which makes the value a lower bound.
     late_us = sum(count * value_us(bucket) for bucket, count in late.counts.items())
     q = QUANTILES.get(gate.statistic)

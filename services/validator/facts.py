@@ -1,11 +1,12 @@
 """Everything a report is made from, gathered before it is made: what was asked, what the store holds, what was seen."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from services.validator.board import RunBoard, UsersAt
+from services.validator.demand import Asked
 from services.validator.generator_course import GeneratorAt
 from services.validator.health import GeneratorHealth
 from services.validator.hop_table import ScenarioHops
@@ -14,7 +15,7 @@ from shared.contracts.breach import Breach
 from shared.contracts.run import RunDesired, RunState
 from shared.contracts.timing import Kind
 from shared.histogram import Histogram
-from shared.store.figures import Connecting, InstanceReading, SeriesAfter, SeriesResult, Step
+from shared.store.figures import Connecting, Edges, InstanceReading, SeriesAfter, SeriesResult, Step
 from shared.store.spans import SpanTimes
 
 FAULT_SHARE = 0.05
@@ -52,6 +53,7 @@ class Facts:
     state: RunState
     series: tuple[SeriesResult, ...] = ()
     after: Mapping[int, SeriesAfter] = field(default_factory=dict)
+    edges: Mapping[int, Edges] = field(default_factory=dict)
     timeline: tuple[Step, ...] = ()
     resources: tuple[Mapping[str, Any], ...] = ()
     replicas: tuple[Mapping[str, Any], ...] = ()
@@ -93,21 +95,33 @@ class Facts:
         self, kind: Kind, *, system: str = "", scenarios: Iterable[str] = (), actions: Iterable[str] = ()
     ) -> "TotalAfter":
         """Sum over the series that match, after ramp-up; an empty filter lets everything through."""
-        wanted, chosen = set(scenarios), set(actions)
         response, cancelled, sum_us, failed = Histogram(), Histogram(), 0, 0
-        for series in self.series:
-            part = self.after.get(series.series_id)
-            if part is None or series.kind is not kind:
-                continue
-            if (system and series.system != system) or (wanted and series.scenario not in wanted):
-                continue
-            if chosen and series.action not in chosen:
-                continue
+        for _, part in self._parts(kind, system, set(scenarios), set(actions)):
             response.merge(part.response)
             cancelled.merge(part.cancelled)
             sum_us += part.sum_us
             failed += part.failed
         return TotalAfter(response, sum_us, failed, cancelled)
+
+    def asked_after(
+        self, *, system: str = "", scenarios: Iterable[str] = (), actions: Iterable[str] = ()
+    ) -> Iterator[Asked]:
+        """The requests of the series that match, from ramp-up to the end."""
+        for series, part in self._parts(Kind.REQUEST, system, set(scenarios), set(actions)):
+            edges = self.edges.get(series.series_id, Edges())
+            count = sum(part.response.values()) - edges.after
+            ended = count - part.refused - edges.late + edges.early
+            yield Asked(series.scenario, ended, count + sum(part.cancelled.values()))
+
+    def _parts(
+        self, kind: Kind, system: str, scenarios: set[str], actions: set[str]
+    ) -> Iterator[tuple[SeriesResult, SeriesAfter]]:
+        for series in self.series:
+            part = self.after.get(series.series_id)
+            if part is None or series.kind is not kind or (system and series.system != system):
+                continue
+            if (not scenarios or series.scenario in scenarios) and (not actions or series.action in actions):
+                yield series, part
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,9 +160,9 @@ def _seconds(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s:
 
 
 def _counts(benchmark: Benchmark, windows: SystemWindows, first_s: int, last_s: int, now_us: int) -> Sample:
-    within = _seconds(benchmark, windows, first_s, last_s)
     if benchmark.source is Source.ERROR_RATE:
-        return Failures.of(within)
+        return Failures.of(_seconds(benchmark, windows, first_s, last_s))
     seconds = last_s - first_s + 1
     offered = windows.offered(chosen_by(benchmark), first_s, last_s, now_us)
-    return Completions(sum(second.count for second in within), float(seconds), offered / seconds)
+    ended = sum(tally.ended for _, tally in windows.tallies(chosen_by(benchmark), first_s, last_s))
+    return Completions(ended, float(seconds), offered / seconds)

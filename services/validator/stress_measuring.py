@@ -70,7 +70,8 @@ def _track(board: RunBoard, resources: ResourceWindows, limit: Limit, seconds: r
     if limit.source is Source.ERROR_RATE:
         return Track.of_failures(limit, counts, [float(sum(tally.failed for tally in one)) for one in tallies])
     if limit.source is Source.THROUGHPUT:
-        return Track.of_readings(limit, counts, [float(sum(_sent(one, s) for one in windows)) for s in seconds])
+        ended = [float(sum(tally.ended for tally in one)) for one in tallies]
+        return Track.of_readings(limit, ended, [float(sum(_sent(one, s) for one in windows)) for s in seconds])
     stuck = Histogram()
     for one in windows:
         stuck.merge(one.stuck(chosen, now_us))

@@ -12,10 +12,11 @@ from typing import Any
 
 from services.validator.board import concerns
 from services.validator.canary import CanaryRun, Span
+from services.validator.demand import Asked, completions
 from services.validator.drift import Finding
 from services.validator.health import GeneratorHealth
 from services.validator.measuring import kind_of
-from services.validator.samples import Completions, Failures, Latencies, Sample
+from services.validator.samples import Failures, Latencies, Sample
 from services.validator.verdict import Verdict, judge
 from shared.contracts.benchmarks import QUANTILES, Benchmark, Benchmarks, Source, samples_to_confirm
 from shared.contracts.breach import Breach
@@ -117,7 +118,7 @@ def _benchmark(facts: DayFacts, system: str, benchmark: Benchmark) -> Json:
         by_hour: dict[datetime, list[SpanTotals]] = defaultdict(list)
         for row in rows:
             by_hour[row.start].append(row)
-        hours = Counter(_judge_hour(facts, system, benchmark, told).value for told in by_hour.values())
+        hours = Counter(_judge_hour(facts, benchmark, told).value for told in by_hour.values())
         missed = round(facts.seconds / HOUR_S) - len(by_hour)
         hours[Verdict.INSUFFICIENT.value] += max(0, missed)
         spent = _budget_spent(benchmark, rows)
@@ -145,27 +146,19 @@ def _is_of(row: SpanTotals, system: str, benchmark: Benchmark) -> bool:
     return row.system == system and row.kind is kind_of(benchmark) and benchmark.chooses(row.scenario, action)
 
 
-def _judge_hour(facts: DayFacts, system: str, benchmark: Benchmark, rows: Sequence[SpanTotals]) -> Verdict:
+def _judge_hour(facts: DayFacts, benchmark: Benchmark, rows: Sequence[SpanTotals]) -> Verdict:
     least = samples_to_confirm(benchmark.statistic) if benchmark.statistic in QUANTILES else 2
     seconds = min(HOUR_S, facts.seconds)
     sample: Sample
     if benchmark.source is Source.ERROR_RATE:
         sample = Failures(sum(row.count for row in rows), sum(row.failed for row in rows))
     elif benchmark.source is Source.THROUGHPUT:
-        count = sum(row.count for row in rows)
-        sample = Completions(count, seconds, max(_offered(facts, system), count / seconds if seconds else 0.0))
+        # What waits at the end of an hour is of the hour in which it ends.
+        asked = [Asked(row.scenario, row.count - row.refused, row.count + row.cancelled) for row in rows]
+        sample = completions(asked, facts.run.desired.loads, seconds)
     else:
         sample = Latencies.of(_merged(rows), sum(row.sum_us for row in rows))
     return judge(benchmark, sample, min_samples=least, significance=HOUR_SIGNIFICANCE).verdict
-
-
-def _offered(facts: DayFacts, system: str) -> float:
-    """Requests a second that the open loads ask of a system."""
-    return sum(
-        load.rate * sum(step.system == system for step in load.scenario.steps)
-        for load in facts.run.desired.loads
-        if load.rate is not None
-    )
 
 
 def _budget_spent(benchmark: Benchmark, rows: Sequence[SpanTotals]) -> float | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from shared.contracts.timing import ErrorKind
 from shared.contracts.window import Cell, Exemplar
 
 WORST_KEPT = 8
@@ -18,6 +19,11 @@ class Tally:
     response: dict[int, int] = field(default_factory=dict)
     errors: dict[int, int] = field(default_factory=dict)
     worst: tuple[Exemplar, ...] = ()
+
+    @property
+    def ended(self) -> int:
+        """Without those that nobody was free to send."""
+        return self.count - self.errors.get(ErrorKind.REFUSED, 0)
 
     def add(self, cell: Cell) -> None:
         self.count += cell.count

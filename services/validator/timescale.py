@@ -97,6 +97,9 @@ class Store:
                 state=state,
                 series=tuple(came_to.series),
                 after=came_to.after,
+                edges=await results.read_edges(
+                    connection, desired.run, span.judged_from, span.ended, span.ended + LATEST
+                ),
                 timeline=tuple(await timeline.read_timeline(connection, desired.run, since, until + LATEST, plan)),
                 resources=tuple(
                     await results.read_resources(connection, desired.environment, span.started, span.ended, plan.step_s)

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
 
-from shared.contracts.timing import Kind
+from shared.contracts.timing import ErrorKind, Kind
 from shared.contracts.window import Exemplar
 from shared.store.figures import SpanTotals
 
@@ -25,7 +25,8 @@ SELECT s.run, s.system, s.scenario, s.action, s.kind, a.start, sum(t.n)::bigint 
        coalesce(sum(t.failed) FILTER (WHERE NOT t.ramp_up AND NOT t.cancelled), 0)::bigint AS failed,
        coalesce(sum(t.response_sum_us) FILTER (WHERE NOT t.ramp_up AND NOT t.cancelled), 0)::bigint AS sum_us,
        coalesce(max(t.response_max_us) FILTER (WHERE NOT t.ramp_up AND NOT t.cancelled), 0)::bigint AS max_us,
-       histogram_sum(t.response) FILTER (WHERE NOT t.ramp_up AND NOT t.cancelled) AS response
+       histogram_sum(t.response) FILTER (WHERE NOT t.ramp_up AND NOT t.cancelled) AS response,
+       histogram_sum(t.errors) FILTER (WHERE NOT t.ramp_up AND NOT t.cancelled) AS errors
   FROM unnest(%(runs)s::text[], %(starts)s::timestamptz[], %(stops)s::timestamptz[]) AS a (run, start, stop)
   JOIN series s ON s.run = a.run AND s.kind <> {Kind.GROUP:d}
   CROSS JOIN LATERAL (
@@ -77,9 +78,13 @@ async def read_spans(
 
 
 def _totals(row: dict[str, Any]) -> SpanTotals:
-    elements = row.pop("response") or ()
-    buckets = {element >> _BUCKET_SHIFT: element & _COUNT_MASK for element in elements}
-    return SpanTotals(**{**row, "kind": Kind(row["kind"]), "response": buckets})
+    response, errors = _unpacked(row.pop("response")), _unpacked(row.pop("errors"))
+    told = {"kind": Kind(row["kind"]), "response": response, "refused": errors.get(ErrorKind.REFUSED, 0)}
+    return SpanTotals(**{**row, **told})
+
+
+def _unpacked(elements: Sequence[int] | None) -> dict[int, int]:
+    return {element >> _BUCKET_SHIFT: element & _COUNT_MASK for element in elements or ()}
 
 
 async def read_reach(connection: AsyncConnection[Any], run: str) -> datetime | None:

@@ -52,13 +52,28 @@ class SeriesResult:
 class SeriesAfter:
     """The part of a series from a moment on: response histogram (bucket to count), exact sum, failures.
 
-    ``cancelled``: how long requests had gone on that were given up; they stand in none of the others.
+    ``cancelled``: how long requests had gone on that were given up; they stand in none of the others. ``refused``: of
+    the failures, arrivals that nobody was free to send.
     """
 
     response: dict[int, int]
     sum_us: int
     failed: int
     cancelled: dict[int, int] = field(default_factory=dict)
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Requests at the edges of what is judged of a run.
+
+    ``early`` were sent in ramp-up and ended after it, ``late`` were due before the run's end and ended after it,
+    ``after`` were due after it, since iterations under way are led to their end.
+    """
+
+    early: int = 0
+    late: int = 0
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +125,8 @@ class Connecting:
 class SpanTotals:
     """One action (or workflow) of a run in a span of whole hours, without ramp-up and cancelled requests.
 
-    ``stored`` counts these too. ``response``: bucket to count.
+    ``stored`` counts these too. ``response``: bucket to count. ``refused``: of the failed, arrivals that nobody was
+    free to send.
     """
 
     run: str
@@ -126,6 +142,7 @@ class SpanTotals:
     sum_us: int
     max_us: int
     response: dict[int, int]
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

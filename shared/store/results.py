@@ -7,19 +7,30 @@ failed: an error other than a cancelled request, or an expectation not met.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
-from shared.contracts.timing import Kind
+from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.histogram import Histogram
-from shared.store.figures import Connecting, InstanceReading, SeriesAfter, SeriesResult, Stored, Streaming, Times
+from shared.store.figures import (
+    Connecting,
+    Edges,
+    InstanceReading,
+    SeriesAfter,
+    SeriesResult,
+    Stored,
+    Streaming,
+    Times,
+)
 from shared.store.packed import CHUNK, PackedSum
 
 Row = dict[str, Any]
 SCRAPE_GAP_S = 3
+EARLY = timedelta(minutes=1)
+_ROWS_BY_TIME = b"SET LOCAL enable_seqscan = off"
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 _SERIES = "SELECT series_id, system, scenario, action, kind FROM series WHERE run = %(run)s ORDER BY 3, 2, 4, 5"
@@ -65,6 +76,18 @@ SELECT series_id, count(*) AS looked_at, count(*) FILTER (WHERE connect_us > 0) 
        coalesce(sum(service_us) FILTER (WHERE connect_us > 0), 0)::bigint AS service_us
   FROM request_timing WHERE series_id = ANY(%(ids)s) AND at >= %(since)s AND at < %(until)s GROUP BY 1
 """
+
+_EDGES = f"""
+SELECT series_id, count(*) FILTER (WHERE at < %(ended)s) AS early,
+       count(*) FILTER (WHERE at >= %(ended)s AND due < %(ended)s) AS late,
+       count(*) FILTER (WHERE due >= %(ended)s) AS after
+  FROM request_timing CROSS JOIN LATERAL (
+       SELECT at - (dispatch_us + service_us) * interval '1 microsecond' AS due
+  ) AS told WHERE series_id = ANY(%(ids)s) AND error NOT IN ({ErrorKind.CANCELLED:d}, {ErrorKind.REFUSED:d})
+   AND ((at >= %(judged_from)s AND at < %(early_until)s AND flags & {EventFlag.RAMP_UP:d} <> 0)
+        OR (at >= %(ended)s AND at < %(latest)s AND flags & {EventFlag.RAMP_UP:d} = 0))
+ GROUP BY 1
+"""  # noqa: S608 - built from this module's own constants
 
 _REPLICAS = """
 WITH told AS (
@@ -124,6 +147,7 @@ async def read_results(connection: AsyncConnection[Any], run: str) -> Results:
                 judged.sums["response_sum_us"] if judged else 0,
                 judged.sums["failed"] if judged else 0,
                 given_up.histogram("response").counts if given_up else {},
+                judged.histogram("errors").counts.get(ErrorKind.REFUSED, 0) if judged else 0,
             )
     return Results(results, after)
 
@@ -241,7 +265,7 @@ async def read_connecting(
     listed = await _rows(connection, _SERIES, {"run": run})
     systems = {row["series_id"]: row["system"] for row in listed if row["kind"] == Kind.REQUEST}
     sums: dict[str, Counter[str]] = {}
-    await connection.execute("SET LOCAL enable_seqscan = off")
+    await connection.execute(_ROWS_BY_TIME)
     for since, until in slices:
         for row in await _rows(connection, _CONNECTING, {"ids": list(systems), "since": since, "until": until}):
             sums.setdefault(systems[row.pop("series_id")], Counter()).update(row)
@@ -256,6 +280,27 @@ async def read_connecting(
         )
         for system, told in sorted(sums.items())
     ]
+
+
+async def read_edges(
+    connection: AsyncConnection[Any], run: str, judged_from: datetime, ended: datetime, latest: datetime
+) -> dict[int, Edges]:
+    """By series, the requests that were answered on the other side of an edge of ``judged_from`` to ``ended``.
+
+    As for ``read_connecting``, in a transaction. What ramp-up left is looked for in the first ``EARLY`` only.
+    """
+    listed = await _rows(connection, _SERIES, {"run": run})
+    asked = {
+        "ids": [row["series_id"] for row in listed if row["kind"] == Kind.REQUEST],
+        "judged_from": judged_from,
+        "early_until": min(judged_from + EARLY, ended),
+        "ended": ended,
+        "latest": latest,
+    }
+    await connection.execute(_ROWS_BY_TIME)
+    found = await _rows(connection, _EDGES, asked)
+    await connection.execute("SET LOCAL enable_seqscan = on")
+    return {row["series_id"]: Edges(row["early"], row["late"], row["after"]) for row in found}
 
 
 async def read_replicas(

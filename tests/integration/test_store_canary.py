@@ -43,6 +43,7 @@ async def test_spans_hold_what_the_rows_hold_without_ramp_up_and_cancelled_reque
         assert (one.stored, one.count) == (len(told), len(judged))
         assert one.cancelled == sum(row[3] == ErrorKind.CANCELLED for row in told)
         assert one.failed == sum(row[3] != ErrorKind.OK for row in judged)
+        assert one.refused == sum(row[3] == ErrorKind.REFUSED for row in judged)
         assert (one.sum_us, one.max_us) == (sum(row[6] for row in judged), max(row[6] for row in judged))
         buckets = Histogram()
         for row in judged:

@@ -13,16 +13,17 @@ from services.collector.frame_store import FrameStore
 from services.collector.measures import Measures
 from services.collector.timescale import Timescale
 from shared.clock import wall_us
+from shared.contracts.base import utc_of_us
 from shared.contracts.frame import Frame
 from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.histogram import Histogram, value_us
 from shared.store import upkeep_postgres, upkeep_timescale
-from shared.store.figures import Step
+from shared.store.figures import Edges, Step
 from shared.store.ingest import TimingPart
 from shared.store.keeping import Keeping
 from shared.store.migrations import Schema, Side, migrate, read_migrations
 from shared.store.packed import pack
-from shared.store.results import read_connecting, read_results, read_stored
+from shared.store.results import read_connecting, read_edges, read_results, read_stored
 from shared.store.timeline import TimelinePlan, plan_timeline, read_timeline
 from tests.unit.collector_frames import RUN, make_events, make_frame
 
@@ -103,7 +104,7 @@ def run_of(seed: int, seq: int, count: int = 400, *, ago_us: int = 10_000_000, w
     events = make_events(
         count,
         seed,
-        error=rng.choice([0, 0, 0, 0, ErrorKind.TIMEOUT, ErrorKind.CANCELLED], count),
+        error=rng.choice([0, 0, 0, 0, ErrorKind.TIMEOUT, ErrorKind.REFUSED, ErrorKind.CANCELLED], count),
         check=rng.choice([0, 1, 1, 2], count),
         flags=rng.choice([0, EventFlag.TRACE_RECORDED, EventFlag.RAMP_UP], count),
         bytes_in=rng.integers(0, 2**32 - 1, count),
@@ -150,7 +151,8 @@ async def assert_figures(store: Store, frames: list[Frame]) -> None:
         errors = [int(event["error"]) for event in mine if event["error"]]
         series = found[state.action]
         assert (series.stored, series.cancelled) == (len(mine), errors.count(ErrorKind.CANCELLED))
-        assert series.failed == sum(event["error"] == ErrorKind.TIMEOUT or event["check"] == 2 for event in mine)
+        bad = (ErrorKind.TIMEOUT, ErrorKind.REFUSED)
+        assert series.failed == sum(event["error"] in bad or event["check"] == 2 for event in mine)
         assert series.errors == {kind: errors.count(kind) for kind in set(errors)}
         for times, values in ((series.service, service), (series.response, response)):
             assert times.mean == pytest.approx(np.mean(values) / 1e3)
@@ -175,9 +177,40 @@ async def assert_figures(store: Store, frames: list[Frame]) -> None:
         ]
         assert after[series.series_id].response == Histogram.of(judged).counts
         assert after[series.series_id].sum_us == sum(judged)
+        refused = sum(event["error"] == ErrorKind.REFUSED and not event["flags"] & EventFlag.RAMP_UP for event in mine)
+        assert after[series.series_id].refused == refused > 0
     stored = await read_stored(store.connection, RUN)
     assert stored.stored == sum(len(frame.events) for frame in frames)
     assert sum(frames for _, frames in stored.frames.values()) == len(frames)
+
+
+async def test_requests_are_counted_that_were_answered_beyond_an_edge_of_what_is_judged(store: Store) -> None:
+    told = [  # sent in ramp-up, due and done after so many seconds
+        (True, 1, 4, ErrorKind.OK),
+        (True, 1, 9, ErrorKind.OK),
+        (True, 1, 9, ErrorKind.CANCELLED),
+        (False, 6, 9, ErrorKind.OK),
+        (False, 18, 21, ErrorKind.OK),
+        (False, 19, 22, ErrorKind.TIMEOUT),
+        (False, 19, 21, ErrorKind.REFUSED),
+        (False, 21, 23, ErrorKind.OK),
+    ]
+    events = make_events(
+        len(told),
+        action=0,
+        flags=[EventFlag.RAMP_UP * ramp_up for ramp_up, *_ in told],
+        intended_us=[due * 1_000_000 for _, due, _, _ in told],
+        dispatch_us=1_000_000,
+        service_us=[(done - due - 1) * 1_000_000 for _, due, done, _ in told],
+        error=[error for *_, error in told],
+    )
+    start_us = wall_us() - 60_000_000
+    await store.add(make_frame(1, events=events, anchor_wall_us=start_us))
+    start = utc_of_us(start_us)
+    judged_from, ended, latest = (start + timedelta(seconds=second) for second in (5, 20, 3_600))
+    async with store.connection.transaction():
+        found = await read_edges(store.connection, RUN, judged_from, ended, latest)
+    assert list(found.values()) == [Edges(early=1, late=2, after=1)]
 
 
 async def test_a_frame_written_again_changes_nothing(store: Store) -> None:

@@ -55,6 +55,7 @@ async def filled(dsn: str) -> AsyncIterator[Connection]:
             events["intended_us"] = np.arange(600) * 50_000
             events["error"] = np.where(np.arange(600) % 9 == 0, ErrorKind.STATUS, ErrorKind.OK)
             events["error"][::50] = ErrorKind.CANCELLED
+            events["error"][7::60] = ErrorKind.REFUSED
             events["flags"] = np.where(np.arange(600) < 100, EventFlag.RAMP_UP, 0)
             if run == OTHER:
                 events["action"] = 0

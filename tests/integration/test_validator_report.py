@@ -15,7 +15,7 @@ from services.validator.reporter import Reporter, is_settled
 from services.validator.timescale import Store
 from shared.config import load_document
 from shared.contracts.benchmarks import Benchmarks
-from shared.contracts.run import LostWorker, Phase, RunState, SystemProgress, WorkerProgress
+from shared.contracts.run import LostWorker, Phase, RunDesired, RunState, SystemProgress, WorkerProgress
 from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.errors import TransientError
 from shared.histogram import bucket_of
@@ -129,8 +129,8 @@ def ended(phase: Phase = Phase.FINISHED, **fields: Any) -> RunState:
     return state(30, phase, started=STARTED, **fields)
 
 
-async def report(dsn: str, over: RunState) -> dict[str, Any]:
-    facts = await Store(dsn).gather(ASKED, over, Observed(), {})
+async def report(dsn: str, over: RunState, asked: RunDesired = ASKED) -> dict[str, Any]:
+    facts = await Store(dsn).gather(asked, over, Observed(), {})
     return build_report(BENCHMARKS, facts)
 
 
@@ -190,7 +190,8 @@ async def test_a_report_holds_the_stores_figures(rows: Rows, postgres_dsn: str) 
     assert response["deviation"] == pytest.approx((105 - 200) / 200, abs=0.01)
     assert compared["cpu_usage"]["actual"] == pytest.approx(0.5)
     assert compared["cpu_usage"]["samples"] == 25
-    assert compared["throughput"]["verdict"] == "insufficient", "40 a second were offered, 100 are the target"
+    assert compared["throughput"]["verdict"] == "insufficient", "40 a second were sent, 100 are the target"
+    assert compared["throughput"]["actual"] == pytest.approx(999 / 25)
     assert compared["error_rate"]["actual"] == pytest.approx(2 / 999, rel=1e-3)
     assert compared["memory_usage"]["actual"] is None
     others = [item for item in body["benchmark_comparison"] if item["system"] != "autmatrix"]
@@ -225,6 +226,24 @@ async def test_a_report_holds_the_stores_figures(rows: Rows, postgres_dsn: str) 
     (test,) = body["tests"]
     assert (test["total_requests"], test["failed_requests"], test["verdict"]) == (1020, 2, "met")
     assert {line["of"]: line["count"] for line in body["distributions"]} == {"requests": 1020, "workflows": 2}
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(120.0, "missed"), (None, "insufficient")], ids=["arrivals", "users"])
+async def test_throughput_is_what_ended_in_the_run_against_what_was_due_in_it(
+    rows: Rows, postgres_dsn: str, rate: float | None, verdict: str
+) -> None:
+    """120 a second are due for 25 s: 90 are answered, 20 after the end only, and for 10 nobody is free."""
+    producer, series = await rows.producer(), await rows.series(Kind.REQUEST, "create")
+    answered = [(RAMP_UP_S + n / 90, 1.0, 10.0, ErrorKind.OK) for n in range(90 * 25)]
+    late = [(30 + n / 90, 8_000.0, 10.0, ErrorKind.OK) for n in range(20 * 25)]
+    refused = [(29.0, 0.0, 0.0, ErrorKind.REFUSED)] * (10 * 25)
+    await rows.requests(producer, series, [*answered, *late, *refused])
+    await rows.sent(producer, series, 120 * 25)
+    loads = tuple(load.model_copy(update={"rate": rate}) for load in ASKED.loads)
+    body = await report(postgres_dsn, ended(), ASKED.model_copy(update={"loads": loads}))
+    (throughput,) = [item for item in body["benchmark_comparison"] if item["metric"] == "throughput"]
+    assert throughput["verdict"] == verdict
+    assert throughput["actual"] == pytest.approx(90, abs=0.1)
 
 
 async def test_instances_are_told_apart_by_the_median_of_what_they_told_while_ready(

@@ -13,7 +13,7 @@ from services.validator.sequence import Sequence
 from services.validator.windows import Chosen, SystemWindows
 from shared.contracts.benchmarks import Benchmark
 from shared.contracts.sources import KEPT_S, LATE_S, LONGEST_WINDOW_S
-from shared.contracts.timing import Kind
+from shared.contracts.timing import ErrorKind, Kind
 from shared.contracts.window import FrameWindows
 from tests.unit.validator_frames import START_S, at_us, cell, frame
 
@@ -189,7 +189,7 @@ def test_a_request_that_waited_too_long_counts_once_before_and_once_it_has_retur
     assert counted == [(20, 50), (20, 50)]
 
 
-def test_the_load_offered_counts_what_was_sent_and_what_waits_in_line() -> None:
+def test_the_load_offered_counts_what_was_sent_or_had_nobody_to_send_it_and_what_waits_in_line() -> None:
     throughput = Benchmark(
         metric="throughput",
         target=100,
@@ -201,7 +201,8 @@ def test_the_load_offered_counts_what_was_sent_and_what_waits_in_line() -> None:
     windows = SystemWindows()
     for seq in range(1, 22):
         waiting = 300 if seq == 21 else 0
-        windows.merge(frame(seq, seq, [cell(seq - 1, [10.0] * 80)], sent=90 * seq, waiting=waiting), at_us(seq))
+        done = cell(seq - 1, [10.0] * 90, failed=10).model_copy(update={"errors": {int(ErrorKind.REFUSED): 10}})
+        windows.merge(frame(seq, seq, [done], sent=90 * seq, waiting=waiting), at_us(seq))
     measured = measure_requests(throughput, windows, 0, at_us(21))
     assert measured is not None
     assert isinstance(measured.sample, Completions)
