@@ -116,8 +116,8 @@ def uneven_load(e: Evidence) -> Advice | None:
 
 def cold_models(e: Evidence) -> Advice | None:
     """Models were loaded while requests waited, and for long enough to explain the limit."""
-    loads = e.loads
-    if loads is None or not _timed(e.benchmark) or e.benchmark.metric == "model_load_time":
+    loads, itself = e.loads, "model_load_time" in (e.benchmark.metric, e.benchmark.resource)
+    if loads is None or not _timed(e.benchmark) or itself:
         return None
     if loads.seconds < LEAST_LOADS_S or loads.mean_ms < LOAD_SHARE * e.limit:
         return None

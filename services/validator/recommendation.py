@@ -43,7 +43,7 @@ def hanging(e: Evidence) -> Advice | None:
 
 
 def out_of_memory(e: Evidence) -> Advice | None:
-    if e.benchmark.metric != "memory_usage":
+    if e.benchmark.resource != "memory_usage":
         return None
     text = f"{e.seen}: look for a leak in {e.service}, or raise its memory limit"
     return Advice("out_of_memory", text, {"memory_mb": round(e.value, 1), "limit_mb": e.limit})

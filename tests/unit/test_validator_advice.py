@@ -26,6 +26,7 @@ from services.validator.recommendation import (
     timed_out_at_limit,
 )
 from shared.contracts.timing import ErrorKind
+from shared.settings import PROJECT_ROOT
 from shared.store.figures import Connecting
 from tests.unit.advice_cases import benchmark, change, evidence
 
@@ -39,10 +40,17 @@ SLOW_ONE = {
 GIVEN_UP = (TimedOut("create", 40, "timeout", 5.0),)
 OPENED = Connecting("autmatrix", 1_000, 900, 30.0, 120.0)
 MEMORY = benchmark("resource", metric="memory_usage", target=2048, critical=4096, unit="MB")
+HEAP = benchmark("resource", metric="heap", resource="memory_usage", target=2048, critical=4096, unit="MB")
+CPU_CALLED_MEMORY = benchmark(
+    "resource", metric="memory_usage", resource="cpu_usage", target=0.7, critical=0.9, unit="ratio"
+)
+FIRST_LOADS = benchmark("resource", metric="first_loads", resource="model_load_time", target=9_000, critical=20_000)
+COLD = Loads("neuroweaver-backend", 16_000, 12, 40)
 
 FIRES: list[tuple[Rule, Evidence, dict[str, Any], tuple[str, ...]]] = [
     (hanging, evidence(stuck=20), {"requests_unanswered": 20}, ("20 requests wait unanswered",)),
     (out_of_memory, evidence("resource", 3000, benchmark=MEMORY), {"memory_mb": 3000}, ("look for a leak",)),
+    (out_of_memory, evidence("resource", 3000, benchmark=HEAP), {"memory_mb": 3000}, ("heap", "look for a leak")),
     (
         timed_out_at_limit,
         evidence(timed_out=GIVEN_UP),
@@ -88,7 +96,7 @@ FIRES: list[tuple[Rule, Evidence, dict[str, Any], tuple[str, ...]]] = [
     (uneven_load, evidence(instances=LOADED), {"requests_per_s": 55.0, "others_per_s": 21.0}, ("r-3", "stand idle")),
     (
         cold_models,
-        evidence("workflow_time", 41_000, loads=Loads("neuroweaver-backend", 16_000, 12, 40)),
+        evidence("workflow_time", 41_000, loads=COLD),
         {"load_ms": 16_000, "seconds_with_loads": 12},
         ("NeuroWeaver loaded models in 12 of 40 s", "keep models loaded"),
     ),
@@ -131,6 +139,7 @@ FIRES: list[tuple[Rule, Evidence, dict[str, Any], tuple[str, ...]]] = [
 SILENT: list[tuple[Rule, Evidence]] = [
     (hanging, evidence()),
     (out_of_memory, evidence("resource", 125)),
+    (out_of_memory, evidence("resource", 0.8, benchmark=CPU_CALLED_MEMORY)),
     (timed_out_at_limit, evidence()),
     (timed_out_at_limit, evidence("error_rate", errors={ErrorKind.STATUS: 90}, timed_out=GIVEN_UP)),
     (timed_out_at_limit, evidence("resource", timed_out=GIVEN_UP)),
@@ -147,7 +156,8 @@ SILENT: list[tuple[Rule, Evidence]] = [
     (uneven_load, evidence("error_rate", instances=LOADED)),
     (cold_models, evidence("workflow_time", loads=Loads("neuroweaver-backend", 900, 12, 40))),
     (cold_models, evidence("workflow_time", loads=Loads("neuroweaver-backend", 16_000, 1, 40))),
-    (cold_models, evidence("error_rate", loads=Loads("neuroweaver-backend", 16_000, 12, 40))),
+    (cold_models, evidence("error_rate", loads=COLD)),
+    (cold_models, evidence("resource", 12_000, benchmark=FIRST_LOADS, loads=COLD)),
     (spent_elsewhere, evidence("workflow_time", hop=SlowestHop(Hop("relaycore"), 0.4, 8.0, 61.0))),
     (spent_elsewhere, evidence("workflow_time", hop=SlowestHop(Hop("autmatrix-backend"), 0.9, 8.0, 61.0))),
     (spent_here, evidence("workflow_time")),
@@ -192,6 +202,12 @@ def test_a_rule_is_silent_about_what_it_is_not_about(rule: Rule, seen: Evidence)
 def test_every_rule_is_tried_both_ways() -> None:
     assert {rule for rule, *_ in FIRES} == {*RULES, look}
     assert {rule for rule, _ in SILENT} == {*RULES}
+
+
+def test_the_guide_lists_the_rules_in_the_order_in_which_they_are_tried() -> None:
+    guide = (PROJECT_ROOT / "docs" / "reports.md").read_text()
+    listed = [line.split("`")[1] for line in guide.splitlines() if line.startswith("| `")]
+    assert listed == [rule.__name__ for rule in (*RULES, look)]
 
 
 def test_the_weightiest_rule_gives_the_advice_and_the_others_support_it() -> None:
