@@ -14,8 +14,8 @@ from scipy.special import ndtr, ndtri
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
 
 DAY_S = 86_400
-LOOK_S = 0.2
-"""What a worker sends comes this often, so nothing new is seen oftener."""
+LOOK_S = 0.1
+"""New data is looked at this often at most. One worker's frames come every 0.2 s, those of several in between."""
 READING_S = 1.0
 NEWEST_S = 2
 SHORT_SHARE = 0.3

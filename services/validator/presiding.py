@@ -20,6 +20,7 @@ from services.validator.canary_watch import CanaryWatch
 from services.validator.hop_finder import HopFinder
 from services.validator.inbox import Inbox
 from services.validator.judging import Judge
+from services.validator.levels import LOOK_S
 from services.validator.lifecycle import take_up
 from services.validator.reporter import Reporter
 from services.validator.telling import Teller
@@ -31,7 +32,6 @@ from shared.errors import TransientError
 from shared.lease import Lease
 
 TICK_S = 0.25
-LEAST_S = 0.1
 REST_SHARE = 4.0
 """Between two judgements so many times what one takes: reading what comes has most of the process."""
 CLOSE_S = 3.0
@@ -96,7 +96,7 @@ class Presider:
         await self._lease.release()
 
     async def _pause(self) -> None:
-        rest_s = min(TICK_S, max(LEAST_S, REST_SHARE * self._took_s))
+        rest_s = min(TICK_S, max(LOOK_S, REST_SHARE * self._took_s))
         await asyncio.sleep(rest_s)
         # Not wait_for: in Python 3.11 it forgets a cancellation that comes together with its result.
         with contextlib.suppress(TimeoutError):
