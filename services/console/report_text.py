@@ -147,7 +147,7 @@ def _print_verdict(console: Console, dossier: Dossier) -> None:
     stress = read_stress(dossier.report)
     if stress is not None:
         console.print(Text(stress.answer, style="bold"), soft_wrap=True)
-        if stress.scaled:
-            console.print(Text(stress.scaled, style="yellow"), soft_wrap=True)
+        for note in stress.notes:
+            console.print(Text(note, style="yellow"), soft_wrap=True)
     verdict = Text(f"verdict {summary.verdict}, score {summary.score}", style=f"bold {STYLES[summary.tone]}")
     console.print(verdict)

@@ -1,6 +1,6 @@
 """A search for the breaking point in words: its steps while they are made, its answer, and both in a report. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,12 +72,13 @@ def _more(answer: StressAnswer, unit: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StressPart:
-    """The part of a report that tells of a search: the answer in a line, rows of ``STEP_COLUMNS`` with their tones."""
+    """The part of a report that tells of a search: the answer in a line, rows of ``STEP_COLUMNS`` with their tones, and
+    what takes from its worth."""
 
     answer: str
     rows: list[tuple[tuple[str, ...], str]]
     found: bool
-    scaled: str = ""
+    notes: tuple[str, ...] = ()
     columns: tuple[str, ...] = STEP_COLUMNS
     verdict_at: int = STEP_COLUMNS.index("verdict")
     titles: tuple[str, ...] = tuple(column.lstrip("#") for column in STEP_COLUMNS)
@@ -90,10 +91,15 @@ def read_stress(report: Mapping[str, Any]) -> StressPart | None:
         return None
     search = StressSearch.model_validate(section)
     answer = search.answer or StressAnswer(found=False, reason="the run ended first")
-    scaled = ", ".join(section.get("scaled") or ())
-    note = f"Scaled meanwhile: {scaled}; the steps before and after are not of the same system." if scaled else ""
     rows = [(_row(step, search.unit), tone_of(step.verdict)) for step in search.steps]
-    return StressPart(describe_answer(answer, search.unit), rows, answer.found, note)
+    return StressPart(describe_answer(answer, search.unit), rows, answer.found, tuple(_notes(section)))
+
+
+def _notes(section: Mapping[str, Any]) -> Iterator[str]:
+    for one in section.get("left_out") or ():
+        yield f"Not judged in any step: {one['system']} {one['metric']}; {one['reason']}."
+    if scaled := ", ".join(section.get("scaled") or ()):
+        yield f"Scaled meanwhile: {scaled}; the steps before and after are not of the same system."
 
 
 def _row(step: StressStep, unit: str) -> tuple[str, ...]:

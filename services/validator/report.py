@@ -43,7 +43,7 @@ def build_report(benchmarks: Benchmarks, facts: Facts) -> Json:
         "coverage": _round(sum(s.judged for s in scores.values()) / max(1, len(compared)), 3),
         "system_scores": {system: _scored(scored) for system, scored in scores.items()},
         "critical_issues": list_critical_issues(facts, *issues, results),
-        "stress": stress_section(facts),
+        "stress": stress_section(benchmarks, facts),
         "recommendations": [advice["text"] for advice in recommendations],
         "recommendation_details": recommendations,
         "benchmark_comparison": [_comparison(item) for item in compared],

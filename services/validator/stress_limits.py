@@ -52,13 +52,24 @@ def limits_of(benchmarks: Benchmarks, desired: RunDesired) -> tuple[Limit, ...]:
     return (*_of_benchmarks(benchmarks, desired), *_of_scenarios(desired))
 
 
+def left_out(benchmarks: Benchmarks, desired: RunDesired) -> tuple[tuple[str, str], ...]:
+    """System and metric of what the run concerns and a step cannot be judged by: spans are a sample, too small for its
+    seconds. Where readings tell the same, these are judged."""
+    told = _concerned(benchmarks, desired)
+    return tuple((system, one.metric) for system, one in told if one.source is Source.SPAN)
+
+
 def _of_benchmarks(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[Limit]:
+    for system, benchmark in _concerned(benchmarks, desired):
+        if benchmark.source is not Source.SPAN:
+            yield _of_benchmark(system, benchmark)
+
+
+def _concerned(benchmarks: Benchmarks, desired: RunDesired) -> Iterator[tuple[str, Benchmark]]:
     for system, owner in benchmarks.systems.items():
         for benchmark in owner.benchmarks:
-            told = benchmark.in_readings or benchmark
-            # Spans are a sample, too small for the seconds of a step; readings of the same are not.
-            if concerns(benchmarks, desired, system, benchmark) and told.source is not Source.SPAN:
-                yield _of_benchmark(system, told)
+            if concerns(benchmarks, desired, system, benchmark):
+                yield system, benchmark.in_readings or benchmark
 
 
 def _of_benchmark(system: str, benchmark: Benchmark) -> Limit:

@@ -4,13 +4,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from services.validator.facts import Facts
+from services.validator.stress_limits import left_out
 from services.validator.stress_search import conclude
 from services.validator.verdict import Verdict
+from shared.contracts.benchmarks import Benchmarks
 from shared.contracts.breach import Breach
 from shared.contracts.run import Phase, RunDesired, RunState
 from shared.contracts.stress import StressAnswer, StressSearch
 
 Json = dict[str, Any]
+SPANS_ALONE = "spans are too few for the seconds of a step, and it names no resource whose readings tell the same"
 
 
 def answer_of(desired: RunDesired, state: RunState) -> StressAnswer | None:
@@ -22,14 +25,19 @@ def answer_of(desired: RunDesired, state: RunState) -> StressAnswer | None:
     return conclude(desired.search, f"the run ended first ({state.reason or state.phase.value})")
 
 
-def stress_section(facts: Facts) -> Json | None:
-    """The search with its steps and its answer, and which services were scaled while it went on; None without one."""
+def stress_section(benchmarks: Benchmarks, facts: Facts) -> Json | None:
+    """The search with its steps and its answer, the benchmarks that no step was judged by, and which services were
+    scaled while it went on; None without one."""
     search, answer = facts.desired.search, answer_of(facts.desired, facts.state)
     if search is None or answer is None:
         return None
     scaled = sorted({record["service"] for record in facts.scaling if _moved(record)})
     told = search.model_copy(update={"answer": answer}).model_dump(mode="json")
-    return {**told, "scaled": scaled, "tags": dict(facts.desired.tags)}
+    unused = [
+        {"system": system, "metric": metric, "reason": SPANS_ALONE}
+        for system, metric in left_out(benchmarks, facts.desired)
+    ]
+    return {**told, "left_out": unused, "scaled": scaled, "tags": dict(facts.desired.tags)}
 
 
 def judge_search(search: StressSearch, answer: StressAnswer, phase: Phase, missing: int) -> Verdict:

@@ -33,7 +33,8 @@ def answered(found: bool = True, **changes: Any) -> StressSearch:
 
 
 def dossier(found: bool = True, **changes: Any) -> Dossier:
-    section = {**answered(found).model_dump(mode="json"), "scaled": [], "tags": {}}
+    left_out = [{"system": "relaycore", "metric": "ranking", "reason": "spans are too few"}]
+    section = {**answered(found).model_dump(mode="json"), "left_out": left_out, "scaled": ["relaycore"], "tags": {}}
     return Dossier(report(stress=section, **changes))
 
 
@@ -125,6 +126,10 @@ def test_the_answer_names_point_interval_knee_and_what_broke_first() -> None:
     assert missing is not None
     assert missing.answer == "breaking point not found: stopped (kept at 20/s, broken at 40/s)"
     assert read_stress(report()) is None
+    assert [note.split(";")[0] for note in part.notes] == [
+        "Not judged in any step: relaycore ranking",
+        "Scaled meanwhile: relaycore",
+    ]
 
 
 def test_every_form_of_the_report_tells_of_the_search() -> None:
@@ -134,6 +139,9 @@ def test_every_form_of_the_report_tells_of_the_search() -> None:
     assert "### Not kept" not in text
     page = render_html([dossier()])
     assert "Breaking point" in page
+    for form in (text, page):
+        assert "Not judged in any step: relaycore ranking; spans are too few." in form
+        assert "Scaled meanwhile: relaycore;" in form
     assert "every benchmark is kept up to 30/s" in page
     good = render_junit([dossier().report]).decode()
     assert "<failure" not in good

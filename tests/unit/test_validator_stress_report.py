@@ -88,10 +88,23 @@ def test_a_run_that_was_stopped_tells_what_is_known() -> None:
     assert answer is not None
     assert not answer.found
     assert "stopped by the operator" in answer.reason
-    section = stress_section(Facts(stopped, state(60, Phase.STOPPED)))
+    section = stress_section(BENCHMARKS, Facts(stopped, state(60, Phase.STOPPED)))
     assert section is not None
     assert [one["level"] for one in section["steps"]] == [10, 80]
-    assert stress_section(Facts(desired(), state(60, Phase.FINISHED))) is None
+    assert stress_section(BENCHMARKS, Facts(desired(), state(60, Phase.FINISHED))) is None
+
+
+@pytest.mark.parametrize("resource", ["", "routing_latency"], ids=["spans alone", "readings too"])
+def test_a_benchmark_on_spans_is_judged_by_readings_or_said_to_be_left_out(resource: str) -> None:
+    spans = {"metric": "ranking", "target": 50, "critical": 100, "unit": "ms", "better": "lower"}
+    spans |= {"source": "span", "span": "relaycore.ranking", "resource": resource}
+    owner = {"name": "AutoMatrix", "service": "autmatrix-backend", "benchmarks": [spans]}
+    document = Benchmarks.model_validate({"systems": {"autmatrix": owner}})
+    section = stress_section(document, Facts(asked(), state(60, Phase.FINISHED)))
+    assert section is not None
+    left_out = [(one["system"], one["metric"]) for one in section["left_out"]]
+    assert left_out == ([] if resource else [("autmatrix", "ranking")])
+    assert [limit.metric for limit in limits_of(document, asked())] == (["ranking"] if resource else [])
 
 
 def test_a_step_ends_when_it_is_sure_and_the_next_level_is_asked_for() -> None:
