@@ -107,12 +107,15 @@ class Rig:
         await eventually(self.unsettled, lambda left: left == 0, within_s)
 
     def windows(self) -> list[FrameWindows]:
-        prefix = self.bus.subjects.window("*", "*").split("*")[0]
-        return [FrameWindows.model_validate_json(msg.data) for msg in self.heard if msg.subject.startswith(prefix)]
+        return [FrameWindows.model_validate_json(body) for body in self.bodies("window")]
 
     def dead(self) -> list[DeadLetter]:
-        prefix = self.bus.subjects.dead("")
-        return [DeadLetter.model_validate_json(msg.data) for msg in self.heard if msg.subject.startswith(prefix)]
+        return [DeadLetter.model_validate_json(body) for body in self.bodies("dead")]
+
+    def bodies(self, kind: str) -> list[bytes]:
+        """What was published under a subject's first word, as it was."""
+        prefix = f"{self.bus.subjects.prefix}.{kind}."
+        return [msg.data for msg in self.heard if msg.subject.startswith(prefix)]
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from shared.contracts.timing import Kind
 from shared.histogram import Histogram, bucket_of
 from shared.store.budgets import BudgetOf, read_spending
 from shared.store.spans import SpanRow, copy_spans, read_span_times
+from tests.contracts.schemas import hold
 from tests.integration.collector_rig import Rig, eventually, open_rig
 from tests.integration.test_collector_doors import post
 from tests.integration.test_store_queries import filled
@@ -83,6 +84,7 @@ async def test_named_spans_are_told_once_within_a_second_and_others_never(rig: R
     assert {cell.span for cell in cells} == {"relaycore.routing"}
     assert whole.counts[bucket_of(80_000)] == 40
     assert [windows.seq for windows in told(rig)] == list(range(1, len(told(rig)) + 1))
+    hold("SpanWindows", rig.bodies("span"))
 
 
 async def test_span_times_of_the_store_are_those_of_the_spans_that_ended_then(connection: Connection) -> None:

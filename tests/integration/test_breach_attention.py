@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 import pytest
 
 from services.console import attention
@@ -10,7 +9,7 @@ from services.console.backing import Backing
 from services.scaler.open_breaches import OpenBreaches
 from shared.contracts.breach import BreachEvent
 from shared.errors import ConfigError, TransientError
-from tests.contracts.schemas import breach_events, message
+from tests.contracts.schemas import breach_events, hold
 from tests.integration.test_validator_breach import RUN, Bench, Start, bench, start, streams_exist, until
 
 __all__ = ["bench", "start"]
@@ -64,7 +63,7 @@ async def test_a_silence_marks_breaches_until_it_is_ended_and_survives_a_restart
     kept = await bench.client.jetstream().get_last_msg(
         f"tidegate-{bench.environment}-ATTENTION", f"tidegate.{bench.environment}.silence.{name}"
     )
-    message("Silence").validate(orjson.loads(kept.data or b""))
+    hold("Silence", [kept.data or b""])
     await bench.load(6, 1_400)
     await until(lambda: bench.events[-1]["data"]["silenced_by"] == [])
 
@@ -77,6 +76,10 @@ async def test_an_acknowledgement_is_told_once_and_stays_with_the_episode(
     breach = (await opened(bench))["breach"]
     said = await attention.acknowledge(backing, breach, "ada", "rolling back")
     assert said.startswith(f"breach {breach} is acknowledged by ada (revision ")
+    kept = await bench.client.jetstream().get_last_msg(
+        f"tidegate-{bench.environment}-ATTENTION", f"tidegate.{bench.environment}.acknowledge.{breach}"
+    )
+    hold("Acknowledge", [kept.data or b""])
     told = [event for event in bench.events if event["type"] == "io.tidegate.breach.acknowledged.v1"]
     assert [event["data"]["status"] for event in told] == ["updated"], "what older subscribers know"
     breach_events().validate(told[0])

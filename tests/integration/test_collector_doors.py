@@ -25,6 +25,7 @@ from shared.contracts.resource import ResourceSample
 from shared.errors import ConfigError
 from shared.settings import read_settings
 from shared.store.spans import read_trace
+from tests.contracts.schemas import hold
 from tests.integration.collector_rig import Rig, eventually, open_rig
 from tests.unit.collector_frames import make_events, make_frame
 
@@ -236,6 +237,7 @@ async def test_instances_are_scraped_published_and_stored_and_one_that_is_gone_i
     assert heard[2].values["cpu_usage"] == pytest.approx(0.5, abs=0.1)
     stored = await rig.query('SELECT service, system, instance, "values" FROM resource_sample ORDER BY at LIMIT 3')
     assert stored == [("relaycore", "relaycore", "relaycore-1", sample.values) for sample in heard[:3]]
+    hold("ResourceSample", rig.bodies("resource"))
 
 
 async def test_of_two_collectors_one_scrapes(rig: Rig, platform: str, nats_url: str, postgres_dsn: str) -> None:

@@ -25,6 +25,7 @@ from shared.contracts.timing import Kind
 from shared.histogram import bucket_of
 from shared.store import ingest, upkeep_postgres
 from shared.store.keeping import FRAMES_KEPT, Keeping
+from tests.contracts.schemas import hold
 from tests.integration.collector_rig import Rig, eventually, open_rig
 from tests.unit.collector_frames import RUN, SYSTEM, make_events, make_frame
 
@@ -75,6 +76,7 @@ async def test_a_frame_delivered_twice_is_stored_once_and_its_windows_are_publis
     assert first == second
     headers = [msg.headers["Nats-Msg-Id"] for msg in rig.heard if msg.headers]
     assert headers == [f"{RUN}/w1/1/{SYSTEM}/1"] * 2
+    hold("FrameWindows", rig.bodies("window"))
 
 
 async def test_a_frame_twice_in_one_batch_is_stored_once(rig: Rig) -> None:
@@ -150,6 +152,7 @@ async def test_a_frame_that_cannot_be_read_or_dated_goes_to_dead_and_the_rest_go
     assert "checksum does not match" in damaged.reason
     assert "an event is dated 2001-09-09" in old.reason
     assert (damaged.service, damaged.stream) == ("collector", rig.bus.subjects.stream("TIMINGS"))
+    hold("DeadLetter", rig.bodies("dead"))
     assert await rig.count("request_timing") == 5
 
 

@@ -29,6 +29,7 @@ from shared.store.listings import list_reported_runs
 from shared.store.reports import write_report
 from shared.store.runs import save_desired, save_state
 from shared.store.scaling import save_scaling
+from tests.contracts.schemas import hold
 from tests.unit.console_cases import breach, record, report
 
 pytestmark = pytest.mark.integration
@@ -178,6 +179,7 @@ async def test_a_run_that_nobody_takes_is_taken_back(
     assert "no generator worker took the run" in outcome.reason
     kept = await bus.js.get_last_msg(bus.subjects.stream("RUNS"), bus.subjects.run_desired(RUN))
     assert RunDesired.model_validate_json(kept.data or b"").status == "stopped"
+    hold("RunDesired", [kept.data or b""])
 
 
 async def test_breaches_and_moves_are_told_as_they_happen_and_strange_messages_are_not(

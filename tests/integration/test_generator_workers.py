@@ -17,7 +17,9 @@ from shared.contracts.breach import BreachEvent, BreachStatus
 from shared.contracts.frame import Frame
 from shared.contracts.run import ENDLESS_S, Limits, Phase, RunState
 from shared.contracts.timing import ErrorKind, EventFlag, Kind
+from tests.contracts.schemas import hold
 from tests.integration.fleet import SCENARIO, desired, fleet
+from tests.integration.published import kept
 from tests.integration.target import Target
 from tests.unit.console_cases import breach
 
@@ -97,6 +99,8 @@ async def test_a_killed_workers_users_are_carried_on_by_the_other(
         taken_over_s = time.monotonic() - killed_at
         state = await workers.until(run.run, final, 40)
         frames = await workers.frames(run.run)
+        subjects = workers.subjects
+        hold("RunState", await kept(workers.js, subjects.stream("RUNS"), subjects.run_state(run.run)))
     assert taken_over_s < 8
     assert state.phase is Phase.FINISHED
     (lost,) = state.lost

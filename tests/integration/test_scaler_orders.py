@@ -18,6 +18,8 @@ from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action, ScalingRecord
 from shared.contracts.scaling_orders import ScalingOrder
 from shared.errors import ConfigError
+from tests.contracts.schemas import hold
+from tests.integration.published import kept
 from tests.integration.scaler_rig import SERVICE, TUNING, Supervisor, World, background, eventually, open_world
 
 pytestmark = pytest.mark.integration
@@ -71,6 +73,9 @@ async def test_a_count_that_is_set_is_carried_out_within_two_seconds_and_audited
         assert (answer.decision.order, answer.decision.by) == (answer.order.id, "ada")
         assert (answer.decision.action, answer.decision.target) == (Action.SCALE_UP, 5)
         await eventually("the count to be held", lambda: held(world, "ordered"))
+    js, subjects = world.bus.js, world.bus.subjects
+    hold("ScalingRecord", await kept(js, subjects.stream("SCALING"), subjects.scaling(SERVICE)))
+    hold("ScalingOrder", await kept(js, subjects.stream("ORDERS"), subjects.order(SERVICE, "replicas")))
 
 
 async def test_an_order_heard_twice_and_by_a_successor_too_is_carried_out_once(world: World) -> None:

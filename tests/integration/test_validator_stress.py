@@ -22,6 +22,8 @@ from shared.contracts.timing import Kind
 from shared.contracts.window import ActionNow, Cell, FrameWindows
 from shared.histogram import Histogram
 from shared.subjects import Subjects
+from tests.contracts.schemas import hold
+from tests.integration.published import kept
 from tests.unit.validator_frames import scenario
 
 pytestmark = pytest.mark.integration
@@ -196,6 +198,9 @@ async def test_another_validator_goes_on_with_a_search_and_finds_the_point(stand
     assert search.answer.broke.margin.metric == "api_response_time"
     assert stand_in.desired is not None
     assert stand_in.desired.duration_s < 300, "the run ends with the answer"
+    subjects = Subjects(stand_in.environment)
+    asked_for = await kept(stand_in.client.jetstream(), subjects.stream("RUNS"), subjects.run_desired(RUN))
+    hold("RunDesired", asked_for)
 
 
 async def test_a_pause_and_a_stop_of_the_user_come_first(stand_in: StandIn, start: Start) -> None:
