@@ -20,7 +20,7 @@ from bench.bars import Bar
 from bench.simulation import LATE_S, Setting, in_readings, only, simulate
 from bench.streams import Change, Floats
 from bench.validator_speed import measure_speed
-from services.validator.presiding import LEAST_S
+from services.validator.levels import LOOK_S
 from shared.contracts.benchmarks import Benchmark, Benchmarks, Source
 from shared.contracts.benchmarks_file import load_benchmarks
 from shared.contracts.breach import Breach, BreachStatus
@@ -135,7 +135,7 @@ def _alone(benchmarks: Benchmarks, system: str, metric: str) -> Benchmarks:
 def _moment(setting: Setting) -> tuple[float, float]:
     """When a trial's change comes, and how long after a frame is cut it is judged: it travels, the judge rests."""
     rng = np.random.default_rng(setting.seed + 77)
-    return SETTLED_S + float(rng.uniform(0, 1)), LATE_S + float(rng.uniform(0, LEAST_S))
+    return SETTLED_S + float(rng.uniform(0, 1)), LATE_S + float(rng.uniform(0, LOOK_S))
 
 
 def _first(setting: Setting, change: Change, until_s: float, phase_s: float) -> tuple[float, Breach] | None:
