@@ -172,10 +172,10 @@ class EventStream:
                 trace_id,
             )
 
-    def refuse(self, action: int, intended_us: int, user: int, now_us: int) -> None:
+    def refuse(self, action: int, intended_us: int, user: int, now_us: int, flags: int = 0) -> None:
         """An arrival that is not served, because its line is full or its run has ended: a row all the same."""
         ticket = self.begin(action, intended_us, user, now_us, own_delay=False)
-        self.finish(ticket, Response(now_us), ErrorKind.REFUSED, Check.NONE, 0, 0, NO_TRACE)
+        self.finish(ticket, Response(now_us), ErrorKind.REFUSED, Check.NONE, 0, flags, NO_TRACE)
 
     def drop(self, ticket: Ticket) -> None:
         """It left the line without being sent; without effect on what has ended."""

@@ -16,6 +16,7 @@ from services.generator.transport import Transport
 from services.generator.user import Arrival, NotBegunError, Share, VirtualUser, refuse
 from shared.clock import monotonic_us
 from shared.contracts.run import Load, Pause
+from shared.contracts.timing import EventFlag
 
 FIRST_MOMENT_S = 0.02
 
@@ -127,7 +128,11 @@ class OpenLoad:
         while self._line:
             arrival = self._line.popleft()
             if arrival.gate.ours:
-                refuse(self._compiled, arrival, now_us)
+                self._refuse(arrival, now_us)
+
+    def _refuse(self, arrival: Arrival, now_us: int) -> None:
+        in_ramp_up = arrival.due_us < self._at_us(self.load.ramp_up_s)
+        refuse(self._compiled, arrival, now_us, EventFlag.RAMP_UP if in_ramp_up else 0)
 
     def _at_once(self) -> float:
         """Connections to open before the load begins: what comes in the first moment, where it does not ramp up.
@@ -179,7 +184,7 @@ class OpenLoad:
                 free.set_result(arrival)
                 return
         if len(self._line) >= self._room:
-            refuse(self._compiled, arrival, now_us)
+            self._refuse(arrival, now_us)
         else:
             self._line.append(arrival)
 

@@ -355,12 +355,12 @@ class VirtualUser:
         return response
 
 
-def refuse(compiled: CompiledScenario, arrival: Arrival, now_us: int) -> None:
+def refuse(compiled: CompiledScenario, arrival: Arrival, now_us: int, flags: int) -> None:
     """Record an arrival that nobody will serve: its first request, and its workflow where there is one."""
     first = compiled.first
-    first.stream.refuse(first.action, arrival.due_us, compiled.first_user, now_us)
+    first.stream.refuse(first.action, arrival.due_us, compiled.first_user, now_us, flags)
     if compiled.workflow is not None:
-        compiled.stream.refuse(compiled.workflow, arrival.due_us, compiled.first_user, now_us)
+        compiled.stream.refuse(compiled.workflow, arrival.due_us, compiled.first_user, now_us, flags)
 
 
 def _validity_s(step: CompiledStep, response: Response) -> float:

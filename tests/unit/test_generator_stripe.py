@@ -18,7 +18,7 @@ from services.generator.transport import Endpoint, Request, Response
 from shared.clock import Anchor, monotonic_us
 from shared.contracts.frame import Frame, Health
 from shared.contracts.run import Change, Limits, Load, Pause, RunDesired
-from shared.contracts.timing import ErrorKind, Kind
+from shared.contracts.timing import ErrorKind, EventFlag, Kind
 from shared.lease import Lease
 from tests.unit.scenarios import desired, scenario
 
@@ -190,6 +190,15 @@ async def test_what_a_full_line_refuses_is_counted() -> None:
     assert 80 < len(refused) < 105
     # Every arrival is accounted for: sent, or refused.
     assert 95 <= len(looks) <= 101
+
+
+@pytest.mark.parametrize(("ramp_up_s", "flags"), [(0.0, 0), (60.0, EventFlag.RAMP_UP)], ids=["after it", "in it"])
+async def test_what_is_refused_in_ramp_up_is_not_judged(ramp_up_s: float, flags: int) -> None:
+    load = Load(scenario=scenario(), users=1, rate=4_000.0, duration_s=60.0, ramp_up_s=ramp_up_s, max_waiting=0)
+    frame = await carry(Alone(Answering(5.0)), desired(loads=(load,)), for_s=0.4)
+    refused = frame.events[frame.events["error"] == ErrorKind.REFUSED]
+    assert len(refused) > 0
+    assert set(refused["flags"]) == {flags}
 
 
 async def test_the_line_of_a_worker_is_its_stripes_part_of_the_runs() -> None:
