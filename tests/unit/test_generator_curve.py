@@ -156,10 +156,13 @@ def test_who_takes_a_stripe_over_goes_on_where_the_other_would_have(
 ) -> None:
     curve = curve_of(load)
     from_s = at * min(load.duration_s, 2000 / (load.rate or 1))
-    whole = [due for due in islice(arrivals(curve, spacing, 3, 0, stripes, 0.0), 3000) if due[1] >= from_s - 1e-6]
+    whole = list(islice(arrivals(curve, spacing, 3, 0, stripes, 0.0), 3000))
     rest = list(islice(arrivals(curve, spacing, 3, 0, stripes, from_s), 10))
-    # Where a moment falls on an arrival itself, one of them may count it as past.
-    assert rest in (whole[: len(rest)], whole[1 : len(rest) + 1])
+    begins = whole.index(rest[0]) if rest else len(whole)
+    assert rest == whole[begins : begins + len(rest)]
+    # Where a moment falls on an arrival itself, it may count as past or not; near the foot of a ramp that is vague.
+    assert all(due_s >= from_s - 0.1 for _, due_s in rest)
+    assert all(due_s <= from_s + 1e-6 for _, due_s in whole[:begins])
 
 
 def test_poisson_arrivals_have_the_rate_and_the_spread_of_a_poisson_process() -> None:
