@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, binom
 
-from services.validator.band import ALIKE, LEAST_WEEKS, Band, FailureBand, Past
+from services.validator.band import ALIKE, LEAST_WEEKS, SIMULATED, Band, FailureBand, Past, _pasts
 
 
 def pasts(days: int, weeks: bool, seed: int, trials: int, alike: float = ALIKE) -> list[tuple[Past, float]]:
@@ -90,3 +90,9 @@ def test_a_past_without_a_failure_bears_a_few_and_not_many() -> None:
     band = FailureBand.of(3_600, [(0, 3_600)] * 14)
     assert 2 <= band.limit(1e-4) <= 5
     assert FailureBand.of(5, [(0, 5)] * 7).limit(1e-9) == 6
+
+
+def test_what_is_remembered_of_a_simulated_past_is_no_more_than_what_is_used_of_it() -> None:
+    for remembered in (*_pasts((28,)), *_pasts((4, 4))):
+        assert remembered.base is None
+        assert remembered.shape == (SIMULATED,)
