@@ -98,7 +98,12 @@ class Store:
                 series=tuple(came_to.series),
                 after=came_to.after,
                 edges=await results.read_edges(
-                    connection, desired.run, span.judged_from, span.ended, span.ended + LATEST
+                    connection,
+                    desired.run,
+                    span.judged_from,
+                    span.ended,
+                    span.ended + LATEST,
+                    ramp_up=span.judged_from > span.started,
                 ),
                 timeline=tuple(await timeline.read_timeline(connection, desired.run, since, until + LATEST, plan)),
                 resources=tuple(

@@ -283,17 +283,24 @@ async def read_connecting(
 
 
 async def read_edges(
-    connection: AsyncConnection[Any], run: str, judged_from: datetime, ended: datetime, latest: datetime
+    connection: AsyncConnection[Any],
+    run: str,
+    judged_from: datetime,
+    ended: datetime,
+    latest: datetime,
+    *,
+    ramp_up: bool = True,
 ) -> dict[int, Edges]:
     """By series, the requests that were answered on the other side of an edge of ``judged_from`` to ``ended``.
 
-    As for ``read_connecting``, in a transaction. What ramp-up left is looked for in the first ``EARLY`` only.
+    As for ``read_connecting``, in a transaction. What ramp-up left, where there was one, is looked for in the first
+    ``EARLY`` only.
     """
     listed = await _rows(connection, _SERIES, {"run": run})
     asked = {
         "ids": [row["series_id"] for row in listed if row["kind"] == Kind.REQUEST],
         "judged_from": judged_from,
-        "early_until": min(judged_from + EARLY, ended),
+        "early_until": min(judged_from + EARLY, ended) if ramp_up else judged_from,
         "ended": ended,
         "latest": latest,
     }
