@@ -8,7 +8,7 @@ import click
 
 from services.console.hosts import read_host
 from shared.contracts.units import parse_duration_s
-from shared.option_types import LineType
+from shared.option_types import OUTPUT_OR_TERMINAL, LineType
 
 RATE_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -101,6 +101,19 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def json_flag(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
+
+
+def output_option(form: str) -> Callable[..., Any]:
+    """``--json [FILE|-]`` and the like: to a file, or to the terminal without one."""
+    return click.option(
+        f"--{form.lower()}",
+        f"{form.lower()}_path",
+        type=OUTPUT_OR_TERMINAL,
+        is_flag=False,
+        flag_value="-",
+        metavar="[FILE|-]",
+        help=f"Write {form}.",
+    )
 
 
 def limit_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from services.console.options import SHARE, data_option
-from shared.option_types import OUTPUT, OUTPUT_OR_TERMINAL
+from services.console.options import SHARE, data_option, output_option
+from shared.option_types import OUTPUT
 
 NOT_CARRIED = 4
 
@@ -50,24 +50,8 @@ NOT_CARRIED = 4
     help="share: --false-alarms is the part of what is found that may be false.",
 )
 @click.option("--strict", is_flag=True, help="Exit 3 also where no difference was found and sameness was not shown.")
-@click.option(
-    "--json",
-    "json_path",
-    type=OUTPUT_OR_TERMINAL,
-    is_flag=False,
-    flag_value="-",
-    metavar="[FILE|-]",
-    help="Write JSON.",
-)
-@click.option(
-    "--markdown",
-    "markdown_path",
-    type=OUTPUT_OR_TERMINAL,
-    is_flag=False,
-    flag_value="-",
-    metavar="[FILE|-]",
-    help="Write Markdown.",
-)
+@output_option("JSON")
+@output_option("Markdown")
 @click.option("--junit", "junit_path", type=OUTPUT, help="Write JUnit XML.")
 @data_option
 def compare(

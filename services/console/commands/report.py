@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from services.console.options import data_option
-from shared.option_types import OUTPUT, OUTPUT_OR_TERMINAL
+from services.console.options import data_option, output_option
+from shared.option_types import OUTPUT
 
 if TYPE_CHECKING:
     from shared.store.summaries import SummaryRow
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", default="last")
-@click.option(
-    "--json",
-    "json_path",
-    type=OUTPUT_OR_TERMINAL,
-    is_flag=False,
-    flag_value="-",
-    metavar="[FILE|-]",
-    help="Write JSON.",
-)
+@output_option("JSON")
 @click.option("--html", "html_path", type=OUTPUT, help="Write a page.")
 @click.option("--junit", "junit_path", type=OUTPUT, help="Write JUnit XML.")
 @click.option("--markdown", "markdown_path", type=OUTPUT, help="Write Markdown.")
