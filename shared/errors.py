@@ -34,3 +34,9 @@ def closest(name: str, known: Iterable[str]) -> str:
     begun = [candidate for candidate in names if len(name) > 1 and candidate.startswith(name)]
     near = begun or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def among(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence on a name that is not known: which one is near, and all there are."""
+    names = list(known)
+    return closest(name, names) + (f"; there are {', '.join(names)}" if names else "")

@@ -17,6 +17,7 @@ from services.validator.stress_limits import Limit
 from services.validator.stress_margin import Margin, likeness_of, mean_margin, share_margin
 from services.validator.verdict import MIN_STUCK
 from shared.contracts.benchmarks import CONFIRM_P, QUANTILES, Source, samples_to_confirm
+from shared.contracts.sources import samples_to_confirm_share
 from shared.contracts.stress import StepVerdict, StressMargin
 from shared.histogram import BASE, Histogram, bucket_of, value_us
 
@@ -109,7 +110,7 @@ class Track:
         limit = self.limit
         least = LEAST_SECONDS
         if limit.source is Source.ERROR_RATE:
-            least = math.ceil(math.log(CONFIRM_P) / math.log(1 - limit.target))
+            least = samples_to_confirm_share(limit.target)
         elif self.beyond is not None:
             least = samples_to_confirm(limit.statistic)
         return bool(self.counts[seconds].sum() >= least)

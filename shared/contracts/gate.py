@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from shared.contracts.base import Document, Name
 from shared.contracts.judgeable import MOST, why_untellable
-from shared.errors import WrongFieldError, closest
+from shared.errors import WrongFieldError, among
 
 _RATES = {"error_rate": "ratio", "throughput": "requests/s"}
 """Metrics that are rates, and their units."""
@@ -82,7 +82,7 @@ def _why_not_of_action(gate: Gate, actions: Sequence[str]) -> str:
         return f"{gate.metric} is that of all actions; leave action {gate.action!r} out, or use response_time"
     if gate.action in actions:
         return ""
-    return f"no step has action {gate.action!r}{closest(gate.action, actions)}; there are {', '.join(actions)}"
+    return f"no step has action {gate.action!r}{among(gate.action, actions)}"
 
 
 def _why_no_limit(gate: Gate) -> str:

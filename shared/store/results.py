@@ -6,7 +6,8 @@ failed: an error other than a cancelled request, or an expectation not met.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -30,7 +31,6 @@ from shared.store.packed import CHUNK, PackedSum
 Row = dict[str, Any]
 SCRAPE_GAP_S = 3
 EARLY = timedelta(minutes=1)
-_ROWS_BY_TIME = b"SET LOCAL enable_seqscan = off"
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
 _SERIES = "SELECT series_id, system, scenario, action, kind FROM series WHERE run = %(run)s ORDER BY 3, 2, 4, 5"
@@ -265,11 +265,10 @@ async def read_connecting(
     listed = await _rows(connection, _SERIES, {"run": run})
     systems = {row["series_id"]: row["system"] for row in listed if row["kind"] == Kind.REQUEST}
     sums: dict[str, Counter[str]] = {}
-    await connection.execute(_ROWS_BY_TIME)
-    for since, until in slices:
-        for row in await _rows(connection, _CONNECTING, {"ids": list(systems), "since": since, "until": until}):
-            sums.setdefault(systems[row.pop("series_id")], Counter()).update(row)
-    await connection.execute("SET LOCAL enable_seqscan = on")
+    async with _rows_by_time(connection):
+        for since, until in slices:
+            for row in await _rows(connection, _CONNECTING, {"ids": list(systems), "since": since, "until": until}):
+                sums.setdefault(systems[row.pop("series_id")], Counter()).update(row)
     return [
         Connecting(
             system,
@@ -304,9 +303,8 @@ async def read_edges(
         "ended": ended,
         "latest": latest,
     }
-    await connection.execute(_ROWS_BY_TIME)
-    found = await _rows(connection, _EDGES, asked)
-    await connection.execute("SET LOCAL enable_seqscan = on")
+    async with _rows_by_time(connection):
+        found = await _rows(connection, _EDGES, asked)
     return {row["series_id"]: Edges(row["early"], row["late"], row["after"]) for row in found}
 
 
@@ -344,6 +342,14 @@ async def read_stored(connection: AsyncConnection[Any], run: str) -> Stored:
         counts["held"],
         {(row["worker"], row["epoch"], row["system"]): (row["last_seq"], row["frames"]) for row in frames},
     )
+
+
+@asynccontextmanager
+async def _rows_by_time(connection: AsyncConnection[Any]) -> AsyncIterator[None]:
+    """Within a transaction: rows are looked for by their index of time, whatever the planner has been told of them."""
+    await connection.execute("SET LOCAL enable_seqscan = off")
+    yield
+    await connection.execute("SET LOCAL enable_seqscan = on")
 
 
 async def _rows(connection: AsyncConnection[Any], query: str, arguments: Row) -> list[Row]:

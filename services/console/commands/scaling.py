@@ -63,7 +63,7 @@ def scaling(
     from services.console.report_text import open_console
     from services.console.wording import describe_scaling
     from shared.contracts.scaling import ScalingRecord
-    from shared.errors import ConfigError, closest
+    from shared.errors import ConfigError, among
     from shared.store.asking import ask_store, find_run
     from shared.store.scaling import list_scaled_services, list_scaling
 
@@ -76,8 +76,7 @@ def scaling(
         if service is not None and not rows:
             services = await ask_store(dsn, list_scaled_services, environment)
             if services and service not in services:
-                known = f"{closest(service, services)}; there are {', '.join(services)}"
-                raise ConfigError(f"no decisions on a service {service!r}{known}")
+                raise ConfigError(f"no decisions on a service {service!r}{among(service, services)}")
         return [ScalingRecord.model_validate(row.record) for row in rows]
 
     records = asyncio.run(ask())

@@ -52,7 +52,7 @@ async def _verify(stack: Stack, service: str | None) -> "list[Findings]":
     from nats.js.errors import APIError
 
     from services.scaler.commands.ordering import connected
-    from shared.errors import ConfigError, TransientError, closest
+    from shared.errors import ConfigError, TransientError, among
     from shared.reading import read_last
     from shared.store.asking import ask_store
     from shared.store.scaling import list_scaled_services
@@ -63,8 +63,7 @@ async def _verify(stack: Stack, service: str | None) -> "list[Findings]":
             services = {message.subject.rpartition(".")[2] for message in told}
             services |= set(await ask_store(stack.store_dsn, list_scaled_services, stack.environment))
             if service is not None and service not in services:
-                known = f"; there are {', '.join(sorted(services))}" if services else ""
-                raise ConfigError(f"no audit of a service {service!r}{closest(service, services)}{known}")
+                raise ConfigError(f"no audit of a service {service!r}{among(service, sorted(services))}")
             return [await _verify_one(bus, stack, one) for one in sorted(services) if service in (None, one)]
     except (NatsError, APIError, TimeoutError) as error:
         raise TransientError(f"the bus did not answer: {error or type(error).__name__}") from error

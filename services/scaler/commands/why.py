@@ -74,7 +74,7 @@ def why(service: str, at: datetime | None, as_json: bool, stack: Stack) -> None:
 async def _read(stack: Stack, service: str, at: datetime) -> "list[ScalingRecord]":
     """The decision in force at a moment, and what followed from it. ``ConfigError`` where there was none."""
     from shared.contracts.scaling import ScalingRecord
-    from shared.errors import ConfigError, closest
+    from shared.errors import ConfigError, among
     from shared.store.asking import ask_store
     from shared.store.scaling import (
         find_scaling_decision,
@@ -88,8 +88,7 @@ async def _read(stack: Stack, service: str, at: datetime) -> "list[ScalingRecord
     if row is None:
         services = await ask_store(dsn, list_scaled_services, environment)
         if service not in services:
-            known = f"; there are {', '.join(services)}" if services else ""
-            raise ConfigError(f"no decisions on a service {service!r}{closest(service, services)}{known}")
+            raise ConfigError(f"no decisions on a service {service!r}{among(service, services)}")
         [first] = await ask_store(dsn, read_scaling_chain, environment, service, limit=1)
         begins = f"its audit begins at {first.at:%Y-%m-%d %H:%M:%S} UTC"
         raise ConfigError(f"--at: nothing was decided on {service} until then; {begins}")
