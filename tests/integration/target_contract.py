@@ -223,13 +223,13 @@ class TargetContract:
 
         async def answers() -> bool:
             try:
-                return (await target.observe(stage.service)).ready == 2
+                # A system that only slept may have heard what was asked meanwhile.
+                return (await target.observe(stage.service)).ready in (2, 3)
             except TransientError:
                 return False
 
         await eventually("an answer", answers, BACK_S)
         with pytest.raises(FencedError):
             await target.set_replicas(stage.service, 3, 7, "d-1")
-        # A system that only slept may have heard what was asked meanwhile.
         await target.set_replicas(stage.service, 3, 8, "d-1")
         await settled(target, stage.service, 3)
