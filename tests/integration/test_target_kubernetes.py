@@ -1,115 +1,31 @@
 """The target of a Kubernetes cluster: the contract, and what it does when the API refuses, stumbles or is faster.
 
-The API server is the tests' own, written from its documentation; see ``kubernetes_api``.
+The API server is the tests' own, written from its documentation; see ``kubernetes_api``. What lets the scaler in is
+tested in ``test_target_kubernetes_access``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import AsyncIterator
 from pathlib import Path
-from ssl import Purpose, create_default_context
 from typing import Any
 
 import httpx2
 import pytest
-import trustme
 import yaml
 from aiohttp import web
-from lightkube import AsyncClient, KubeConfig
 
-from services.scaler.readings import SampleWindow
-from services.scaler.settings import ScalerSettings
 from services.scaler.situation import Observation, Sizes
 from services.scaler.targets.kubernetes import DECISION, EPOCH, KubernetesTarget
-from services.scaler.targets.kubernetes_cluster import open_cluster
-from services.scaler.targets.opening import open_targets
 from services.scaler.targets.target import FencedError, RefusedError
-from shared.config import load_document
-from shared.contracts import scaling_targets as named
 from shared.contracts.breach import BreachStatus
 from shared.contracts.scaling import Action
-from shared.contracts.scaling_rules import ScalingRules
-from shared.errors import ConfigError, TransientError
-from shared.settings import PROJECT_ROOT
-from tests.integration.kubernetes_api import NAMESPACE, ApiServer, Call, Object, hang, rules_of, status_answer
-from tests.integration.kubernetes_controllers import Controllers, Kubelet, node, workload
+from shared.errors import TransientError
+from tests.integration.kubernetes_api import NAMESPACE, Call, hang, status_answer
+from tests.integration.kubernetes_stage import OTHER_SIZES, SCALER, SERVICE, KubernetesStage, staged
 from tests.integration.scaler_rig import Supervisor, background, open_world
 from tests.integration.target_contract import TargetContract, eventually, rolls, settled
 
 pytestmark = pytest.mark.integration
-
-RBAC = Path(__file__).parents[2] / "deploy/kubernetes/tidegate/rbac.yaml"
-SERVICE = "relaycore"
-SCALER = "token-of-the-scaler"
-EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sign-in"}
-OTHER_SIZES = Sizes(cpu_limit=1.5, memory_limit=2048.0, cpu_reserved=0.25, memory_reserved=512.0)
-
-
-def documents() -> list[Object]:
-    return list(yaml.safe_load_all(RBAC.read_text()))
-
-
-@dataclass
-class KubernetesStage:
-    """A ``Stage``: one workload on two nodes of which one fits, with the rights that the shipped roles give."""
-
-    api: ApiServer
-    kubelet: Kubelet
-    controllers: asyncio.Task[None]
-    clients: list[AsyncClient] = field(default_factory=list)
-    kind: Any = "deployment"
-    service: str = SERVICE
-    sizes: Sizes | None = OTHER_SIZES
-    room: int | None = 14
-    crash_loops: bool = True
-
-    def target(self) -> KubernetesTarget:
-        config = KubeConfig.from_dict(self.api.kubeconfig(SCALER)).get()
-        client = AsyncClient(config, timeout=httpx2.Timeout(0.5), lazy=False, trust_env=False)
-        self.clients.append(client)
-        where = named.KubernetesTarget(kind="kubernetes", namespace=NAMESPACE, workload=self.kind)
-        return KubernetesTarget(client, where, 0.5)
-
-    async def instances(self) -> set[str]:
-        return {pod["metadata"]["uid"] for pod in self.api.all("pods")}
-
-    async def loop(self) -> None:
-        self.kubelet.crash = True
-
-    @asynccontextmanager
-    async def away(self) -> AsyncIterator[None]:
-        await self.api.stop()
-        try:
-            yield
-        finally:
-            await self.api.start()
-
-    def stored(self) -> Object:
-        return self.api.objects[(f"{self.kind}s", NAMESPACE, SERVICE)]
-
-
-@asynccontextmanager
-async def staged(kind: str) -> AsyncIterator[KubernetesStage]:
-    api = ApiServer(rules={SCALER: rules_of(documents())})
-    await api.start()
-    api.create("nodes", node("node-1", memory="16Gi"))
-    api.create("nodes", node("node-2", taints=[{"key": "gpu", "value": "only", "effect": "NoSchedule"}]))
-    api.create(f"{kind}s", workload(SERVICE, statefulset=kind == "statefulset"))
-    kubelet = Kubelet(api.url, "node-1")
-    behind = [asyncio.create_task(one.run()) for one in (Controllers(api), kubelet)]
-    stage = KubernetesStage(api, kubelet, behind[0], kind=kind)
-    try:
-        yield stage
-    finally:
-        for task in behind:
-            task.cancel()
-        ended = await asyncio.gather(*behind, return_exceptions=True)
-        for client in stage.clients:
-            await client.close()
-        await api.stop()
-        assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
 
 
 class TestDeployment(TargetContract):
@@ -130,52 +46,6 @@ class TestStatefulSet(TargetContract):
 async def stage() -> AsyncIterator[KubernetesStage]:
     async with staged("deployment") as stage:
         yield stage
-
-
-async def test_each_right_that_is_used_is_given_and_each_that_is_given_is_used() -> None:
-    used: set[tuple[str, str, str, bool]] = set()
-    for kind in ("deployment", "statefulset"):
-        async with staged(kind) as stage:
-            target = stage.target()
-            await settled(target, SERVICE, 2)
-            await target.set_replicas(SERVICE, 3, 7, "d-1")
-            await target.set_sizes(SERVICE, OTHER_SIZES, 7, "d-2")
-            await target.sizes(SERVICE)
-            await target.room(SERVICE)
-            used |= {(call.group, call.resource, call.verb, call.namespace is None) for call in stage.api.calls}
-    given = {
-        (group, resource, verb, document["kind"] == "ClusterRole")
-        for document in documents()
-        for rule in document.get("rules", [])
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-    assert used == given
-
-
-@pytest.mark.parametrize("verb", ["get", "patch", "update", "list"])
-async def test_a_right_that_is_missing_is_named_and_nothing_moves(stage: KubernetesStage, verb: str) -> None:
-    await settled(stage.target(), SERVICE, 2)
-    for rule in stage.api.rules[SCALER]:
-        rule.verbs = [one for one in rule.verbs if one != verb]
-    with pytest.raises(RefusedError, match=rf"403.*lacks the verb {verb} on \w+.* in namespace platform"):
-        await stage.target().set_replicas(SERVICE, 3, 7, "d-1")
-    assert stage.stored()["spec"]["replicas"] == 2
-
-
-async def test_without_the_right_to_see_nodes_the_room_is_not_known_and_the_rest_works(stage: KubernetesStage) -> None:
-    stage.api.rules[SCALER] = [rule for rule in stage.api.rules[SCALER] if rule.namespace is not None]
-    target = stage.target()
-    assert await target.room(SERVICE) is None
-    await target.set_replicas(SERVICE, 3, 7, "d-1")
-    await settled(target, SERVICE, 3)
-
-
-async def test_credentials_that_are_not_accepted_are_refused_and_named(stage: KubernetesStage) -> None:
-    stage.api.rules.clear()
-    with pytest.raises(RefusedError, match=r"401.*credentials of this pod's service account are not accepted"):
-        await stage.target().observe(SERVICE)
 
 
 async def test_an_autoscaler_that_owns_the_workload_is_refused_by_name(stage: KubernetesStage) -> None:
@@ -372,78 +242,6 @@ async def test_sizes_that_cannot_be_are_refused_with_the_reason(stage: Kubernete
     assert await target.sizes(SERVICE) == OTHER_SIZES
 
 
-async def test_the_credentials_of_a_context_are_taken_and_one_that_is_not_there_is_named(
-    stage: KubernetesStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(stage.api.kubeconfig(SCALER)))
-    monkeypatch.setenv("KUBECONFIG", str(path))
-    where = named.KubernetesTarget(kind="kubernetes", context="tests", namespace=NAMESPACE, name=SERVICE)
-    async with open_cluster("tests", 1.0) as client:
-        await settled(KubernetesTarget(client, where, 1.0), "routing", 2)
-    with pytest.raises(ConfigError, match="context 'elsewhere'"):
-        async with open_cluster("elsewhere", 1.0):
-            pass
-    with pytest.raises(ConfigError, match="not in a cluster; name a context"):
-        async with open_cluster(None, 1.0):
-            pass
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda config: config["contexts"].clear(), "context 'tests'"),
-        (
-            lambda config: config["users"][0]["user"].update(exec=EXEC),
-            "no credentials by client.",
-        ),
-        (lambda config: config["users"][0]["user"].update(token=7), "context 'tests': Expected `str"),
-        (lambda config: config["clusters"][0]["cluster"].update({"certificate-authority": "/gone"}), "context 'tests'"),
-        (lambda config: config.pop("clusters"), "context 'tests': 'clusters'"),
-    ],
-    ids=["no context", "plugin of another version", "token", "no authority", "no clusters"],
-)
-async def test_a_kubeconfig_that_is_wrong_is_one_line(
-    change: Callable[[Any], None], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = ApiServer(url="https://127.0.0.1:1").kubeconfig(SCALER)
-    change(config)
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    with pytest.raises(ConfigError) as caught:
-        async with open_cluster("tests", 1.0):
-            pass
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-async def test_the_pods_own_account_is_taken_and_its_token_read_again_when_it_is_rotated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    authority, context = trustme.CA(), create_default_context(Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
-    (tmp_path / "namespace").write_text("tidegate")
-    (tmp_path / "token").write_text("first")
-    api = ApiServer(rules={"first": rules_of(documents())}, ssl=context)
-    await api.start()
-    host, _, port = api.url.removeprefix("https://").partition(":")
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
-    monkeypatch.setattr(KubeConfig, "from_service_account", partial(KubeConfig.from_service_account, tmp_path))
-    api.create("deployments", workload(SERVICE))
-    where = named.KubernetesTarget(kind="kubernetes", namespace=NAMESPACE)
-    try:
-        async with open_cluster(None, 2.0) as client:
-            target = KubernetesTarget(client, where, 2.0)
-            assert (await target.sizes(SERVICE)).cpu_limit == 2
-            (tmp_path / "token").write_text("second")
-            api.rules = {"second": api.rules["first"]}
-            assert (await target.sizes(SERVICE)).cpu_limit == 2
-    finally:
-        await api.stop()
-
-
 async def test_replicas_that_find_no_node_take_their_room_first(stage: KubernetesStage) -> None:
     target = stage.target()
     await settled(target, SERVICE, 2)
@@ -500,11 +298,3 @@ async def test_a_breach_becomes_replicas_of_a_deployment_and_the_record_tells_th
     annotations = stage.stored()["metadata"]["annotations"]
     assert annotations == {EPOCH: str(decision.lease_epoch), DECISION: decision.decision}
     assert stage.stored()["spec"]["replicas"] == 4
-
-
-async def test_a_scaler_outside_a_cluster_says_which_service_needs_a_context() -> None:
-    shipped = load_document(ScalingRules, PROJECT_ROOT / "config/scaling.yaml")
-    settings = ScalerSettings.model_validate({"scaler_target": {"kind": "kubernetes"}})
-    with pytest.raises(ConfigError, match=r"services.autmatrix-backend.target: not in a cluster; name a context"):
-        async with open_targets(shipped, settings, SampleWindow()):
-            pass

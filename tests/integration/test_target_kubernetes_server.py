@@ -38,11 +38,10 @@ from services.scaler.targets.target import RefusedError
 from shared.contracts import scaling_targets as named
 from tests.integration.kubernetes_api import ADMIN, Object
 from tests.integration.kubernetes_controllers import Kubelet, node, workload
+from tests.integration.kubernetes_stage import OTHER_SIZES, SCALER, SERVICE, documents
 from tests.integration.target_contract import TargetContract, eventually, rolls, settled
-from tests.integration.test_target_kubernetes import OTHER_SIZES, SERVICE, documents
 
 BINARIES = os.environ.get("TIDEGATE_TEST_KUBERNETES", "")
-SCALER = "token-of-the-scaler"
 CONTROLLERS = "deployment,replicaset,statefulset"
 
 pytestmark = [
