@@ -18,12 +18,12 @@ class WhatType(click.ParamType[tuple[str, ...]]):
     name = "TABLE"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        from shared.errors import closest
+        from shared.errors import among
 
         names = tuple(part.strip() for part in str(value).split(","))
         for name in names:
             if name not in WHATS:
-                self.fail(f"no table {name!r}{closest(name, WHATS)}; there are {', '.join(WHATS)}", param, ctx)
+                self.fail(f"no table {name!r}{among(name, WHATS)}", param, ctx)
         return names
 
 

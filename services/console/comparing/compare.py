@@ -17,7 +17,7 @@ from services.console.comparing.slots import Slots
 from services.console.comparing.verdict import ActionKey, Compared, Judged, Rules, Verdict, judge
 from shared.contracts.run import Phase
 from shared.contracts.timing import Kind
-from shared.errors import ConfigError, closest
+from shared.errors import ConfigError, among, closest
 from shared.store.asking import KNOWN_RUNS, Connection, find_run
 from shared.store.baselines import find_baseline, list_baselines
 from shared.store.comparisons import RanRow, Steps, list_ran, read_compared_steps, read_ran
@@ -183,7 +183,5 @@ def _only(compared: list[Compared], actions: tuple[str, ...]) -> list[Compared]:
     known = sorted({item.key.action for item in compared})
     for action in actions:
         if action not in known:
-            raise ConfigError(
-                f"--action: neither run has {action!r}{closest(action, known)}; there are {', '.join(known)}"
-            )
+            raise ConfigError(f"--action: neither run has {action!r}{among(action, known)}")
     return [item for item in compared if item.key.action in actions]

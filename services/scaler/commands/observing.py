@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.scaler.resources.consumption import METRICS, Span
 from services.scaler.resources.findings import Observed, PastRun
-from shared.errors import ConfigError, closest
+from shared.errors import ConfigError, among
 from shared.store.asking import Connection, find_run
 from shared.store.figures import Served
 from shared.store.runs import list_runs, read_run
@@ -38,9 +38,7 @@ async def observe(
     if not steps:
         known = await list_sampled_services(connection, environment, span.since, span.until)
         if service is not None and known:
-            raise ConfigError(
-                f"no samples of a service {service!r}{closest(service, known)}; there are {', '.join(known)}"
-            )
+            raise ConfigError(f"no samples of a service {service!r}{among(service, known)}")
         raise ConfigError(
             f"no resource samples from {span.since:%Y-%m-%d %H:%M:%S} to {span.until:%H:%M:%S} UTC; {NOTHING}"
         )
