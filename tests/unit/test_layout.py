@@ -1,6 +1,7 @@
 """The house rules that code can check: who may import whom, what decisions may know, how large a file may be."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,15 @@ SERVICES = ("generator", "collector", "validator", "scaler", "forwarder", "conso
 CODE = sorted(path for folder in ("services", "shared", "deploy", "examples") for path in (ROOT / folder).rglob("*.py"))
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -113,13 +120,13 @@ def test_a_decision_knows_no_clock_no_environment_and_no_outside(service: str, m
     path = ROOT / "services" / service / f"{module}.py"
     wrong = [name for name in imports(path) if name.split(".")[0] in IO]
     assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
-    assert not [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.AsyncFunctionDef)]
+    assert not [node for node in ast.walk(parsed(path)) if isinstance(node, ast.AsyncFunctionDef)]
 
 
 def test_sql_has_one_home() -> None:
     verbs = ("SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "COPY ")
     for path in (ROOT / "services").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not node.value.lstrip().startswith(verbs), f"{path.relative_to(ROOT)}: {node.value[:60]}"
 
@@ -128,4 +135,4 @@ def test_sql_has_one_home() -> None:
 def test_every_file_is_short_enough_and_says_what_it_is(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 400
-    assert not text.strip() or ast.get_docstring(ast.parse(text)), "no module docstring"
+    assert not text.strip() or ast.get_docstring(parsed(path)), "no module docstring"

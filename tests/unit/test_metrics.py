@@ -1,6 +1,7 @@
 """Every metric is set somewhere, and what the registry holds becomes OTLP data points with the same values."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ SETTERS = {"inc", "dec", "set", "observe", "labels", "time"}
 NAMES = sorted(name for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase))
 
 
+@functools.cache
 def set_somewhere() -> set[str]:
     """Names of ``metrics.NAME.set(…)`` and the like in the code."""
     found = set()

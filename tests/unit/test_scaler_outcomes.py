@@ -1,5 +1,6 @@
 """What becomes of services whose answer to other counts is known, second by second: judged, undone, given up."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -47,7 +48,8 @@ class Course:
         return [one.verdict for one in self.changes]
 
     def measured(self, begin_s: float, end_s: float) -> Values:
-        rows = [values for second, values in self.told.items() if begin_s <= NOW_S + second <= end_s]
+        seconds = range(math.ceil(begin_s - NOW_S), math.floor(end_s - NOW_S) + 1)
+        rows = [self.told[second] for second in seconds if second in self.told]
         return {name: sum(row[name] for row in rows) / len(rows) for name in (rows[0] if rows else {})}
 
     def follow(self) -> None:
