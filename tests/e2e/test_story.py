@@ -72,9 +72,10 @@ async def test_a_run_is_measured_to_the_request_though_services_are_killed(tmp_p
         sums = {key: sum(row[key] for row in report["results"]) for key in ("sent", "stored", "held", "missing")}
         assert sums["missing"] == 0
         assert sums["sent"] == sums["stored"] + sums["held"]
-        (lost,) = report["generator_health"]["lost"]
-        assert lost["worker"] == "w2"
-        assert 0 <= counted - sums["stored"] <= lost["held_requests"]
+        lost = report["generator_health"]["lost"]
+        # A machine that stands still for longer than a lease takes another worker out too.
+        assert "w2" in [one["worker"] for one in lost]
+        assert 0 <= counted - sums["stored"] <= sum(one["held_requests"] for one in lost), lost
         for command in ("breaches", "scaling"):
             code, out, err = await tidegate(command, "--json", "--data", str(data))
             assert code == 0, err

@@ -27,12 +27,17 @@ async def verdicts(world: ResizingWorld, service: str, count: int = 1) -> list[S
     return found if len(found) >= count else []
 
 
+async def carried_out(world: ResizingWorld, service: str) -> list[ScalingRecord]:
+    """Resizes that were begun. On a loaded machine an order may have to wait first, which is a record too."""
+    return [one for one in await world.of(service, "resize") if one.to_sizes is not None]
+
+
 async def test_an_order_is_carried_out_watched_and_audited_with_who_asked(world: ResizingWorld) -> None:
     async with background(world.load()), world.scaler():
         order = await world.order(RELAYCORE, 1536.0)
         await world.bus.js.publish(world.bus.subjects.order(RELAYCORE, "sizes"), order.model_dump_json().encode())
         [effect] = await eventually("a verdict", lambda: verdicts(world, RELAYCORE), timeout_s=30)
-        [resize] = await world.of(RELAYCORE, "resize")
+        [resize] = await carried_out(world, RELAYCORE)
         assert (resize.reason_code, resize.by, resize.order, resize.ok) == ("ordered", "ada", order.id, True)
         assert resize.to_sizes is not None
         assert resize.to_sizes.memory_limit == 1536.0
@@ -55,7 +60,7 @@ async def test_two_services_are_resized_one_after_the_other(world: ResizingWorld
         [one] = await eventually("a verdict", lambda: verdicts(world, RELAYCORE), timeout_s=30)
         [other] = await eventually("a verdict", lambda: verdicts(world, AUTMATRIX), timeout_s=30)
         first, second = sorted([one, other], key=lambda record: record.at)
-        begun = [record for record in await world.of(second.service, "resize") if record.to_sizes is not None]
+        begun = await carried_out(world, second.service)
         assert begun[0].at >= first.at
         assert sorted(world.platform.given) == [(AUTMATRIX, 1024.0), (RELAYCORE, 1536.0)]
 
@@ -65,8 +70,7 @@ async def test_a_resize_that_made_it_worse_is_taken_back_and_replicas_stay_meanw
     async with background(world.load()), world.scaler():
         await world.order(RELAYCORE, 1024.0)
         [worse, after] = await eventually("both verdicts", lambda: verdicts(world, RELAYCORE, 2), timeout_s=30)
-        # On a loaded machine an order may have to wait first, which is a record too.
-        resize, back = (one for one in await world.of(RELAYCORE, "resize") if one.to_sizes is not None)
+        resize, back = await carried_out(world, RELAYCORE)
         assert worse.verdict == "worse"
         assert (back.reason_code, back.reverses, after.decision) == ("rollback", resize.decision, back.decision)
         assert world.platform.given == [(RELAYCORE, 1024.0), (RELAYCORE, 2048.0)]
@@ -132,12 +136,12 @@ async def test_what_a_killed_scaler_had_only_recorded_is_carried_out_once_by_the
         async with background(world.load()):
             await eventually("a leader", world.leader, timeout_s=30)
             await world.order(RELAYCORE, 1536.0)
-            await eventually("the resize in the chain", lambda: world.of(RELAYCORE, "resize"), timeout_s=30)
+            await eventually("the resize in the chain", lambda: carried_out(world, RELAYCORE), timeout_s=30)
             leader = await world.leader()
             processes[leader].kill()
             world.platform.deaf = False
             [effect] = await eventually("a verdict", lambda: verdicts(world, RELAYCORE), timeout_s=40)
-            [resize] = await world.of(RELAYCORE, "resize")
+            [resize] = await carried_out(world, RELAYCORE)
             [result] = await world.of(RELAYCORE, "result")
             assert (result.ok, result.decision, effect.decision) == (True, resize.decision, resize.decision)
             assert result.lease_epoch > resize.lease_epoch

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from services.collector import timescale
 from tests.timescale.server import ChildServer, OwnDatabase, empty, find_obstacle
 
 SERVER = "TIDEGATE_TEST_TIMESCALE_DSN"
+PATIENCE_S = 120.0
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -38,8 +40,10 @@ def timescale_dsn(servers_folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_timescale_dsn(timescale_dsn: str) -> str:
+def empty_timescale_dsn(timescale_dsn: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same database without any table, view, routine or job but the extension's."""
+    # The child is slow where much else runs, and what is given up it goes on with.
+    monkeypatch.setattr(timescale, "TRANSACTION_TIMEOUT_S", PATIENCE_S)
     empty(timescale_dsn)
     return timescale_dsn
 
