@@ -23,7 +23,7 @@ from shared.contracts.window import FrameWindows
 T = TypeVar("T")
 
 
-async def eventually(read: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], within_s: float = 10.0) -> T:
+async def eventually(read: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], within_s: float = 20.0) -> T:
     """Poll until the value is as wanted; fails with the last value otherwise."""
     deadline = time.monotonic() + within_s
     while True:

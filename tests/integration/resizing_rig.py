@@ -26,7 +26,7 @@ SYSTEMS = {"relaycore": "relaycore", "autmatrix-backend": "autmatrix"}
 SIZES = Sizes(cpu_limit=1.5, cpu_reserved=0.25, memory_limit=2048.0, memory_reserved=512.0)
 RESIZING = {
     "cpu": {"min": 0.25, "max": 2.0}, "memory": {"min": "256 MB", "max": "4 GB"},
-    "settle": "200ms", "window": "600ms", "ready_within": "6s",
+    "settle": "200ms", "window": "1500ms", "ready_within": "6s",
 }  # fmt: skip
 
 

@@ -34,11 +34,11 @@ TUNING = {
     "cooldown": "500ms",
     "window": "1s",
     "freshness": "1s",
-    "effectiveness": {"settle": "200ms", "window": "600ms", "ready_within": "10s"},
+    "effectiveness": {"settle": "200ms", "window": "1500ms", "ready_within": "10s"},
 }
 
 
-async def eventually(what: str, probe: Callable[[], Awaitable[Any]], timeout_s: float = 8.0) -> Any:
+async def eventually(what: str, probe: Callable[[], Awaitable[Any]], timeout_s: float = 20.0) -> Any:
     """The first truthy answer of a probe."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

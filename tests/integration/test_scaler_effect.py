@@ -96,7 +96,7 @@ async def test_what_made_it_worse_is_undone_by_whoever_leads_then_and_not_tried_
         world.supervisor.start_all()
         async with world.scaler():
             [effect] = await eventually("an effect", lambda: world.records("effectiveness"), PATIENCE_S)
-            assert (effect.decision, effect.verdict) == (made.decision, "worse")
+            assert (effect.decision, effect.verdict) == (made.decision, "worse"), effect.reason
             [undone] = await eventually("the rollback", lambda: coded(world, "rollback"), PATIENCE_S)
             assert (undone.action, undone.current, undone.target) == (Action.SCALE_DOWN, 4, 2)
             assert (undone.reverses, decide(*replay_inputs(undone)).target) == (made.decision, 2)
