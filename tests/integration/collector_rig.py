@@ -103,7 +103,7 @@ class Rig:
         info = await self.bus.js.stream_info(self.bus.subjects.stream("TIMINGS"))
         return int(info.state.messages)
 
-    async def settled(self, within_s: float = 10.0) -> None:
+    async def settled(self, within_s: float = 30.0) -> None:
         await eventually(self.unsettled, lambda left: left == 0, within_s)
 
     def windows(self) -> list[FrameWindows]:

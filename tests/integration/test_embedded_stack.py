@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 CHILD = Path(__file__).with_name("embedded_child.py")
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

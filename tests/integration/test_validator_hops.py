@@ -171,7 +171,7 @@ def breach(trace_id: UUID, response_ms: float, source: str = "workflow_execution
     )
 
 
-async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], within_s: float = 20.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
