@@ -65,9 +65,9 @@ async def open_bus(nats_url: str, environment: str, name: str) -> AsyncIterator[
         logger=None,
     )
     client = await broker.connect()
-    js = client.jetstream(timeout=5)
-    await _until_streams(js, subjects)
     try:
+        js = client.jetstream(timeout=5)
+        await _until_streams(js, subjects)
         yield Bus(broker, client, js, subjects)
     finally:
         # A connection that is away cannot be drained; it is closed then, or it would go on connecting.

@@ -260,6 +260,7 @@ async def test_a_broker_without_room_for_the_streams_is_reported_and_asked_again
     finally:
         server.terminate()
         await server.wait()
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == [], "the client is closed"
     said = [record.getMessage() for record in caplog.records if "streams of small" in record.getMessage()]
     assert len(said) > 2
     assert "insufficient storage resources available" in said[-1]
