@@ -308,10 +308,11 @@ async def test_samples_are_published_while_the_store_is_away_and_stored_when_it_
 
 
 async def test_a_call_that_hangs_is_given_up_and_the_next_one_is_not_held_up_by_it() -> None:
-    offload, answer = Offload("slow", 2, 0.1), threading.Event()
+    offload, answer, ended = Offload("slow", 2, 0.1), threading.Event(), list[bool]()
     with pytest.raises(TransientError, match=r"slow: no answer within 0.1 s"):
-        await offload.run(lambda: answer.wait(20))
+        await offload.run(lambda: ended.append(answer.wait(60)))
     assert await offload.run(lambda: 7, 20) == 7
+    assert ended == [], "the first one still hangs"
     answer.set()
     offload.close()
 

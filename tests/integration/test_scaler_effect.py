@@ -25,9 +25,6 @@ from tests.unit.scaler_cases import RELAYCORE, facts, running
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 20.0
-"""For a machine that does other things too."""
-
 
 @pytest.fixture
 async def world(nats_url: str, environment: str, tmp_path: Path) -> AsyncIterator[World]:
@@ -57,14 +54,14 @@ async def test_a_scale_up_without_room_is_an_event_and_is_made_when_room_appears
     world.supervisor.room = 0
     async with background(world.load()), world.scaler():
         await world.breach(BreachStatus.OPENED)
-        [refused] = await eventually("a refusal", lambda: coded(world, "capacity"), PATIENCE_S)
+        [refused] = await eventually("a refusal", lambda: coded(world, "capacity"))
         assert (refused.action, refused.target) == (Action.NO_ACTION, 2)
         assert [(one.name, one.before, one.after) for one in refused.clamps] == [("capacity", 4, 2)]
         assert refused.recommendation
         assert refused.inputs["facts"]["room"] == 0
         assert world.supervisor.moves == []
         world.supervisor.room = 1
-        [made] = await eventually("a move", lambda: world.records("decision", Action.SCALE_UP), PATIENCE_S)
+        [made] = await eventually("a move", lambda: world.records("decision", Action.SCALE_UP))
         assert (made.target, [one.name for one in made.clamps]) == (3, ["capacity"])
         again = decide(*replay_inputs(made))
         assert (again.target, again.clamps) == (3, made.clamps)
@@ -78,7 +75,7 @@ async def test_the_budget_keeps_the_minimum_of_a_service_that_nobody_sees(world:
     rewrite(world, budget={"replicas": 5}, services=rules["services"] | {"autmatrix-backend": unseen})
     async with background(world.load()), world.scaler():
         await world.breach(BreachStatus.OPENED)
-        [made] = await eventually("a move", lambda: world.records("decision", Action.SCALE_UP), PATIENCE_S)
+        [made] = await eventually("a move", lambda: world.records("decision", Action.SCALE_UP))
         assert (made.target, [(one.name, one.after) for one in made.clamps]) == (3, [("budget", 3)])
         held = {one["service"]: one["replicas"] for one in made.inputs["facts"]["shares"]["holdings"]}
         assert held == {SERVICE: 2, "autmatrix-backend": 2}
@@ -91,18 +88,18 @@ async def test_what_made_it_worse_is_undone_by_whoever_leads_then_and_not_tried_
     async with background(world.load()):
         async with world.scaler():
             await world.breach(BreachStatus.OPENED)
-            [made] = await eventually("a move", lambda: world.records("decision", Action.SCALE_UP), PATIENCE_S)
+            [made] = await eventually("a move", lambda: world.records("decision", Action.SCALE_UP))
             assert made.expected == {"routing_latency": 50.0}
         world.supervisor.start_all()
         async with world.scaler():
-            [effect] = await eventually("an effect", lambda: world.records("effectiveness"), PATIENCE_S)
+            [effect] = await eventually("an effect", lambda: world.records("effectiveness"))
             assert (effect.decision, effect.verdict) == (made.decision, "worse"), effect.reason
-            [undone] = await eventually("the rollback", lambda: coded(world, "rollback"), PATIENCE_S)
+            [undone] = await eventually("the rollback", lambda: coded(world, "rollback"))
             assert (undone.action, undone.current, undone.target) == (Action.SCALE_DOWN, 4, 2)
             assert (undone.reverses, decide(*replay_inputs(undone)).target) == (made.decision, 2)
-            await eventually("the hold", lambda: coded(world, "rolled_back"), PATIENCE_S)
+            await eventually("the hold", lambda: coded(world, "rolled_back"))
         async with world.scaler():
-            await eventually("the stamp of the third", lambda: stamps(world, 3), PATIENCE_S)
+            await eventually("the stamp of the third", lambda: stamps(world, 3))
         assert [move["replicas"] for move in world.supervisor.moves if move["decision"] == undone.decision][:1] == [2]
         assert len(await world.records("decision", Action.SCALE_UP)) == 1
         assert world.supervisor.replicas == 2
@@ -127,7 +124,7 @@ async def test_what_undoes_a_scale_down_is_bounded_by_the_room_there_is(world: W
     ):
         _, head = await audit.append(head, one, {})
     async with background(world.calm()), world.scaler():
-        [refused] = await eventually("a refusal", lambda: coded(world, "capacity"), PATIENCE_S)
+        [refused] = await eventually("a refusal", lambda: coded(world, "capacity"))
         assert [(one.name, one.before, one.after) for one in refused.clamps] == [("capacity", 4, 2)]
     assert world.supervisor.moves == [put for put in world.supervisor.puts if put["replicas"] == 2 and put["decision"]]
 
@@ -141,9 +138,7 @@ async def test_twice_without_effect_ends_the_loop_until_the_episode_is_over_rest
     async with background(world.load()):
         async with world.scaler():
             await world.breach(BreachStatus.OPENED)
-            [given_up] = await eventually(
-                "an escalation", lambda: coded(world, "ineffective", "escalation"), PATIENCE_S
-            )
+            [given_up] = await eventually("an escalation", lambda: coded(world, "ineffective", "escalation"))
             moves = await world.records("decision", Action.SCALE_UP)
             assert [(one.current, one.target) for one in moves] == [(2, 4), (4, 6)]
             assert (given_up.cause, given_up.breaches, given_up.runs) == ("routing_latency", ("b1",), ("run-1",))
@@ -151,11 +146,11 @@ async def test_twice_without_effect_ends_the_loop_until_the_episode_is_over_rest
             assert "2 → 4 no_effect, 4 → 6 no_effect" in given_up.reason
             assert given_up.recommendation
         async with world.scaler():
-            await eventually("the stamp of the second", lambda: stamps(world, 2), PATIENCE_S)
-            await eventually("the hold", lambda: coded(world, "ineffective"), PATIENCE_S)
+            await eventually("the stamp of the second", lambda: stamps(world, 2))
+            await eventually("the hold", lambda: coded(world, "ineffective"))
             assert len(await world.records("escalation")) == 1
             await world.breach(BreachStatus.RESOLVED)
-            [resumed] = await eventually("the end", lambda: coded(world, "resumed", "escalation"), PATIENCE_S)
+            [resumed] = await eventually("the end", lambda: coded(world, "resumed", "escalation"))
             assert (resumed.cause, resumed.sequence > given_up.sequence) == ("routing_latency", True)
             assert world.supervisor.replicas == 6
 
@@ -165,7 +160,7 @@ async def test_an_operator_lets_a_loop_go_on_that_was_given_up(world: World) -> 
     rewrite_effectiveness(world, on_no_effect="escalate")
     async with background(world.load()), world.scaler():
         await world.breach(BreachStatus.OPENED)
-        await eventually("the end", lambda: coded(world, "ineffective", "escalation"), PATIENCE_S)
+        await eventually("the end", lambda: coded(world, "ineffective", "escalation"))
         assert len(await world.records("decision", Action.SCALE_UP)) == 1
         now = datetime.now(UTC)
         resume = ScalingOrder(
@@ -174,13 +169,13 @@ async def test_an_operator_lets_a_loop_go_on_that_was_given_up(world: World) -> 
         )  # fmt: skip
         subject = world.bus.subjects.order(SERVICE, "replicas")
         await world.bus.js.publish(subject, resume.model_dump_json().encode())
-        [resumed] = await eventually("the word", lambda: coded(world, "resumed", "escalation"), PATIENCE_S)
+        [resumed] = await eventually("the word", lambda: coded(world, "resumed", "escalation"))
         assert resumed.reason == "an operator lets the loop go on"
 
         async def again() -> bool:
             return len(await world.records("decision", Action.SCALE_UP)) == 2
 
-        await eventually("another try", again, PATIENCE_S)
+        await eventually("another try", again)
 
 
 def rewrite_effectiveness(world: World, **more: Any) -> None:

@@ -29,10 +29,7 @@ pytestmark = pytest.mark.integration
 
 
 class TestDeployment(TargetContract):
-    @pytest.fixture
-    async def stage(self) -> AsyncIterator[KubernetesStage]:
-        async with staged("deployment") as stage:
-            yield stage
+    """On the stage of this module."""
 
 
 class TestStatefulSet(TargetContract):
